@@ -1,0 +1,194 @@
+//! Manifests: what a pushed document refers to, read strictly.
+//!
+//! Two readers of one document must never see two different manifests (CVE-2021-41190): a document that
+//! is both image and index, repeats a known key or spells one in another case is refused. Everything
+//! unknown is accepted and kept, since the stored bytes are exactly the pushed ones.
+
+mod json;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::digest::{self, Digest};
+use super::media_type::{self, MediaType};
+
+/// Most descriptors in one manifest.
+pub const DESCRIPTOR_LIMIT: usize = 10_000;
+
+/// Why a document is not a manifest that can be stored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ManifestError {
+    /// Not JSON, or not of the shape of its type.
+    #[error("the manifest is not valid: {0}")]
+    Invalid(String),
+    /// Neither the request nor the document says what it is.
+    #[error("send the manifest's media type as Content-Type, or set mediaType in it")]
+    NoMediaType,
+    /// Request and document disagree.
+    #[error("Content-Type {header} and the manifest's mediaType {document} differ")]
+    MediaTypeMismatch {
+        /// Of the request.
+        header: String,
+        /// Of the document.
+        document: String,
+    },
+    /// Docker schema 1.
+    #[error("Docker schema 1 manifests are not supported; push schema 2 or OCI")]
+    Schema1,
+    /// A type that this registry does not read.
+    #[error("manifests of type {0} are not supported; use an OCI or Docker schema 2 manifest or index")]
+    Unsupported(String),
+}
+
+/// A blob that a manifest names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BlobReference {
+    /// Its digest.
+    pub digest: Digest,
+    /// Whether the manifest is refused without it; false for non-distributable layers.
+    pub required: bool,
+}
+
+/// What the registry must know of a manifest besides its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its format.
+    pub media_type: MediaType,
+    /// Type of the artifact: `artifactType`, else the config's type for images (distribution-spec,
+    /// "Listing Referrers").
+    pub artifact_type: Option<String>,
+    /// Config and layers, each digest once.
+    pub blobs: Vec<BlobReference>,
+    /// Children of an index, each digest once; a child may be a manifest or a blob.
+    pub children: Vec<Digest>,
+    /// Digest of the subject as text: it may be of any algorithm and need not exist.
+    pub subject: Option<String>,
+    /// The annotations as JSON, if any.
+    pub annotations: Option<String>,
+}
+
+/// A descriptor in the list of a subject's referrers.
+#[derive(Serialize)]
+struct Referrer<'a> {
+    #[serde(rename = "mediaType")]
+    media_type: &'a str,
+    digest: Digest,
+    size: usize,
+    #[serde(rename = "artifactType", skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<&'a RawValue>,
+}
+
+impl Manifest {
+    /// Reads a document of at most a few MiB. `content_type` is the request's, if it had one.
+    pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
+        let header = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
+        let header = header.filter(|text| !text.is_empty());
+        // The type is judged before the document, so that a foreign type gets an answer about its type.
+        let claimed = header.map(known_type).transpose()?;
+        let document = json::read(bytes)?;
+        let media_type = match (claimed, document.media_type.as_deref()) {
+            (None, None) => return Err(ManifestError::NoMediaType),
+            (Some(claimed), None) => claimed,
+            (None, Some(text)) => known_type(text)?,
+            (Some(claimed), Some(text)) if MediaType::parse(text) == Some(claimed) => claimed,
+            (Some(claimed), Some(text)) => {
+                return Err(ManifestError::MediaTypeMismatch {
+                    header: claimed.to_string(),
+                    document: text.chars().take(200).collect(),
+                });
+            }
+        };
+        document.into_manifest(media_type)
+    }
+
+    /// The descriptor under which this manifest, of `size` bytes, is listed with its subject.
+    pub fn referrer_descriptor(&self, digest: Digest, size: usize) -> String {
+        let annotations = self.annotations.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let descriptor = Referrer {
+            media_type: self.media_type.as_str(),
+            digest,
+            size,
+            artifact_type: self.artifact_type.as_deref(),
+            annotations,
+        };
+        serde_json::to_string(&descriptor).expect("plain strings and numbers always serialise")
+    }
+}
+
+fn known_type(text: &str) -> Result<MediaType, ManifestError> {
+    if let Some(known) = MediaType::parse(text) {
+        return Ok(known);
+    }
+    let essence: String = text.chars().take(200).collect();
+    if essence.starts_with("application/vnd.docker.distribution.manifest.v1") {
+        return Err(ManifestError::Schema1);
+    }
+    Err(ManifestError::Unsupported(essence))
+}
+
+impl json::Document<'_> {
+    fn into_manifest(self, media_type: MediaType) -> Result<Manifest, ManifestError> {
+        let invalid = |why: String| Err(ManifestError::Invalid(why));
+        if self.schema1 {
+            return Err(ManifestError::Schema1);
+        }
+        if self.schema_version != Some(2) {
+            return invalid("schemaVersion must be 2".into());
+        }
+        let image = self.config.is_some() || self.layers.is_some();
+        if image && self.manifests.is_some() {
+            return invalid("it has both manifests and config or layers".into());
+        }
+        if media_type.is_index() && image {
+            return invalid(format!("{media_type} has no config or layers"));
+        }
+        if !media_type.is_index() && self.manifests.is_some() {
+            return invalid(format!("{media_type} has no manifests"));
+        }
+        let mut artifact_type = self.artifact_type;
+        let (mut blobs, mut children) = (BTreeMap::new(), Vec::new());
+        if media_type.is_index() {
+            let Some(manifests) = self.manifests else { return invalid("manifests is missing".into()) };
+            for child in &manifests {
+                children.push(supported(child)?);
+            }
+            children.sort_unstable();
+            children.dedup();
+        } else {
+            let Some(config) = self.config else { return invalid("config is missing".into()) };
+            let Some(layers) = self.layers else { return invalid("layers is missing".into()) };
+            for descriptor in std::iter::once(&config).chain(&layers) {
+                let optional =
+                    descriptor.has_urls || media_type::is_nondistributable(&descriptor.media_type);
+                match supported(descriptor) {
+                    Ok(digest) => *blobs.entry(digest).or_insert(false) |= !optional,
+                    Err(_) if optional => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            artifact_type = artifact_type.or(Some(config.media_type));
+        }
+        Ok(Manifest {
+            media_type,
+            artifact_type: artifact_type.filter(|text| !text.is_empty()),
+            blobs: blobs.into_iter().map(|(digest, required)| BlobReference { digest, required }).collect(),
+            children,
+            subject: self.subject.map(|subject| subject.digest),
+            annotations: self.annotations.map(|raw| raw.get().to_owned()),
+        })
+    }
+}
+
+fn supported(descriptor: &json::Descriptor) -> Result<Digest, ManifestError> {
+    descriptor
+        .digest
+        .parse()
+        .map_err(|error: digest::DigestError| ManifestError::Invalid(format!("{}: {error}", descriptor.digest)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,285 @@
+//! The values that settings take besides numbers: choices, names, URLs, lists.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Declares a choice: an enum, how each member is written, and its parser, which ignores case.
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$member_doc:meta])* $member:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$member_doc])* $member),+ }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                $(if text.eq_ignore_ascii_case($text) {
+                    return Ok(Self::$member);
+                })+
+                Err(format!("it is none of {}", [$($text),+].join(", ")))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self { $(Self::$member => $text),+ })
+            }
+        }
+    };
+}
+
+choice! {
+    /// Whether requests may need no credential.
+    Open {
+        /// While nothing is configured and everything is on loopback.
+        Auto = "Auto",
+        /// Never.
+        Never = "Never",
+    }
+}
+
+choice! {
+    /// Which manifests may be pushed before what they name.
+    Sparse {
+        /// None: every child must be there.
+        Never = "Never",
+        /// Indexes.
+        Indexes = "Indexes",
+        /// All manifests.
+        Always = "Always",
+    }
+}
+
+choice! {
+    /// When a blob GET is answered by a redirect to the object store.
+    Redirect {
+        /// For clients known to cope, where the store can presign.
+        Auto = "Auto",
+        /// Wherever the store can presign.
+        Always = "Always",
+        /// Never.
+        Never = "Never",
+    }
+}
+
+choice! {
+    /// The scheme by which clients reach the registry.
+    Scheme {
+        /// Plain HTTP.
+        Http = "http",
+        /// HTTPS, ended here or in front of the registry.
+        Https = "https",
+    }
+}
+
+choice! {
+    /// How log lines look.
+    LogFormat {
+        /// Text on a terminal, JSON otherwise.
+        Auto = "auto",
+        /// For people.
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+impl Scheme {
+    /// The scheme of a listener with or without TLS.
+    pub fn of_listener(tls: bool) -> Self {
+        if tls { Self::Https } else { Self::Http }
+    }
+}
+
+/// What the bare domain serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ApexTenant {
+    /// One tenant.
+    Tenant(String),
+    /// `/{tenant}/{repository}`.
+    PathAddressed,
+}
+
+impl FromStr for ApexTenant {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "none" => Ok(Self::PathAddressed),
+            name if is_label(name) => Ok(Self::Tenant(name.to_owned())),
+            _ => Err("a tenant's name is a DNS label: a-z, 0-9 and inner dashes, at most 63 characters"),
+        }
+    }
+}
+
+impl fmt::Display for ApexTenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(name) => f.write_str(name),
+            Self::PathAddressed => f.write_str("none"),
+        }
+    }
+}
+
+/// A host's name in lower case, without scheme, port or final dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl FromStr for HostName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let name = text.to_ascii_lowercase();
+        if name.len() > 253 || !name.split('.').all(is_label) {
+            return Err("it is not a host name (no scheme, no port, no path)");
+        }
+        Ok(Self(name))
+    }
+}
+
+impl fmt::Display for HostName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let inner = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    (1..=63).contains(&text.len())
+        && text.bytes().all(inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+/// Declares a URL whose scheme is one of a few; the rest is the store's to parse.
+macro_rules! store_url {
+    ($(#[$doc:meta])* $name:ident, $prefixes:expr, $error:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $name(pub String);
+
+        impl FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let known = |prefix: &str| text.len() > prefix.len() && text.starts_with(prefix);
+                if $prefixes.into_iter().any(known) { Ok(Self(text.to_owned())) } else { Err($error) }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+store_url!(
+    /// Where the metadata lives.
+    MetadataUrl,
+    ["sqlite:", "postgres://", "postgresql://"],
+    "it starts with none of sqlite:, postgres://, postgresql://"
+);
+store_url!(
+    /// Where the blobs live.
+    BlobsUrl,
+    ["folder:", "s3://"],
+    "it starts with none of folder:, s3://"
+);
+
+/// A `tracing` filter that parses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter(pub String);
+
+impl FromStr for LogFilter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match tracing_subscriber::EnvFilter::try_new(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(error) => Err(format!("it is not a log filter ({error})")),
+        }
+    }
+}
+
+impl fmt::Display for LogFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Values separated by commas; empty ones are left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: FromStr> FromStr for List<T>
+where
+    T::Err: fmt::Display,
+{
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+        items.map(|item| item.parse().map_err(|error| format!("`{item}`: {error}"))).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for List<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, item) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{item}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choices_ignore_case_and_name_what_they_take() {
+        assert_eq!("never".parse(), Ok(Open::Never));
+        assert_eq!(Open::Auto.to_string(), "Auto");
+        assert_eq!("maybe".parse::<Open>(), Err("it is none of Auto, Never".to_owned()));
+    }
+
+    #[test]
+    fn host_names_are_lowered_and_ports_and_schemes_refused() {
+        assert_eq!("Registry.Example.COM".parse(), Ok(HostName("registry.example.com".into())));
+        for bad in ["", "http://a", "a:5000", "a..b", "-a", "a/b", "*.a"] {
+            assert!(bad.parse::<HostName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_apex_tenant_is_a_label_or_none() {
+        assert_eq!("none".parse(), Ok(ApexTenant::PathAddressed));
+        assert_eq!("acme".parse(), Ok(ApexTenant::Tenant("acme".into())));
+        assert!("a.b".parse::<ApexTenant>().is_err());
+    }
+
+    #[test]
+    fn lists_split_at_commas_and_name_the_bad_item() {
+        assert_eq!("a.b, c".parse(), Ok(List(vec![HostName("a.b".into()), HostName("c".into())])));
+        assert!("a,b c".parse::<List<HostName>>().is_err_and(|error| error.contains("`b c`")));
+    }
+
+    #[test]
+    fn store_urls_need_a_known_scheme_and_something_after_it() {
+        assert!("sqlite:/var/lib/berth.db".parse::<MetadataUrl>().is_ok());
+        assert!("mysql://x".parse::<MetadataUrl>().is_err());
+        assert!("s3://".parse::<BlobsUrl>().is_err());
+    }
+}

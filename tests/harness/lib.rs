@@ -1,0 +1,35 @@
+//! The harness: the real binary, real stores and real clients, started and stopped for one test.
+//!
+//! What it is: builders for everything that a black-box suite needs ([`Berth`], [`Cluster`],
+//! [`Database`], [`Bucket`], [`Client`]), content with known digests ([`content`]), images made from
+//! it ([`Image`]) and a plain HTTP client ([`http`]). What it may use: the programs and servers that
+//! `./tests/run` names in the environment, and nothing of the registry's own code. What must hold:
+//! every test has its own process, folder, database and prefix; what a test started is stopped by
+//! process id when its value is dropped; nothing sleeps for a fixed time ([`eventually`] waits for a
+//! condition); a failed test shows the log of its server.
+
+mod backend;
+mod berth;
+mod client;
+mod cluster;
+pub mod content;
+mod database;
+mod environment;
+pub mod http;
+mod image;
+mod layout;
+mod ports;
+mod round_robin;
+mod wait;
+
+pub use backend::{Backend, Bucket, Storage};
+pub use berth::{Berth, Builder};
+pub use client::{Client, Output};
+pub use cluster::Cluster;
+pub use database::Database;
+pub use environment::{output_folder, program, setting};
+pub use image::{Image, Index, Pushed};
+pub use layout::Layout;
+pub use ports::free_port;
+pub use round_robin::RoundRobin;
+pub use wait::{eventually, within};

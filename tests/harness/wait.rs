@@ -1,0 +1,33 @@
+//! Waiting for conditions, never for time.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// Asks `condition` again and again until it answers, and returns its answer.
+///
+/// # Panics
+/// If there is none after `limit`; the message names `what` was awaited.
+pub async fn eventually<T, F>(what: &str, limit: Duration, mut condition: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(answer) = condition().await {
+            return answer;
+        }
+        assert!(Instant::now() < deadline, "after {limit:?} still waiting for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// The output of `work`.
+///
+/// # Panics
+/// If it takes longer than `limit`.
+pub async fn within<T>(what: &str, limit: Duration, work: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, work).await {
+        Ok(output) => output,
+        Err(_) => panic!("not done within {limit:?}: {what}"),
+    }
+}
