@@ -18,7 +18,10 @@ use uuid::Uuid;
 
 pub mod budget;
 pub mod folder;
+pub mod open;
 pub mod s3;
+#[cfg(test)]
+mod suite;
 
 /// The store's name of one object: `blobs/<2 hex>/<uuid>`, derived from the upload's id.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,10 +38,15 @@ impl ObjectKey {
         self.0
     }
 
-    /// Path below the store's root. The two hex digits are the last byte of the id, which is random
-    /// in every UUID version that we make.
+    /// Path below the store's root.
     pub fn path(&self) -> String {
-        format!("blobs/{:02x}/{}", self.0.as_bytes()[15], self.0)
+        format!("blobs/{:02x}/{}", self.shard(), self.0)
+    }
+
+    /// The object's directory of 256: the last byte of the id, which is random in every UUID version
+    /// that we make.
+    pub fn shard(&self) -> u8 {
+        self.0.as_bytes()[15]
     }
 }
 

@@ -1,0 +1,157 @@
+//! The command line: one file a subcommand, and what they share.
+//!
+//! [`run`] parses the arguments, resolves the settings, starts the log and the runtime, and turns the
+//! outcome into an exit code: 0 done, 1 failed, 2 wrong usage. It may use every part of the crate; nothing
+//! uses it but `main.rs`.
+
+mod config;
+mod data_folder;
+mod file_limit;
+mod log;
+mod log_writer;
+mod migrate;
+mod serve;
+mod signals;
+mod startup;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Arg, ArgMatches, Command};
+
+use crate::settings::{Resolved, Settings, SettingsError, resolve};
+
+const FAILED: u8 = 1;
+const WRONG_USAGE: u8 = 2;
+
+/// How long what still runs in the background after the end may take to notice.
+const RUNTIME_END: Duration = Duration::from_millis(500);
+
+/// The form of a subcommand's output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Output {
+    /// For people.
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+fn command() -> Command {
+    let output = Arg::new("output")
+        .short('o')
+        .long("output")
+        .value_name("FORMAT")
+        .value_parser(["text", "json"])
+        .default_value("text")
+        .help("Form of the output");
+    let serve = Command::new("serve").about("Run the registry");
+    let migrate = Command::new("migrate").about("Bring the metadata store's schema up to date, and end");
+    let config =
+        Command::new("config").about("Print the effective settings as YAML, each with its source; secrets redacted");
+    Command::new("berth-registry")
+        .about("Berth: a multi-tenant OCI registry")
+        .version(env!("CARGO_PKG_VERSION"))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(resolve::arguments(serve))
+        .subcommand(resolve::arguments(migrate.arg(output.clone())))
+        .subcommand(resolve::arguments(config.arg(output)))
+}
+
+/// Does what the process's arguments say.
+pub fn run() -> ExitCode {
+    // Prints help, version and usage errors itself, and ends with 0 or 2.
+    let matches = command().get_matches();
+    let Some((name, matches)) = matches.subcommand() else { return ExitCode::from(WRONG_USAGE) };
+    match settings(matches) {
+        Ok((resolved, settings)) => act(name, matches, &resolved, settings),
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(WRONG_USAGE)
+        }
+    }
+}
+
+fn settings(matches: &ArgMatches) -> Result<(Resolved, Settings), SettingsError> {
+    let resolved = resolve::resolve(matches, &|name| std::env::var(name).ok())?;
+    let settings = Settings::new(&resolved)?;
+    Ok((resolved, settings))
+}
+
+fn act(name: &str, matches: &ArgMatches, resolved: &Resolved, settings: Settings) -> ExitCode {
+    let output = match name {
+        "serve" => Output::Text,
+        _ if matches.get_one::<String>("output").is_some_and(|form| form == "json") => Output::Json,
+        _ => Output::Text,
+    };
+    let ended = match name {
+        "config" => config::run(resolved, output),
+        "migrate" => with_log(&settings, async |_| migrate::run(&settings, output).await),
+        _ => with_log(&settings, async |form| serve::run(&settings, form).await),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&*error);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// What a subcommand ends with. Its error is only ever shown.
+type Ended = Result<(), Box<dyn Error>>;
+
+/// Starts the log, the TLS provider and the runtime, and runs `work` to its end.
+fn with_log(settings: &Settings, work: impl AsyncFnOnce(log::Form) -> Ended) -> Ended {
+    let log = log::start(&settings.log, settings.log_format)?;
+    // Fails only if a provider is installed already, which is as good.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(work(log.form()));
+    runtime.shutdown_timeout(RUNTIME_END);
+    ended
+}
+
+/// The error and, where they say more, its causes.
+fn complain(error: &dyn Error) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    eprintln!("error: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_setting_its_variable_and_its_heading() {
+        let mut command = command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        for setting in &crate::settings::table::SETTINGS {
+            assert!(help.contains(&format!("--{} ", setting.name)), "{}", setting.name);
+            assert!(help.contains(&setting.variable()), "{}", setting.name);
+            assert!(help.contains(&format!("{}:", setting.group)), "{}", setting.group);
+        }
+    }
+
+    #[test]
+    fn an_unknown_flag_is_wrong_usage() {
+        let error = command().try_get_matches_from(["berth-registry", "serve", "--lisen=x"]).unwrap_err();
+        assert_eq!(error.exit_code(), i32::from(WRONG_USAGE));
+    }
+}

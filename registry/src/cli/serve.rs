@@ -1,0 +1,219 @@
+//! `berth-registry serve`: everything put together, run, and drained.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::Ended;
+use super::data_folder::DataFolder;
+use super::file_limit;
+use super::log::Form;
+use super::signals::{Signals, on_hangup};
+use super::startup::{self, Addresses};
+use crate::blobs::{self, BlobStore, budget::Budget};
+use crate::distribution;
+use crate::metadata::{self, Store};
+use crate::ops::admin::{self, AdminKey, ListTenants, Tenant};
+use crate::ops::metrics::Metrics;
+use crate::ops::ready::{Probe, Readiness};
+use crate::ops;
+use crate::server::tls::Certificate;
+use crate::server::{Limits, Server, bind};
+use crate::settings::{Settings, TlsFiles};
+
+/// Connections to the admin and ops listeners, each.
+const SIDE_CONNECTIONS: usize = 1024;
+
+/// A second signal came while requests were still in flight.
+#[derive(Debug, thiserror::Error)]
+#[error("a second signal cut the requests that were still in flight")]
+struct Cut;
+
+struct Stores {
+    metadata: Arc<dyn Store>,
+    blobs: Arc<dyn BlobStore>,
+}
+
+struct Listeners {
+    api: TcpListener,
+    admin: TcpListener,
+    ops: TcpListener,
+}
+
+/// Serves until a signal, then drains.
+pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
+    let mut signals = Signals::new()?;
+    file_limit::raise();
+    let _held = if settings.holds_data_folder() { Some(DataFolder::hold(&settings.data)?) } else { None };
+    let admin_key = AdminKey::open(&settings.admin_key_file, settings.admin_key_in_data())?;
+    let api_tls = certificate(&settings.tls, "")?;
+    let admin_tls = certificate(&settings.admin_tls, "admin-")?;
+    let listeners = Listeners {
+        api: bind("listen", settings.listen)?,
+        admin: bind("admin-listen", settings.admin_listen)?,
+        ops: bind("ops-listen", settings.ops_listen)?,
+    };
+    let addresses = Addresses {
+        api: listeners.api.local_addr()?,
+        admin: listeners.admin.local_addr()?,
+        ops: listeners.ops.local_addr()?,
+    };
+
+    // The ops listener first, so that a slow start can be told from a dead process.
+    let budget = Budget::new(settings.upload_memory);
+    let metrics = Metrics::new(budget.clone(), settings.upload_memory);
+    let readiness = Arc::new(Readiness::default());
+    let end = CancellationToken::new();
+    let ops_server = Server::new(side_limits(settings), None, end.clone());
+    let ops_router = ops::router(metrics.clone(), readiness.clone());
+    tokio::spawn(ops_server.serve(listeners.ops, None, ops_router));
+
+    let stores = tokio::select! {
+        stores = open_stores(settings, budget) => stores?,
+        _ = signals.stop() => return Ok(()),
+    };
+    tokio::spawn(watch_stores(readiness.clone(), &stores));
+    let api_router = distribution::router(registry(settings, &stores).await?);
+    let admin_router = admin::router(admin_key, tenants(&stores));
+
+    let drain = CancellationToken::new();
+    let api_server = Server::new(limits(settings), Some(metrics.clone()), drain.clone());
+    let admin_server = Server::new(side_limits(settings), Some(metrics), drain.clone());
+    let api_config = api_tls.as_ref().map(Certificate::config).transpose()?;
+    let admin_config = admin_tls.as_ref().map(Certificate::config).transpose()?;
+    let mut serving = tokio::spawn(async move {
+        tokio::join!(
+            api_server.serve(listeners.api, api_config, api_router),
+            admin_server.serve(listeners.admin, admin_config, admin_router),
+        );
+    });
+    follow([api_tls, admin_tls])?;
+    announce(settings, &addresses, form);
+
+    let signal = tokio::select! {
+        signal = signals.stop() => signal,
+        // Only a panic ends it before the drain.
+        ended = &mut serving => return Ok(ended?),
+    };
+    readiness.drain();
+    drain.cancel();
+    tracing::info!(signal, timeout = ?settings.drain_timeout, "draining: no new connections, requests in flight finish");
+    let drained = drained(&mut serving, settings, &mut signals).await;
+    end.cancel();
+    drained
+}
+
+/// Waits for the requests in flight, for the drain's time, or for a second signal.
+async fn drained(serving: &mut JoinHandle<()>, settings: &Settings, signals: &mut Signals) -> Ended {
+    tokio::select! {
+        ended = serving => {
+            tracing::info!("drained");
+            Ok(ended?)
+        }
+        () = tokio::time::sleep(settings.drain_timeout) => {
+            tracing::warn!("--drain-timeout has passed; the requests still in flight are cut");
+            Ok(())
+        }
+        _ = signals.stop() => Err(Cut.into()),
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        connections: settings.max_connections,
+        header_timeout: settings.header_timeout,
+        idle_timeout: settings.idle_timeout,
+        body_timeout: settings.body_timeout,
+        min_rate: settings.min_rate,
+    }
+}
+
+fn side_limits(settings: &Settings) -> Limits {
+    Limits { connections: SIDE_CONNECTIONS, ..limits(settings) }
+}
+
+async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<dyn std::error::Error>> {
+    let options = metadata::Options {
+        migrate: settings.migrate,
+        connections: settings.postgres_connections,
+        prepared: settings.postgres_prepared,
+    };
+    let metadata = metadata::open(&settings.metadata, &options).await?;
+    let blobs = blobs::open::open(&settings.blobs, budget).await?;
+    Ok(Stores { metadata, blobs })
+}
+
+/// The state of the distribution API.
+async fn registry(
+    settings: &Settings,
+    stores: &Stores,
+) -> Result<distribution::Registry, Box<dyn std::error::Error>> {
+    Ok(distribution::Registry::open(settings, stores.metadata.clone(), stores.blobs.clone()).await?)
+}
+
+/// Asks both stores for ever.
+fn watch_stores(readiness: Arc<Readiness>, stores: &Stores) -> impl Future<Output = ()> + Send + use<> {
+    let (metadata, blobs) = (stores.metadata.clone(), stores.blobs.clone());
+    let ask_metadata = Probe {
+        name: "metadata",
+        ask: Box::new(move || {
+            let store = metadata.clone();
+            Box::pin(async move { store.probe().await.map_err(|error| error.to_string()) })
+        }),
+    };
+    let ask_blobs = Probe {
+        name: "blobs",
+        ask: Box::new(move || {
+            let store = blobs.clone();
+            Box::pin(async move { store.probe().await.map_err(|error| error.to_string()) })
+        }),
+    };
+    async move { readiness.watch(vec![ask_metadata, ask_blobs]).await }
+}
+
+fn tenants(stores: &Stores) -> ListTenants {
+    let metadata = stores.metadata.clone();
+    Arc::new(move || {
+        let metadata = metadata.clone();
+        Box::pin(async move {
+            let tenants = metadata.tenants().await.map_err(|error| error.to_string())?;
+            Ok(tenants.into_iter().map(|tenant| Tenant { name: tenant.name, uid: tenant.uid }).collect())
+        })
+    })
+}
+
+fn certificate(
+    files: &Option<TlsFiles>,
+    prefix: &'static str,
+) -> Result<Option<Arc<Certificate>>, crate::server::tls::TlsError> {
+    files.as_ref().map(|files| Certificate::load(files.clone(), prefix)).transpose()
+}
+
+/// Follows the certificates' files; SIGHUP has them looked at now.
+fn follow(certificates: [Option<Arc<Certificate>>; 2]) -> io::Result<()> {
+    let certificates: Vec<_> = certificates.into_iter().flatten().collect();
+    for certificate in &certificates {
+        tokio::spawn(certificate.clone().follow());
+    }
+    on_hangup(move || certificates.iter().for_each(|certificate| certificate.look_now()))
+}
+
+/// The start-up text: for people as it is, else as one event.
+fn announce(settings: &Settings, addresses: &Addresses, form: Form) {
+    let text = startup::text(settings, addresses);
+    match form {
+        // Nobody may be reading; the server goes on.
+        Form::Text => drop(writeln!(io::stdout(), "{text}")),
+        Form::Json => tracing::info!(
+            listen = %addresses.api,
+            admin_listen = %addresses.admin,
+            ops_listen = %addresses.ops,
+            open = settings.may_be_open(),
+            text,
+            "the registry is ready"
+        ),
+    }
+}

@@ -1,0 +1,220 @@
+//! Exact caching of lookups in front of SQLite.
+//!
+//! The process is the database's only writer, so it knows every change. Each repository has a version, in
+//! one of a fixed number of slots; a write raises it after its commit and before its acknowledgement, and a
+//! cached answer counts only while the version is the one read before its query began. A reader
+//! therefore never sees less than what was acknowledged before it asked.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use moka::sync::Cache;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::Digest;
+
+/// Version slots; two repositories that share one only cost each other a query.
+const SLOTS: usize = 4096;
+
+/// Most cached answers of each kind; an entry takes a few hundred bytes.
+const ENTRIES: u64 = 50_000;
+
+/// Keys hold a repository by tenant and name; answers carry the version they were read at.
+type Answers<Q, A> = Cache<(Repository, Q), (u64, Option<A>)>;
+
+/// A store and the cache of its lookups.
+pub(super) struct Cached<S> {
+    store: Arc<S>,
+    versions: Arc<Versions>,
+    manifests: Answers<Reference, ManifestRow>,
+    blobs: Answers<Digest, BlobRow>,
+}
+
+struct Versions {
+    hasher: RandomState,
+    slots: Box<[AtomicU64]>,
+}
+
+impl Versions {
+    fn slot(&self, repository: &Repository) -> &AtomicU64 {
+        let hash = self.hasher.hash_one(repository);
+        // The remainder is smaller than the number of slots.
+        &self.slots[usize::try_from(hash % SLOTS as u64).unwrap_or_default()]
+    }
+}
+
+impl<S: Store> Cached<S> {
+    pub(super) fn new(store: S) -> Self {
+        Self {
+            store: Arc::new(store),
+            versions: Arc::new(Versions {
+                hasher: RandomState::new(),
+                slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+            }),
+            manifests: Cache::new(ENTRIES),
+            blobs: Cache::new(ENTRIES),
+        }
+    }
+
+    /// Runs a write that changes `repository` and raises its version, whatever came of it. It runs in a
+    /// task of its own: a caller that goes away stops neither the write nor the raising.
+    async fn changing<T, F>(&self, repository: &Repository, write: impl FnOnce(Arc<S>, Repository) -> F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let (versions, changed) = (self.versions.clone(), repository.clone());
+        let write = write(self.store.clone(), repository.clone());
+        let task = tokio::spawn(async move {
+            let outcome = write.await;
+            versions.slot(&changed).fetch_add(1, Ordering::SeqCst);
+            outcome
+        });
+        task.await.map_err(|error| MetadataError::Unavailable(error.to_string()))?
+    }
+}
+
+#[async_trait]
+impl<S: Store> Store for Cached<S> {
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<ManifestRow>> {
+        let key = (repository.clone(), reference.clone());
+        let version = self.versions.slot(repository).load(Ordering::SeqCst);
+        if let Some((_, answer)) = self.manifests.get(&key).filter(|(read_at, _)| *read_at == version) {
+            return Ok(answer);
+        }
+        let answer = self.store.manifest(repository, reference).await?;
+        self.manifests.insert(key, (version, answer.clone()));
+        Ok(answer)
+    }
+
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobRow>> {
+        let key = (repository.clone(), *digest);
+        let version = self.versions.slot(repository).load(Ordering::SeqCst);
+        if let Some((_, answer)) = self.blobs.get(&key).filter(|(read_at, _)| *read_at == version) {
+            return Ok(answer);
+        }
+        let answer = self.store.blob(repository, digest).await?;
+        self.blobs.insert(key, (version, answer.clone()));
+        Ok(answer)
+    }
+
+    // -- What changes a repository ------------------------------------------------------------------
+
+    async fn lease_manifest(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
+        let digest = *digest;
+        self.changing(repository, move |s, r| async move { s.lease_manifest(&r, &digest, until).await }).await
+    }
+
+    async fn lease_blob(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
+        let digest = *digest;
+        self.changing(repository, move |s, r| async move { s.lease_blob(&r, &digest, until).await }).await
+    }
+
+    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool> {
+        self.changing(repository, move |s, r| async move { s.commit_upload(&r, commit).await }).await
+    }
+
+    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool> {
+        self.changing(into, move |s, r| async move { s.mount_blob(&r, mount).await }).await
+    }
+
+    async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked> {
+        let digest = *digest;
+        self.changing(repository, move |s, r| async move { s.unlink_blob(&r, &digest, now).await }).await
+    }
+
+    async fn put_manifest(&self, repository: &Repository, put: PutManifest) -> Result<PutOutcome> {
+        self.changing(repository, move |s, r| async move { s.put_manifest(&r, put).await }).await
+    }
+
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest, by: Deletion) -> Result<bool> {
+        let digest = *digest;
+        self.changing(repository, move |s, r| async move { s.delete_manifest(&r, &digest, by).await }).await
+    }
+
+    async fn delete_tag(&self, repository: &Repository, tag: &TagName, by: Deletion) -> Result<bool> {
+        let tag = tag.clone();
+        self.changing(repository, move |s, r| async move { s.delete_tag(&r, &tag, by).await }).await
+    }
+
+    // -- What passes through ------------------------------------------------------------------------
+
+    async fn probe(&self) -> Result<()> {
+        self.store.probe().await
+    }
+
+    async fn tenants(&self) -> Result<Vec<Tenant>> {
+        self.store.tenants().await
+    }
+
+    async fn ensure_tenant(&self, tenant: NewTenant) -> Result<Tenant> {
+        self.store.ensure_tenant(tenant).await
+    }
+
+    async fn manifest_payload(&self, repository: &Repository, digest: &Digest) -> Result<Option<Bytes>> {
+        self.store.manifest_payload(repository, digest).await
+    }
+
+    async fn tags(&self, repository: &Repository, after: Option<String>, limit: u32) -> Result<Option<Vec<String>>> {
+        self.store.tags(repository, after, limit).await
+    }
+
+    async fn repositories(&self, tenant: TenantId, after: Option<String>, limit: u32) -> Result<Vec<String>> {
+        self.store.repositories(tenant, after, limit).await
+    }
+
+    async fn referrers(&self, repository: &Repository, query: &ReferrersQuery) -> Result<ReferrersPage> {
+        self.store.referrers(repository, query).await
+    }
+
+    async fn create_upload(&self, upload: NewUpload) -> Result<()> {
+        self.store.create_upload(upload).await
+    }
+
+    async fn open_uploads(&self, tenant: TenantId) -> Result<u64> {
+        self.store.open_uploads(tenant).await
+    }
+
+    async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+        self.store.upload(repository, id).await
+    }
+
+    async fn take_upload(&self, repository: &Repository, id: Uuid, take: TakeUpload) -> Result<Taken> {
+        self.store.take_upload(repository, id, take).await
+    }
+
+    async fn checkpoint_upload(&self, tenant: TenantId, id: Uuid, checkpoint: Checkpoint) -> Result<bool> {
+        self.store.checkpoint_upload(tenant, id, checkpoint).await
+    }
+
+    async fn renew_upload(&self, tenant: TenantId, id: Uuid, epoch: i64, until: Time) -> Result<bool> {
+        self.store.renew_upload(tenant, id, epoch, until).await
+    }
+
+    async fn cancel_upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+        self.store.cancel_upload(repository, id).await
+    }
+
+    async fn expire_uploads(&self, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>> {
+        self.store.expire_uploads(before, limit).await
+    }
+
+    async fn live_uploads(&self, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+        self.store.live_uploads(ids).await
+    }
+
+    async fn live_objects(&self, keys: &[Uuid]) -> Result<Vec<Uuid>> {
+        self.store.live_objects(keys).await
+    }
+
+    async fn due_objects(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<(TenantId, ObjectKey)>> {
+        self.store.due_objects(now, retry, limit).await
+    }
+
+    async fn forget_object(&self, tenant: TenantId, key: &ObjectKey) -> Result<()> {
+        self.store.forget_object(tenant, key).await
+    }
+}

@@ -1,0 +1,233 @@
+//! The metadata store: everything but blob bytes, in SQLite or Postgres.
+//!
+//! One trait, [`Store`], written once: the statements live in `statements/` and are compiled against each
+//! database, since nearly all of them are the same text in both dialects; what differs sits in
+//! `sqlite/dialect.rs` and `postgres/dialect.rs`. Every method is one transaction with a constant number of
+//! round trips. `tenant_id` leads every key, and no method reads across tenants.
+//!
+//! Lock order in every transaction: blobs by digest, manifests by digest, tags by name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use crate::blobs::{ObjectKey, UploadState};
+use crate::domain::{Digest, RepositoryName, TagName, TenantName};
+
+mod batch;
+mod cached;
+mod outcome;
+mod postgres;
+mod sqlite;
+mod types;
+
+pub use types::*;
+
+/// What a store answers.
+pub type Result<T> = std::result::Result<T, MetadataError>;
+
+/// Why the store could not do what was asked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MetadataError {
+    /// The URL names no store.
+    #[error("--metadata {url}: {why}")]
+    Url {
+        /// As given, without password.
+        url: String,
+        /// What to change.
+        why: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("the metadata schema could not be migrated: {0}")]
+    Migration(String),
+    /// The database failed or did not answer; the same call may succeed later.
+    #[error("the metadata store failed: {0}")]
+    Unavailable(String),
+    /// The database aborted the transaction for the sake of others, again and again.
+    #[error("the metadata store is busy: {0}")]
+    Conflict(String),
+    /// A stored value cannot be read.
+    #[error("the metadata store holds an unreadable value: {0}")]
+    Corrupt(String),
+}
+
+impl From<sqlx::Error> for MetadataError {
+    fn from(error: sqlx::Error) -> Self {
+        // SQLSTATE of serialization_failure and deadlock_detected.
+        let aborted = |code: &str| matches!(code, "40001" | "40P01");
+        match error.as_database_error().and_then(|database| database.code()) {
+            Some(code) if aborted(&code) => Self::Conflict(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whether to bring the schema up to date, under a lock.
+    pub migrate: bool,
+    /// Connections of the Postgres pool.
+    pub connections: u32,
+    /// Whether to use server-side prepared statements (off behind a transaction pooler).
+    pub prepared: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { migrate: true, connections: 20, prepared: true }
+    }
+}
+
+/// Opens the store that `url` names: `sqlite:<file>` or `postgres://…`.
+pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Store>> {
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        let store = sqlite::SqliteStore::open(std::path::Path::new(path), options).await?;
+        return Ok(Arc::new(cached::Cached::new(store)));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Ok(Arc::new(postgres::PostgresStore::open(url, options).await?));
+    }
+    // A password can only stand before an '@'.
+    let shown = url.rsplit('@').next().unwrap_or_default().to_owned();
+    Err(MetadataError::Url { url: shown, why: "use sqlite:<file> or postgres://<host>/<database>".into() })
+}
+
+/// Brings the schema of the store that `url` names up to date.
+pub async fn migrate(url: &str, options: &Options) -> Result<()> {
+    open(url, &Options { migrate: true, ..options.clone() }).await.map(drop)
+}
+
+/// The metadata store.
+#[async_trait::async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Whether the store answers.
+    async fn probe(&self) -> Result<()>;
+
+    /// All tenants' names and ids; for start-up and administration only.
+    async fn tenants(&self) -> Result<Vec<Tenant>>;
+
+    /// The tenant of this name, made with the given id, uid and policy if it is not there.
+    async fn ensure_tenant(&self, tenant: NewTenant) -> Result<Tenant>;
+
+    // -- Reading ------------------------------------------------------------------------------------
+
+    /// What a tag or digest of a repository resolves to. Sees every push acknowledged before the call.
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<ManifestRow>>;
+
+    /// The bytes of a manifest of this repository.
+    async fn manifest_payload(&self, repository: &Repository, digest: &Digest) -> Result<Option<Bytes>>;
+
+    /// A blob that is linked in this repository.
+    async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobRow>>;
+
+    /// Up to `limit` tags after `after`, bytewise ascending; `None` if the repository does not exist.
+    async fn tags(&self, repository: &Repository, after: Option<String>, limit: u32) -> Result<Option<Vec<String>>>;
+
+    /// Up to `limit` repository names of a tenant after `after`, bytewise ascending.
+    async fn repositories(&self, tenant: TenantId, after: Option<String>, limit: u32) -> Result<Vec<String>>;
+
+    /// Descriptors of the manifests whose subject is `query.subject`.
+    async fn referrers(&self, repository: &Repository, query: &ReferrersQuery) -> Result<ReferrersPage>;
+
+    // -- Leases -------------------------------------------------------------------------------------
+
+    /// Extends the lease of a manifest of this repository; false if it is gone.
+    async fn lease_manifest(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool>;
+
+    /// Extends the lease of a blob linked in this repository; false if it is gone.
+    async fn lease_blob(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool>;
+
+    // -- Uploads ------------------------------------------------------------------------------------
+
+    /// Makes a session.
+    async fn create_upload(&self, upload: NewUpload) -> Result<()>;
+
+    /// How many uncommitted sessions a tenant has; proportional to them, not for a request's path.
+    async fn open_uploads(&self, tenant: TenantId) -> Result<u64>;
+
+    /// The session, if it belongs to this repository.
+    async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>>;
+
+    /// Takes the writer's lease of a session by compare-and-set. `closing` binds the digest of the blob.
+    async fn take_upload(&self, repository: &Repository, id: Uuid, take: TakeUpload) -> Result<Taken>;
+
+    /// Stores progress and renews (or, with `until` = now, ends) the lease; false if the lease was lost.
+    async fn checkpoint_upload(&self, tenant: TenantId, id: Uuid, checkpoint: Checkpoint) -> Result<bool>;
+
+    /// Renews the lease alone; false if it was lost.
+    async fn renew_upload(&self, tenant: TenantId, id: Uuid, epoch: i64, until: Time) -> Result<bool>;
+
+    /// Publishes the session's blob and links it; false if the session or the lease was lost.
+    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool>;
+
+    /// Forgets an uncommitted session and returns it, so that its bytes can be freed.
+    async fn cancel_upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>>;
+
+    /// Forgets up to `limit` sessions idle since before `before`, of all tenants, and returns those whose
+    /// bytes must be freed.
+    async fn expire_uploads(&self, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>>;
+
+    /// Which of these sessions, of any tenant, still exist and are not committed.
+    async fn live_uploads(&self, ids: &[Uuid]) -> Result<Vec<Uuid>>;
+
+    /// Which of these objects, of any tenant, a blob refers to.
+    async fn live_objects(&self, keys: &[Uuid]) -> Result<Vec<Uuid>>;
+
+    // -- Blobs --------------------------------------------------------------------------------------
+
+    /// Links a blob of `from`, or, without it, of any repository of the tenant, into `into`.
+    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool>;
+
+    /// Unlinks a blob from this repository.
+    async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked>;
+
+    // -- Manifests and tags -------------------------------------------------------------------------
+
+    /// Stores a manifest, its edges and its tags.
+    async fn put_manifest(&self, repository: &Repository, put: PutManifest) -> Result<PutOutcome>;
+
+    /// Deletes a manifest and the tags that point to it; false if it is not there.
+    async fn delete_manifest(&self, repository: &Repository, digest: &Digest, by: Deletion) -> Result<bool>;
+
+    /// Deletes a tag; false if it is not there.
+    async fn delete_tag(&self, repository: &Repository, tag: &TagName, by: Deletion) -> Result<bool>;
+
+    // -- Objects to delete --------------------------------------------------------------------------
+
+    /// Up to `limit` objects that are due for deletion at `now`; each is put off until `retry` in case the
+    /// deletion fails.
+    async fn due_objects(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<(TenantId, ObjectKey)>>;
+
+    /// Forgets an object that has been deleted.
+    async fn forget_object(&self, tenant: TenantId, key: &ObjectKey) -> Result<()>;
+}
+
+/// Longest wait for one statement.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A repository of a tenant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Repository {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: RepositoryName,
+}
+
+/// A tenant to make on a first run.
+#[derive(Debug, Clone)]
+pub struct NewTenant {
+    /// DNS label.
+    pub name: TenantName,
+    /// Unique for all time: a tenant made again under the same name has another.
+    pub uid: Uuid,
+    /// Row id, random.
+    pub id: i64,
+    /// Which manifests may lack their children.
+    pub sparse: Sparse,
+    /// When.
+    pub now: Time,
+}

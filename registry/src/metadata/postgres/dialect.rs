@@ -1,0 +1,109 @@
+//! What Postgres writes differently. The macros are text that stands inside of `concat!`.
+
+use sqlx::postgres::{PgArguments, PgRow};
+
+use crate::domain::Digest;
+use crate::metadata::Reference;
+use crate::metadata::batch::{BlobQuery, ManifestQuery};
+
+pub(in crate::metadata) type Connection = sqlx::PgConnection;
+pub(in crate::metadata) type Row = PgRow;
+type Query<'q> = sqlx::query::Query<'q, sqlx::Postgres, PgArguments>;
+
+pub(in crate::metadata) fn digests<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> Vec<Vec<u8>> {
+    digests.into_iter().map(Digest::to_bytes).collect()
+}
+
+pub(in crate::metadata) fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    texts.into_iter().map(str::to_owned).collect()
+}
+
+pub(in crate::metadata) fn uuids(uuids: &[uuid::Uuid]) -> Vec<uuid::Uuid> {
+    uuids.to_vec()
+}
+
+pub(in crate::metadata) fn bind_manifest_queries<'q>(query: Query<'q>, asked: &[&ManifestQuery]) -> Query<'q> {
+    let numbers: Vec<i64> = (0..).take(asked.len()).collect();
+    let tenants: Vec<i64> = asked.iter().map(|(repository, _)| repository.tenant.0).collect();
+    let names: Vec<String> = asked.iter().map(|(repository, _)| repository.name.to_string()).collect();
+    let (mut tags, mut digests) = (Vec::new(), Vec::new());
+    for (_, reference) in asked {
+        let (tag, digest) = match reference {
+            Reference::Tag(tag) => (Some(tag.to_string()), None),
+            Reference::Digest(digest) => (None, Some(digest.to_bytes())),
+        };
+        tags.push(tag);
+        digests.push(digest);
+    }
+    query.bind(numbers).bind(tenants).bind(names).bind(tags).bind(digests)
+}
+
+pub(in crate::metadata) fn bind_blob_queries<'q>(query: Query<'q>, asked: &[&BlobQuery]) -> Query<'q> {
+    let numbers: Vec<i64> = (0..).take(asked.len()).collect();
+    let tenants: Vec<i64> = asked.iter().map(|(repository, _)| repository.tenant.0).collect();
+    let names: Vec<String> = asked.iter().map(|(repository, _)| repository.name.to_string()).collect();
+    let digests: Vec<Vec<u8>> = asked.iter().map(|(_, digest)| digest.to_bytes()).collect();
+    query.bind(numbers).bind(tenants).bind(names).bind(digests)
+}
+
+macro_rules! in_digests {
+    ($parameter:literal) => {
+        concat!(" = ANY(", $parameter, ") ")
+    };
+}
+macro_rules! in_uuids {
+    ($parameter:literal) => {
+        concat!(" = ANY(", $parameter, ") ")
+    };
+}
+macro_rules! in_texts {
+    ($parameter:literal) => {
+        concat!(" = ANY(", $parameter, ") ")
+    };
+}
+macro_rules! digest_rows {
+    ($parameter:literal) => {
+        concat!(" unnest(", $parameter, "::bytea[]) AS listed(digest) ")
+    };
+}
+macro_rules! text_rows {
+    ($parameter:literal) => {
+        concat!(" unnest(", $parameter, "::text[]) AS listed(name) ")
+    };
+}
+macro_rules! for_update {
+    () => {
+        " FOR UPDATE "
+    };
+}
+macro_rules! for_update_skip_locked {
+    () => {
+        " FOR UPDATE SKIP LOCKED "
+    };
+}
+macro_rules! for_key_share {
+    () => {
+        " FOR KEY SHARE "
+    };
+    ($of:literal) => {
+        concat!(" FOR KEY SHARE OF ", $of, " ")
+    };
+}
+macro_rules! random_uuid {
+    () => {
+        " gen_random_uuid() "
+    };
+}
+/// `q(i, tenant_id, repository, tag, digest)`.
+macro_rules! manifest_queries {
+    () => {
+        " unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bytea[]) \
+          AS q(i, tenant_id, repository, tag, digest) "
+    };
+}
+/// `q(i, tenant_id, repository, digest)`.
+macro_rules! blob_queries {
+    () => {
+        " unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS q(i, tenant_id, repository, digest) "
+    };
+}

@@ -1,0 +1,154 @@
+//! The store on Postgres (or an engine that speaks its protocol): one pool on the primary.
+//!
+//! Row locks order concurrent writers. Nothing depends on LISTEN or advisory locks, which poolers and some
+//! engines lack; a transaction that the database aborted for a deadlock or a serialisation failure is
+//! run again from its start.
+
+use std::str::FromStr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgPool};
+
+use super::batch::{Batcher, BlobQuery, ManifestQuery};
+use super::outcome::Outcome;
+use super::{BlobRow, ManifestRow, MetadataError, Options, Result, STATEMENT_TIMEOUT};
+
+#[macro_use]
+mod dialect;
+#[path = "../statements/blobs.rs"]
+mod blobs;
+#[path = "../statements/lookups.rs"]
+mod lookups;
+#[path = "../statements/manifests.rs"]
+mod manifests;
+#[path = "../statements/objects.rs"]
+mod objects;
+#[path = "../statements/store.rs"]
+mod store;
+#[path = "../statements/tags.rs"]
+mod tags;
+#[path = "../statements/tenants.rs"]
+mod tenants;
+#[path = "../statements/uploads.rs"]
+mod uploads;
+
+use dialect::Connection;
+pub(super) use PostgresStore as Database;
+
+/// How often a transaction that the database aborted is run again.
+const RETRIES: u32 = 5;
+
+/// A pool of connections and the batched lookups over it.
+pub(super) struct PostgresStore {
+    pool: PgPool,
+    manifests: Batcher<ManifestQuery, ManifestRow>,
+    blobs: Batcher<BlobQuery, BlobRow>,
+}
+
+impl PostgresStore {
+    /// Connects and, if asked, migrates.
+    pub(super) async fn open(url: &str, options: &Options) -> Result<Self> {
+        let mut connect = PgConnectOptions::from_str(url).map_err(|error| MetadataError::Url {
+            url: url.rsplit('@').next().unwrap_or_default().to_owned(),
+            why: error.to_string(),
+        })?;
+        connect = connect.application_name("berth-registry");
+        if options.prepared {
+            connect = connect.options([("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string())]);
+        } else {
+            // A transaction pooler passes neither start-up options nor named statements.
+            connect = connect.statement_cache_capacity(0);
+        }
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections)
+            .acquire_timeout(STATEMENT_TIMEOUT)
+            .connect_with(connect)
+            .await?;
+        if options.migrate {
+            let mut migrator = sqlx::migrate!("src/metadata/migrations/postgres");
+            // A newer release may have added to the schema; this one works with what it knows.
+            migrator.set_ignore_missing(true);
+            migrator.run(&pool).await.map_err(|error| MetadataError::Migration(error.to_string()))?;
+        }
+        let (for_manifests, for_blobs) = (pool.clone(), pool.clone());
+        Ok(Self {
+            pool,
+            manifests: Batcher::start(move |asked| {
+                let pool = for_manifests.clone();
+                Box::pin(async move { lookups::manifests(&mut *pool.acquire().await?, asked).await })
+            }),
+            blobs: Batcher::start(move |asked| {
+                let pool = for_blobs.clone();
+                Box::pin(async move { lookups::blobs(&mut *pool.acquire().await?, asked).await })
+            }),
+        })
+    }
+
+    /// Runs reads.
+    async fn read<A, T, F>(&self, asked: A, query: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        let mut connection = self.pool.acquire().await?;
+        query(&mut connection, &asked).await
+    }
+
+    /// Runs a transaction; again from its start when the database aborted it for other transactions' sake.
+    /// It runs in a task of its own, so that a client that goes away does not cut it.
+    async fn write<A, T, F>(&self, asked: A, work: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Outcome,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        let pool = self.pool.clone();
+        let work = Arc::new(work);
+        let task = tokio::spawn(async move {
+            let mut tries = 0;
+            loop {
+                match transaction(&pool, &asked, &*work).await {
+                    Err(Aborted::Retry(_)) if tries < RETRIES => tries += 1,
+                    Err(Aborted::Retry(error) | Aborted::Final(error)) => return Err(error),
+                    Ok(outcome) => return Ok(outcome),
+                }
+            }
+        });
+        task.await.map_err(|error| MetadataError::Unavailable(error.to_string()))?
+    }
+}
+
+enum Aborted {
+    Retry(MetadataError),
+    Final(MetadataError),
+}
+
+async fn transaction<A, T, F>(pool: &PgPool, asked: &A, work: &F) -> std::result::Result<T, Aborted>
+where
+    T: Outcome,
+    F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>>,
+{
+    let failed = |error: sqlx::Error| Aborted::Final(error.into());
+    let mut connection = pool.acquire().await.map_err(failed)?;
+    let mut transaction = connection.begin().await.map_err(failed)?;
+    match work(&mut transaction, asked).await {
+        Ok(outcome) if outcome.commits() => {
+            transaction.commit().await.map_err(failed)?;
+            Ok(outcome)
+        }
+        Ok(outcome) => {
+            transaction.rollback().await.map_err(failed)?;
+            Ok(outcome)
+        }
+        Err(error) => {
+            // The rollback's own failure adds nothing to the first error.
+            let _ = transaction.rollback().await;
+            match error {
+                MetadataError::Conflict(_) => Err(Aborted::Retry(error)),
+                error => Err(Aborted::Final(error)),
+            }
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! What SQLite writes differently. The macros are text that stands inside of `concat!`.
+
+use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteArguments, SqliteRow};
+
+use crate::domain::Digest;
+use crate::metadata::batch::{BlobQuery, ManifestQuery};
+use crate::metadata::{Reference, TenantId};
+
+pub(in crate::metadata) type Connection = sqlx::SqliteConnection;
+pub(in crate::metadata) type Row = SqliteRow;
+type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
+
+/// A list as one parameter: JSON, with digests in hex.
+pub(in crate::metadata) type List = String;
+
+pub(in crate::metadata) fn digests<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> List {
+    let list: Vec<Value> = digests.into_iter().map(|digest| hex::encode(digest.to_bytes()).into()).collect();
+    Value::Array(list).to_string()
+}
+
+pub(in crate::metadata) fn texts<'a>(texts: impl IntoIterator<Item = &'a str>) -> List {
+    Value::Array(texts.into_iter().map(Into::into).collect()).to_string()
+}
+
+pub(in crate::metadata) fn uuids(uuids: &[uuid::Uuid]) -> List {
+    Value::Array(uuids.iter().map(|id| hex::encode(id.as_bytes()).into()).collect()).to_string()
+}
+
+pub(in crate::metadata) fn bind_manifest_queries<'q>(query: Query<'q>, asked: &[&ManifestQuery]) -> Query<'q> {
+    let rows = asked.iter().map(|(repository, reference)| {
+        let TenantId(tenant) = repository.tenant;
+        match reference {
+            Reference::Tag(tag) => json!([tenant, repository.name.as_str(), tag.as_str(), null]),
+            Reference::Digest(digest) => {
+                json!([tenant, repository.name.as_str(), null, hex::encode(digest.to_bytes())])
+            }
+        }
+    });
+    query.bind(Value::Array(rows.collect()).to_string())
+}
+
+pub(in crate::metadata) fn bind_blob_queries<'q>(query: Query<'q>, asked: &[&BlobQuery]) -> Query<'q> {
+    let rows = asked.iter().map(|(repository, digest)| {
+        json!([repository.tenant.0, repository.name.as_str(), hex::encode(digest.to_bytes())])
+    });
+    query.bind(Value::Array(rows.collect()).to_string())
+}
+
+macro_rules! in_digests {
+    ($parameter:literal) => {
+        concat!(" IN (SELECT unhex(value) FROM json_each(", $parameter, ")) ")
+    };
+}
+macro_rules! in_uuids {
+    ($parameter:literal) => {
+        concat!(" IN (SELECT unhex(value) FROM json_each(", $parameter, ")) ")
+    };
+}
+macro_rules! in_texts {
+    ($parameter:literal) => {
+        concat!(" IN (SELECT value FROM json_each(", $parameter, ")) ")
+    };
+}
+macro_rules! digest_rows {
+    ($parameter:literal) => {
+        concat!(" (SELECT unhex(value) AS digest FROM json_each(", $parameter, ")) AS listed ")
+    };
+}
+macro_rules! text_rows {
+    ($parameter:literal) => {
+        concat!(" (SELECT value AS name FROM json_each(", $parameter, ")) AS listed ")
+    };
+}
+/// Row locks: the write transaction holds the whole database.
+macro_rules! for_update {
+    () => {
+        ""
+    };
+}
+macro_rules! for_update_skip_locked {
+    () => {
+        ""
+    };
+}
+macro_rules! for_key_share {
+    ($($of:literal)?) => {
+        ""
+    };
+}
+macro_rules! random_uuid {
+    () => {
+        " randomblob(16) "
+    };
+}
+/// `q(i, tenant_id, repository, tag, digest)`; CROSS JOIN keeps it the outer loop.
+macro_rules! manifest_queries {
+    () => {
+        " (SELECT key AS i, value->>0 AS tenant_id, value->>1 AS repository, value->>2 AS tag, \
+          unhex(value->>3) AS digest FROM json_each($1)) AS q CROSS "
+    };
+}
+/// `q(i, tenant_id, repository, digest)`.
+macro_rules! blob_queries {
+    () => {
+        " (SELECT key AS i, value->>0 AS tenant_id, value->>1 AS repository, unhex(value->>2) AS digest \
+          FROM json_each($1)) AS q CROSS "
+    };
+}

@@ -1,0 +1,115 @@
+//! The store on SQLite: one writer, many readers, in one process that holds the file.
+//!
+//! Every write goes through one task, which puts the writes that wait into one transaction and commits it
+//! once (group commit): each is acknowledged after the commit that holds it is on disk.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+
+use super::batch::{Batcher, BlobQuery, ManifestQuery};
+use super::outcome::Outcome;
+use super::{BlobRow, ManifestRow, MetadataError, Options, Result};
+
+#[macro_use]
+mod dialect;
+mod writer;
+
+#[path = "../statements/blobs.rs"]
+mod blobs;
+#[path = "../statements/lookups.rs"]
+mod lookups;
+#[path = "../statements/manifests.rs"]
+mod manifests;
+#[path = "../statements/objects.rs"]
+mod objects;
+#[path = "../statements/store.rs"]
+mod store;
+#[path = "../statements/tags.rs"]
+mod tags;
+#[path = "../statements/tenants.rs"]
+mod tenants;
+#[path = "../statements/uploads.rs"]
+mod uploads;
+
+pub(super) use SqliteStore as Database;
+use dialect::Connection;
+
+/// Connections that read.
+const READERS: u32 = 4;
+
+/// Readers, the writer, and the batched lookups.
+pub(super) struct SqliteStore {
+    readers: SqlitePool,
+    writer: writer::Writer,
+    manifests: Batcher<ManifestQuery, ManifestRow>,
+    blobs: Batcher<BlobQuery, BlobRow>,
+}
+
+impl SqliteStore {
+    /// Opens the file, which is made if it is not there, and, if asked, migrates.
+    pub(super) async fn open(path: &Path, options: &Options) -> Result<Self> {
+        let connect = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // FULL: a commit that was acknowledged survives power loss.
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(10))
+            .foreign_keys(false)
+            .pragma("cache_size", "-65536")
+            .pragma("mmap_size", "268435456")
+            .pragma("wal_autocheckpoint", "4000");
+        let writer = writer::connect(&connect).await?;
+        let writer = if options.migrate { migrate(writer).await? } else { writer };
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_with(connect.read_only(true).create_if_missing(false))
+            .await?;
+        let (for_manifests, for_blobs) = (readers.clone(), readers.clone());
+        Ok(Self {
+            readers,
+            writer: writer::Writer::start(writer),
+            manifests: Batcher::start(move |asked| {
+                let pool = for_manifests.clone();
+                Box::pin(async move { lookups::manifests(&mut *pool.acquire().await?, asked).await })
+            }),
+            blobs: Batcher::start(move |asked| {
+                let pool = for_blobs.clone();
+                Box::pin(async move { lookups::blobs(&mut *pool.acquire().await?, asked).await })
+            }),
+        })
+    }
+
+    /// Runs reads.
+    async fn read<A, T, F>(&self, asked: A, query: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        let mut connection = self.readers.acquire().await?;
+        query(&mut connection, &asked).await
+    }
+
+    /// Hands a transaction to the writer and waits until it is on disk. It runs to its end even if the
+    /// caller goes away.
+    async fn write<A, T, F>(&self, asked: A, work: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Outcome,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        self.writer.run(asked, work).await
+    }
+}
+
+async fn migrate(mut connection: Connection) -> Result<Connection> {
+    let mut migrator = sqlx::migrate!("src/metadata/migrations/sqlite");
+    // A newer release may have added to the schema; this one works with what it knows.
+    migrator.set_ignore_missing(true);
+    migrator.run(&mut connection).await.map_err(|error| MetadataError::Migration(error.to_string()))?;
+    Ok(connection)
+}

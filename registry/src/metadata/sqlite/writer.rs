@@ -1,0 +1,119 @@
+//! The one writer, with group commit.
+//!
+//! While a commit waits for the disk, further writes queue up; the next transaction takes them all, each
+//! in a savepoint of its own, and one commit makes them durable together. A write that fails undoes its own
+//! savepoint and nobody else's.
+
+use futures_util::future::BoxFuture;
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Executor as _};
+use tokio::sync::{mpsc, oneshot};
+
+use super::super::outcome::Outcome;
+use super::super::{MetadataError, Result};
+use super::Connection;
+
+/// Most writes of one transaction.
+const GROUP_LIMIT: usize = 128;
+
+/// Writes that may wait before further ones wait to be queued.
+const QUEUE: usize = 4096;
+
+/// One queued write.
+trait Job: Send {
+    /// Runs the statements; true if they are to be kept.
+    fn run<'c>(&'c mut self, connection: &'c mut Connection) -> BoxFuture<'c, bool>;
+
+    /// Tells the waiting caller, after the commit or its failure.
+    fn finish(self: Box<Self>, committed: Result<()>);
+}
+
+struct Work<A, T, F> {
+    asked: A,
+    work: F,
+    outcome: Option<Result<T>>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<A, T, F> Job for Work<A, T, F>
+where
+    A: Send + Sync + 'static,
+    T: Outcome,
+    F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+{
+    fn run<'c>(&'c mut self, connection: &'c mut Connection) -> BoxFuture<'c, bool> {
+        Box::pin(async move {
+            let outcome = (self.work)(connection, &self.asked).await;
+            let keep = outcome.as_ref().is_ok_and(Outcome::commits);
+            self.outcome = Some(outcome);
+            keep
+        })
+    }
+
+    fn finish(self: Box<Self>, committed: Result<()>) {
+        let never_ran = || Err(MetadataError::Unavailable("the write was not run".into()));
+        let outcome = self.outcome.unwrap_or_else(never_ran);
+        // A refusal is true whether or not the others' commit went through. The caller may have gone away.
+        let kept = outcome.as_ref().is_ok_and(Outcome::commits);
+        let _ = self.reply.send(if kept { committed.and(outcome) } else { outcome });
+    }
+}
+
+/// The queue in front of the writing task.
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+}
+
+/// The connection that writes.
+pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Connection> {
+    Ok(options.connect().await?)
+}
+
+impl Writer {
+    /// Starts the writing task, which ends when the writer is dropped.
+    pub(super) fn start(mut connection: Connection) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE);
+        tokio::spawn(async move {
+            let mut group = Vec::with_capacity(GROUP_LIMIT);
+            while waiting.recv_many(&mut group, GROUP_LIMIT).await > 0 {
+                let committed = transaction(&mut connection, &mut group).await;
+                if committed.is_err() {
+                    // Nothing to roll back is an error too, and says nothing.
+                    let _ = connection.execute("ROLLBACK").await;
+                }
+                for job in group.drain(..) {
+                    job.finish(committed.clone());
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// Queues a write and waits until it is durable.
+    pub(super) async fn run<A, T, F>(&self, asked: A, work: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Outcome,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        let stopped = || MetadataError::Unavailable("the writing task has ended".into());
+        let (reply, outcome) = oneshot::channel();
+        let job = Box::new(Work { asked, work, outcome: None, reply });
+        self.queue.send(job).await.map_err(|_| stopped())?;
+        outcome.await.map_err(|_| stopped())?
+    }
+}
+
+async fn transaction(connection: &mut Connection, group: &mut [Box<dyn Job>]) -> Result<()> {
+    connection.execute("BEGIN IMMEDIATE").await?;
+    for job in group {
+        connection.execute("SAVEPOINT one").await?;
+        if job.run(connection).await {
+            connection.execute("RELEASE one").await?;
+        } else {
+            connection.execute("ROLLBACK TO one; RELEASE one").await?;
+        }
+    }
+    connection.execute("COMMIT").await?;
+    Ok(())
+}

@@ -1,0 +1,262 @@
+//! Storing and deleting manifests.
+
+use std::collections::BTreeSet;
+
+use sqlx::Row as _;
+
+use super::super::{Deletion, PutManifest, PutOutcome, Repository, Result, Sparse, Time};
+use super::lookups::digest as read_digest;
+use super::{Connection, dialect, tags};
+use crate::domain::Digest;
+
+/// Where a manifest or tag goes.
+pub(super) struct Place {
+    pub tenant: i64,
+    pub repository: i64,
+}
+
+/// Kinds of children, as stored.
+const CHILD_MANIFEST: i16 = 0;
+const CHILD_BLOB: i16 = 1;
+const CHILD_ABSENT: i16 = 2;
+
+pub(super) async fn put(c: &mut Connection, repository: &Repository, put: &PutManifest) -> Result<PutOutcome> {
+    let id = super::tenants::ensure_repository(c, repository, put.repository_id, put.now).await?;
+    let place = Place { tenant: repository.tenant.0, repository: id };
+
+    // 1. What it refers to, locked against collection and unlinking: blobs first, then manifests.
+    let manifest = &put.manifest;
+    let named: BTreeSet<Digest> =
+        manifest.blobs.iter().map(|blob| blob.digest).chain(manifest.children.iter().copied()).collect();
+    let blobs = if named.is_empty() { BTreeSet::new() } else { lock_blobs(c, &place, &named).await? };
+    let children = if manifest.children.is_empty() {
+        BTreeSet::new()
+    } else {
+        lock_manifests(c, &place, &manifest.children).await?
+    };
+    let mut missing: Vec<Digest> = Vec::new();
+    if put.sparse != Sparse::Always {
+        missing.extend(manifest.blobs.iter().filter(|b| b.required && !blobs.contains(&b.digest)).map(|b| b.digest));
+    }
+    if put.sparse == Sparse::Never {
+        missing.extend(manifest.children.iter().filter(|d| !children.contains(d) && !blobs.contains(d)));
+    }
+    if !missing.is_empty() {
+        return Ok(PutOutcome::Missing(missing));
+    }
+
+    // 2. The manifest and its edges.
+    insert(c, &place, put).await?;
+    let held: Vec<Digest> = manifest.blobs.iter().map(|b| b.digest).filter(|d| blobs.contains(d)).collect();
+    insert_blob_edges(c, &place, &put.digest, &held).await?;
+    for kind in [CHILD_MANIFEST, CHILD_BLOB, CHILD_ABSENT] {
+        let of_kind = |digest: &&Digest| match kind {
+            CHILD_MANIFEST => children.contains(digest),
+            CHILD_BLOB => !children.contains(digest) && blobs.contains(digest),
+            _ => !children.contains(digest) && !blobs.contains(digest),
+        };
+        let listed: Vec<Digest> = manifest.children.iter().filter(of_kind).copied().collect();
+        insert_child_edges(c, &place, &put.digest, &listed, kind).await?;
+    }
+    if let Some(subject) = &manifest.subject {
+        insert_referrer(c, &place, put, subject).await?;
+    }
+
+    // 3. The tags.
+    if !tags::set(c, &place, put).await? {
+        return Ok(PutOutcome::PreconditionFailed);
+    }
+    Ok(PutOutcome::Stored)
+}
+
+async fn lock_blobs(c: &mut Connection, place: &Place, named: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
+    let rows = sqlx::query(concat!(
+        "SELECT l.digest FROM repository_blob l JOIN blob b ON b.tenant_id = l.tenant_id AND b.digest = l.digest \
+         WHERE l.tenant_id = $1 AND l.repository_id = $2 AND l.digest",
+        in_digests!("$3"),
+        "ORDER BY l.digest",
+        for_key_share!()
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::digests(named))
+    .fetch_all(&mut *c)
+    .await?;
+    rows.iter().map(|row| read_digest(row.try_get(0)?)).collect()
+}
+
+async fn lock_manifests(c: &mut Connection, place: &Place, named: &[Digest]) -> Result<BTreeSet<Digest>> {
+    let rows = sqlx::query(concat!(
+        "SELECT digest FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest",
+        in_digests!("$3"),
+        "ORDER BY digest",
+        for_key_share!()
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::digests(named))
+    .fetch_all(&mut *c)
+    .await?;
+    rows.iter().map(|row| read_digest(row.try_get(0)?)).collect()
+}
+
+async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<()> {
+    // The same bytes again: the media type of the newest push counts, the lease only grows.
+    sqlx::query(
+        "INSERT INTO manifest (tenant_id, repository_id, digest, media_type, artifact_type, subject, payload, size, \
+         pushed_at, pushed_by, leased_until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+         ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET media_type = excluded.media_type, \
+         pushed_at = excluded.pushed_at, pushed_by = excluded.pushed_by, leased_until = \
+         CASE WHEN manifest.leased_until > excluded.leased_until THEN manifest.leased_until \
+         ELSE excluded.leased_until END",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(put.digest.to_bytes())
+    .bind(put.manifest.media_type.as_str())
+    .bind(&put.manifest.artifact_type)
+    .bind(&put.manifest.subject)
+    .bind(&put.payload[..])
+    .bind(i64::try_from(put.payload.len()).unwrap_or(i64::MAX))
+    .bind(put.now.0)
+    .bind(&put.principal)
+    .bind(put.leased_until.0)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}
+
+async fn insert_blob_edges(c: &mut Connection, place: &Place, manifest: &Digest, blobs: &[Digest]) -> Result<()> {
+    if blobs.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "INSERT INTO manifest_blob (tenant_id, repository_id, manifest, blob) SELECT $1, $2, $3, listed.digest FROM",
+        digest_rows!("$4"),
+        "WHERE true ON CONFLICT DO NOTHING"
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(manifest.to_bytes())
+    .bind(dialect::digests(blobs))
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}
+
+async fn insert_child_edges(
+    c: &mut Connection,
+    place: &Place,
+    parent: &Digest,
+    children: &[Digest],
+    kind: i16,
+) -> Result<()> {
+    if children.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "INSERT INTO manifest_child (tenant_id, repository_id, parent, child, kind) \
+         SELECT $1, $2, $3, listed.digest, $5 FROM",
+        digest_rows!("$4"),
+        "WHERE true ON CONFLICT (tenant_id, repository_id, parent, child) DO UPDATE SET kind = excluded.kind"
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(parent.to_bytes())
+    .bind(dialect::digests(children))
+    .bind(kind)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}
+
+async fn insert_referrer(c: &mut Connection, place: &Place, put: &PutManifest, subject: &str) -> Result<()> {
+    let descriptor = put.manifest.referrer_descriptor(put.digest, put.payload.len());
+    sqlx::query(
+        "INSERT INTO referrer (tenant_id, repository_id, subject, digest, artifact_type, descriptor, \
+         descriptor_size) VALUES ($1, $2, $3, $4, $5, $6, $7) \
+         ON CONFLICT (tenant_id, repository_id, subject, digest) DO UPDATE SET descriptor = excluded.descriptor, \
+         descriptor_size = excluded.descriptor_size",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(subject)
+    .bind(put.digest.to_bytes())
+    .bind(&put.manifest.artifact_type)
+    .bind(&descriptor)
+    .bind(i64::try_from(descriptor.len()).unwrap_or(i64::MAX))
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn lease(c: &mut Connection, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
+    let leased = sqlx::query(
+        "UPDATE manifest SET leased_until = CASE WHEN leased_until > $4 THEN leased_until ELSE $4 END \
+         WHERE tenant_id = $1 AND digest = $3 \
+         AND repository_id = (SELECT id FROM repository WHERE tenant_id = $1 AND name = $2)",
+    )
+    .bind(repository.tenant.0)
+    .bind(repository.name.as_str())
+    .bind(digest.to_bytes())
+    .bind(until.0)
+    .execute(&mut *c)
+    .await?;
+    Ok(leased.rows_affected() == 1)
+}
+
+/// Deletes a manifest, the tags that point to it and its edges. What it referred to is reviewed later; its
+/// children stay, and so do its referrers.
+pub(super) async fn delete(
+    c: &mut Connection,
+    repository: &Repository,
+    digest: &Digest,
+    by: &Deletion,
+) -> Result<bool> {
+    let Some(id) = super::tenants::repository_id(c, repository).await? else { return Ok(false) };
+    let place = Place { tenant: repository.tenant.0, repository: id };
+    let found = sqlx::query(concat!(
+        "SELECT 1 FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        for_update!()
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(digest.to_bytes())
+    .fetch_optional(&mut *c)
+    .await?;
+    if found.is_none() {
+        return Ok(false);
+    }
+    tags::delete_all_of(c, &place, digest, by).await?;
+    for review in [
+        "INSERT INTO review_blob (tenant_id, digest, due_at) SELECT tenant_id, blob, $4 FROM manifest_blob \
+         WHERE tenant_id = $1 AND repository_id = $2 AND manifest = $3 ON CONFLICT DO NOTHING",
+        "INSERT INTO review_blob (tenant_id, digest, due_at) SELECT tenant_id, child, $4 FROM manifest_child \
+         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind = 1 ON CONFLICT DO NOTHING",
+        "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at) \
+         SELECT tenant_id, repository_id, child, $4 FROM manifest_child \
+         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind = 0 ON CONFLICT DO NOTHING",
+    ] {
+        sqlx::query(review)
+            .bind(place.tenant)
+            .bind(place.repository)
+            .bind(digest.to_bytes())
+            .bind(by.review_at.0)
+            .execute(&mut *c)
+            .await?;
+    }
+    for removal in [
+        "DELETE FROM manifest_blob WHERE tenant_id = $1 AND repository_id = $2 AND manifest = $3",
+        "DELETE FROM manifest_child WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3",
+        "DELETE FROM referrer WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        "DELETE FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+    ] {
+        sqlx::query(removal)
+            .bind(place.tenant)
+            .bind(place.repository)
+            .bind(digest.to_bytes())
+            .execute(&mut *c)
+            .await?;
+    }
+    Ok(true)
+}

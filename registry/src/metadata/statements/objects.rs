@@ -1,0 +1,54 @@
+//! Objects of the blob store: which are referred to, and which are to be deleted.
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::super::{Result, TenantId, Time};
+use super::{Connection, dialect};
+use crate::blobs::ObjectKey;
+
+pub(super) async fn enqueue(c: &mut Connection, tenant: TenantId, key: Uuid, due: Time) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO object_deletion (tenant_id, object_key, due_at) VALUES ($1, $2, $3) \
+         ON CONFLICT (tenant_id, object_key) DO NOTHING",
+    )
+    .bind(tenant.0)
+    .bind(key)
+    .bind(due.0)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn due(c: &mut Connection, now: Time, retry: Time, limit: u32) -> Result<Vec<(TenantId, ObjectKey)>> {
+    let rows = sqlx::query(concat!(
+        "UPDATE object_deletion SET due_at = $2, attempts = attempts + 1 WHERE (tenant_id, object_key) IN \
+         (SELECT tenant_id, object_key FROM object_deletion WHERE due_at <= $1 ORDER BY due_at LIMIT $3",
+        for_update_skip_locked!(),
+        ") RETURNING tenant_id, object_key"
+    ))
+    .bind(now.0)
+    .bind(retry.0)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *c)
+    .await?;
+    rows.iter().map(|row| Ok((TenantId(row.try_get(0)?), ObjectKey::of_upload(row.try_get(1)?)))).collect()
+}
+
+pub(super) async fn forget(c: &mut Connection, tenant: TenantId, key: Uuid) -> Result<()> {
+    sqlx::query("DELETE FROM object_deletion WHERE tenant_id = $1 AND object_key = $2")
+        .bind(tenant.0)
+        .bind(key)
+        .execute(&mut *c)
+        .await?;
+    Ok(())
+}
+
+/// Which of `keys` a blob refers to. For sweeps only: `blob` has no index by key.
+pub(super) async fn live(c: &mut Connection, keys: &[Uuid]) -> Result<Vec<Uuid>> {
+    let live = sqlx::query_scalar(concat!("SELECT object_key FROM blob WHERE object_key", in_uuids!("$1")))
+        .bind(dialect::uuids(keys))
+        .fetch_all(&mut *c)
+        .await?;
+    Ok(live)
+}

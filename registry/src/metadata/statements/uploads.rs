@@ -1,0 +1,225 @@
+//! Upload sessions.
+
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use super::super::{
+    Checkpoint, CommitUpload, MetadataError, NewUpload, Repository, Result, Taken, TakeUpload, TenantId, Time,
+    UploadRow,
+};
+use super::lookups::{digest, size};
+use super::{Connection, dialect};
+use crate::blobs::UploadState;
+
+macro_rules! upload_columns {
+    () => {
+        " id, epoch, writer_until, byte_offset, hash_states, state, digest, committed_at "
+    };
+}
+
+fn state(text: &str) -> Result<UploadState> {
+    serde_json::from_str(text).map_err(|error| MetadataError::Corrupt(format!("upload state: {error}")))
+}
+
+fn stored(state: &UploadState) -> Result<String> {
+    serde_json::to_string(state).map_err(|error| MetadataError::Corrupt(format!("upload state: {error}")))
+}
+
+fn upload_row(row: &dialect::Row) -> Result<UploadRow> {
+    let bound: Option<&[u8]> = row.try_get(6)?;
+    Ok(UploadRow {
+        id: row.try_get(0)?,
+        epoch: row.try_get(1)?,
+        writer_until: Time(row.try_get(2)?),
+        offset: size(row.try_get(3)?)?,
+        hash_states: row.try_get(4)?,
+        state: state(row.try_get(5)?)?,
+        digest: bound.map(digest).transpose()?,
+        committed: row.try_get::<Option<i64>, _>(7)?.is_some(),
+    })
+}
+
+pub(super) async fn create(c: &mut Connection, new: &NewUpload) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO upload (tenant_id, id, repository, principal, created_at, active_at, hash_states, state) \
+         VALUES ($1, $2, $3, $4, $5, $5, $6, $7)",
+    )
+    .bind(new.repository.tenant.0)
+    .bind(new.id)
+    .bind(new.repository.name.as_str())
+    .bind(&new.principal)
+    .bind(new.now.0)
+    .bind(&new.hash_states)
+    .bind(stored(&new.state)?)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn count_open(c: &mut Connection, tenant: TenantId) -> Result<u64> {
+    let open: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM upload WHERE tenant_id = $1 AND committed_at IS NULL")
+            .bind(tenant.0)
+            .fetch_one(&mut *c)
+            .await?;
+    size(open)
+}
+
+pub(super) async fn find(c: &mut Connection, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+    let row = sqlx::query(concat!(
+        "SELECT",
+        upload_columns!(),
+        "FROM upload WHERE tenant_id = $1 AND id = $2 AND repository = $3"
+    ))
+    .bind(repository.tenant.0)
+    .bind(id)
+    .bind(repository.name.as_str())
+    .fetch_optional(&mut *c)
+    .await?;
+    row.as_ref().map(upload_row).transpose()
+}
+
+pub(super) async fn take(c: &mut Connection, repository: &Repository, id: Uuid, take: &TakeUpload) -> Result<Taken> {
+    let closing = take.closing.map(|digest| digest.to_bytes());
+    let taken = sqlx::query(concat!(
+        "UPDATE upload SET epoch = epoch + 1, writer_until = $4, active_at = $5, digest = coalesce(digest, $6) \
+         WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND committed_at IS NULL AND writer_until <= $5 \
+         AND ($6 IS NULL OR digest IS NULL OR digest = $6) RETURNING",
+        upload_columns!()
+    ))
+    .bind(repository.tenant.0)
+    .bind(id)
+    .bind(repository.name.as_str())
+    .bind(take.until.0)
+    .bind(take.now.0)
+    .bind(closing)
+    .fetch_optional(&mut *c)
+    .await?;
+    if let Some(row) = taken {
+        return Ok(Taken::Yours(upload_row(&row)?));
+    }
+    let Some(row) = find(c, repository, id).await? else { return Ok(Taken::Gone) };
+    Ok(match (row.committed, row.digest, take.closing) {
+        (true, ..) => Taken::Committed(row),
+        (false, Some(bound), Some(asked)) if bound != asked => Taken::OtherDigest(bound),
+        _ => Taken::Busy(row),
+    })
+}
+
+pub(super) async fn checkpoint(c: &mut Connection, tenant: TenantId, id: Uuid, now: &Checkpoint) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE upload SET byte_offset = $4, hash_states = $5, state = $6, active_at = $7, writer_until = $8 \
+         WHERE tenant_id = $1 AND id = $2 AND epoch = $3 AND committed_at IS NULL",
+    )
+    .bind(tenant.0)
+    .bind(id)
+    .bind(now.epoch)
+    .bind(i64::try_from(now.offset).unwrap_or(i64::MAX))
+    .bind(&now.hash_states)
+    .bind(stored(&now.state)?)
+    .bind(now.now.0)
+    .bind(now.until.0)
+    .execute(&mut *c)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn renew(c: &mut Connection, tenant: TenantId, id: Uuid, epoch: i64, until: Time) -> Result<bool> {
+    let done = sqlx::query(
+        "UPDATE upload SET writer_until = $4 WHERE tenant_id = $1 AND id = $2 AND epoch = $3 \
+         AND committed_at IS NULL",
+    )
+    .bind(tenant.0)
+    .bind(id)
+    .bind(epoch)
+    .bind(until.0)
+    .execute(&mut *c)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+pub(super) async fn commit(c: &mut Connection, repository: &Repository, commit: &CommitUpload) -> Result<bool> {
+    let tenant = repository.tenant.0;
+    let digest = commit.digest.to_bytes();
+    // 1. The session must still be this writer's.
+    let mine = sqlx::query(
+        "UPDATE upload SET committed_at = $5, digest = $6, active_at = $5, writer_until = 0 \
+         WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND epoch = $4 AND committed_at IS NULL",
+    )
+    .bind(tenant)
+    .bind(commit.id)
+    .bind(repository.name.as_str())
+    .bind(commit.epoch)
+    .bind(commit.now.0)
+    .bind(&digest)
+    .execute(&mut *c)
+    .await?;
+    if mine.rows_affected() != 1 {
+        return Ok(false);
+    }
+    // 2. The blob, unless the tenant has it: then ours is a spare copy, deleted later.
+    let kept: Uuid = sqlx::query_scalar(
+        "INSERT INTO blob (tenant_id, digest, object_key, size, created_at, leased_until) \
+         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant_id, digest) DO UPDATE SET leased_until = \
+         CASE WHEN blob.leased_until > excluded.leased_until THEN blob.leased_until \
+         ELSE excluded.leased_until END RETURNING object_key",
+    )
+    .bind(tenant)
+    .bind(&digest)
+    .bind(commit.id)
+    .bind(i64::try_from(commit.size).unwrap_or(i64::MAX))
+    .bind(commit.now.0)
+    .bind(commit.leased_until.0)
+    .fetch_one(&mut *c)
+    .await?;
+    if kept != commit.id {
+        super::objects::enqueue(c, repository.tenant, commit.id, commit.spare_due).await?;
+    }
+    // 3. The link, and the review once the lease has ended.
+    super::blobs::link(c, repository, &commit.digest, commit.repository_id, commit.now).await?;
+    super::blobs::review_later(c, repository.tenant, &commit.digest, commit.leased_until).await?;
+    Ok(true)
+}
+
+pub(super) async fn cancel(c: &mut Connection, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+    let row = sqlx::query(concat!(
+        "DELETE FROM upload WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND committed_at IS NULL RETURNING",
+        upload_columns!()
+    ))
+    .bind(repository.tenant.0)
+    .bind(id)
+    .bind(repository.name.as_str())
+    .fetch_optional(&mut *c)
+    .await?;
+    row.as_ref().map(upload_row).transpose()
+}
+
+pub(super) async fn expire(c: &mut Connection, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>> {
+    let rows = sqlx::query(concat!(
+        "DELETE FROM upload WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM upload WHERE active_at < $1 \
+         AND writer_until < $1 ORDER BY active_at LIMIT $2",
+        for_update_skip_locked!(),
+        ") RETURNING id, state, committed_at"
+    ))
+    .bind(before.0)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *c)
+    .await?;
+    let mut expired = Vec::new();
+    for row in rows {
+        // A committed session's bytes are a blob's.
+        if row.try_get::<Option<i64>, _>(2)?.is_none() {
+            expired.push((row.try_get(0)?, state(row.try_get(1)?)?));
+        }
+    }
+    Ok(expired)
+}
+
+pub(super) async fn live(c: &mut Connection, ids: &[Uuid]) -> Result<Vec<Uuid>> {
+    let live =
+        sqlx::query_scalar(concat!("SELECT id FROM upload WHERE committed_at IS NULL AND id", in_uuids!("$1")))
+            .bind(dialect::uuids(ids))
+            .fetch_all(&mut *c)
+            .await?;
+    Ok(live)
+}

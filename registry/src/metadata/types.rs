@@ -1,0 +1,325 @@
+//! What goes into the metadata store and comes out of it: plain data.
+
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::blobs::{ObjectKey, UploadState};
+use crate::domain::manifest::Manifest;
+use crate::domain::{Digest, TagName};
+
+/// A tenant's row id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TenantId(pub i64);
+
+/// Microseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Time(pub i64);
+
+impl Time {
+    /// The wall clock's time.
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Self(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// This much later.
+    pub fn plus(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// This much earlier.
+    pub fn minus(self, duration: std::time::Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)))
+    }
+}
+
+/// Which manifests a tenant accepts although their children are absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Default)]
+pub enum Sparse {
+    /// None.
+    #[default]
+    Never,
+    /// Indexes.
+    Indexes,
+    /// Indexes and images.
+    Always,
+}
+
+impl Sparse {
+    pub(super) fn to_stored(self) -> i16 {
+        match self {
+            Self::Never => 0,
+            Self::Indexes => 1,
+            Self::Always => 2,
+        }
+    }
+
+    pub(super) fn from_stored(stored: i16) -> Self {
+        match stored {
+            1 => Self::Indexes,
+            2 => Self::Always,
+            _ => Self::Never,
+        }
+    }
+}
+
+/// A tenant.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// Row id.
+    pub id: TenantId,
+    /// DNS label.
+    pub name: String,
+    /// Unique for all time.
+    pub uid: String,
+    /// Which manifests may lack their children.
+    pub sparse: Sparse,
+}
+
+/// How a manifest is named in a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reference {
+    /// By tag.
+    Tag(TagName),
+    /// By digest.
+    Digest(Digest),
+}
+
+/// A manifest without its bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ManifestRow {
+    /// Digest in the algorithm that it was pushed by.
+    pub digest: Digest,
+    /// As pushed, without parameters.
+    pub media_type: String,
+    /// In bytes.
+    pub size: u64,
+    /// Until when it is not collected.
+    pub leased_until: Time,
+}
+
+/// A blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobRow {
+    /// Where its bytes are.
+    pub key: ObjectKey,
+    /// In bytes.
+    pub size: u64,
+    /// Until when it is not collected.
+    pub leased_until: Time,
+}
+
+/// Which referrers to list.
+#[derive(Debug, Clone)]
+pub struct ReferrersQuery {
+    /// The subject's digest as text.
+    pub subject: String,
+    /// Artifact types to list; empty lists all.
+    pub artifact_types: Vec<String>,
+    /// The last digest of the page before.
+    pub after: Option<Digest>,
+    /// Most descriptors of a page.
+    pub limit: u32,
+    /// Most bytes of a page's descriptors, exceeded only by a page of one.
+    pub bytes: u64,
+}
+
+/// One page of referrers.
+#[derive(Debug, Clone, Default)]
+pub struct ReferrersPage {
+    /// Descriptors as JSON, by digest.
+    pub descriptors: Vec<(Digest, String)>,
+    /// Whether more follow.
+    pub more: bool,
+}
+
+/// A session to make.
+#[derive(Debug, Clone)]
+pub struct NewUpload {
+    /// Tenant of the session.
+    pub repository: super::Repository,
+    /// Random, never reused.
+    pub id: Uuid,
+    /// Who makes it.
+    pub principal: String,
+    /// Stored hash states at offset 0.
+    pub hash_states: Vec<u8>,
+    /// The blob store's state at offset 0.
+    pub state: UploadState,
+    /// When.
+    pub now: Time,
+}
+
+/// A session.
+#[derive(Debug, Clone)]
+pub struct UploadRow {
+    /// Its id.
+    pub id: Uuid,
+    /// Number of the newest writer's lease.
+    pub epoch: i64,
+    /// End of that lease.
+    pub writer_until: Time,
+    /// Bytes stored durably.
+    pub offset: u64,
+    /// Stored hash states at `offset`.
+    pub hash_states: Vec<u8>,
+    /// The blob store's state at `offset`.
+    pub state: UploadState,
+    /// Bound by the first closing PUT.
+    pub digest: Option<Digest>,
+    /// Whether the blob was published.
+    pub committed: bool,
+}
+
+/// A wish to write.
+#[derive(Debug, Clone)]
+pub struct TakeUpload {
+    /// Now.
+    pub now: Time,
+    /// End of the lease.
+    pub until: Time,
+    /// For a closing PUT, the blob's digest.
+    pub closing: Option<Digest>,
+}
+
+/// Answer to a wish to write.
+#[derive(Debug, Clone)]
+pub enum Taken {
+    /// The lease is the caller's, under the row's epoch.
+    Yours(UploadRow),
+    /// Another writer holds it.
+    Busy(UploadRow),
+    /// The session was published under the digest that the row names.
+    Committed(UploadRow),
+    /// A closing PUT named another digest before.
+    OtherDigest(Digest),
+    /// There is no such session in this repository.
+    Gone,
+}
+
+/// Progress of an upload.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// The writer's lease.
+    pub epoch: i64,
+    /// Bytes stored durably.
+    pub offset: u64,
+    /// Stored hash states at `offset`.
+    pub hash_states: Vec<u8>,
+    /// The blob store's state at `offset`.
+    pub state: UploadState,
+    /// Now.
+    pub now: Time,
+    /// New end of the lease; `now` ends it.
+    pub until: Time,
+}
+
+/// A blob to publish.
+#[derive(Debug, Clone)]
+pub struct CommitUpload {
+    /// The session.
+    pub id: Uuid,
+    /// The writer's lease.
+    pub epoch: i64,
+    /// Digest, verified.
+    pub digest: Digest,
+    /// In bytes.
+    pub size: u64,
+    /// Now.
+    pub now: Time,
+    /// Until when the blob is not collected.
+    pub leased_until: Time,
+    /// Row id for the repository, should it be made.
+    pub repository_id: i64,
+    /// When an object that turns out to be a second copy may be deleted.
+    pub spare_due: Time,
+}
+
+/// A blob to link from elsewhere in the tenant.
+#[derive(Debug, Clone)]
+pub struct MountBlob {
+    /// Which.
+    pub digest: Digest,
+    /// From where; any repository of the tenant if absent.
+    pub from: Option<crate::domain::RepositoryName>,
+    /// Now.
+    pub now: Time,
+    /// Until when the blob is not collected.
+    pub leased_until: Time,
+    /// Row id for the repository, should it be made.
+    pub repository_id: i64,
+}
+
+/// Outcome of unlinking a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unlinked {
+    /// It is gone from this repository.
+    Done,
+    /// It was not there.
+    Absent,
+    /// This manifest of the repository refers to it.
+    InUse(Digest),
+}
+
+/// What must hold of the tag before it is set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Precondition {
+    /// Nothing.
+    None,
+    /// The tag does not exist (`If-None-Match: *`).
+    Absent,
+    /// The tag points to one of these (`If-Match`).
+    Is(Vec<Digest>),
+    /// The tag exists (`If-Match: *`).
+    Present,
+}
+
+/// A manifest to store.
+#[derive(Debug, Clone)]
+pub struct PutManifest {
+    /// Digest of the payload.
+    pub digest: Digest,
+    /// The bytes.
+    pub payload: Bytes,
+    /// What the bytes say.
+    pub manifest: Manifest,
+    /// Tags to set, distinct.
+    pub tags: Vec<TagName>,
+    /// What must hold of each tag before.
+    pub precondition: Precondition,
+    /// Whether absent children are accepted.
+    pub sparse: Sparse,
+    /// Who pushes.
+    pub principal: String,
+    /// Now.
+    pub now: Time,
+    /// Until when the manifest is not collected.
+    pub leased_until: Time,
+    /// When what a moved tag pointed to is reviewed.
+    pub review_at: Time,
+    /// Row id for the repository, should it be made.
+    pub repository_id: i64,
+}
+
+/// Outcome of storing a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutOutcome {
+    /// Stored and tagged.
+    Stored,
+    /// These blobs or children are not in the repository.
+    Missing(Vec<Digest>),
+    /// The precondition does not hold.
+    PreconditionFailed,
+}
+
+/// Who deletes, and when.
+#[derive(Debug, Clone)]
+pub struct Deletion {
+    /// Who.
+    pub principal: String,
+    /// Now.
+    pub now: Time,
+    /// When what has become unreferenced is reviewed.
+    pub review_at: Time,
+}

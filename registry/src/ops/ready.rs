@@ -1,0 +1,156 @@
+//! Whether the registry should get requests: its stores answer, and it is not draining.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How often each store is asked, and how long it may take.
+const ASK_EVERY: Duration = Duration::from_secs(2);
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// How long one answer counts: a single failure is not an outage.
+const COUNTS_FOR: Duration = Duration::from_secs(7);
+
+/// Asks one store whether it answers; the error is in words.
+pub type Ask = Box<dyn Fn() -> Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
+/// Something that must answer for the registry to be ready.
+pub struct Probe {
+    /// What it is called in reasons, such as `metadata`.
+    pub name: &'static str,
+    /// Asks it.
+    pub ask: Ask,
+}
+
+/// The cached answer to "ready?".
+#[derive(Debug, Default)]
+pub struct Readiness {
+    draining: AtomicBool,
+    /// Empty until the stores are open.
+    seen: Mutex<Vec<Seen>>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    name: &'static str,
+    answered: Option<Instant>,
+    failure: String,
+}
+
+impl Readiness {
+    /// From now on the registry is not ready.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Why the registry is not ready; empty when it is.
+    pub fn reasons(&self) -> Vec<String> {
+        if self.draining.load(Ordering::Relaxed) {
+            return vec!["the registry is draining".to_owned()];
+        }
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.is_empty() {
+            return vec!["the registry is starting".to_owned()];
+        }
+        let stale = |one: &&Seen| one.answered.is_none_or(|at| at.elapsed() > COUNTS_FOR);
+        seen.iter().filter(stale).map(|one| format!("{}: {}", one.name, one.failure)).collect()
+    }
+
+    /// Asks the stores for ever. The registry is ready once each has answered.
+    pub async fn watch(&self, probes: Vec<Probe>) {
+        let unasked = |probe: &Probe| Seen {
+            name: probe.name,
+            answered: None,
+            failure: "it has not answered yet".to_owned(),
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = probes.iter().map(unasked).collect();
+        // Each store has its own pace, so that one that hangs does not keep another from being asked.
+        let each = probes.iter().enumerate().map(|(index, probe)| self.watch_one(index, probe));
+        futures_util::future::join_all(each).await;
+    }
+
+    async fn watch_one(&self, index: usize, probe: &Probe) {
+        loop {
+            let answer = match tokio::time::timeout(ANSWER_WITHIN, (probe.ask)()).await {
+                Ok(answer) => answer,
+                Err(_) => Err(format!("it did not answer within {} s", ANSWER_WITHIN.as_secs())),
+            };
+            self.note(index, answer);
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
+    fn note(&self, index: usize, answer: Result<(), String>) {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(one) = seen.get_mut(index) else { return };
+        match answer {
+            Ok(()) => {
+                if !one.failure.is_empty() && one.answered.is_some() {
+                    tracing::info!(store = one.name, "the store answers again");
+                }
+                one.failure.clear();
+                one.answered = Some(Instant::now());
+            }
+            Err(failure) => {
+                if one.failure != failure {
+                    tracing::warn!(store = one.name, failure, "the store does not answer");
+                }
+                one.failure = failure;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn store(up: &Arc<AtomicBool>) -> Vec<Probe> {
+        let up = up.clone();
+        let ask: Ask = Box::new(move || {
+            let answer = if up.load(Ordering::Relaxed) { Ok(()) } else { Err("down".to_owned()) };
+            Box::pin(async move { answer })
+        });
+        vec![Probe { name: "metadata", ask }]
+    }
+
+    /// Lets the watch run for a while; time is the test's own.
+    async fn pass(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_registry_is_ready_once_its_stores_answered_and_not_while_they_stay_away() {
+        let readiness = Arc::new(Readiness::default());
+        assert_eq!(readiness.reasons(), ["the registry is starting"]);
+        let up = Arc::new(AtomicBool::new(true));
+        let watch = tokio::spawn({
+            let (readiness, probes) = (readiness.clone(), store(&up));
+            async move { readiness.watch(probes).await }
+        });
+        pass(1).await;
+        assert!(readiness.reasons().is_empty());
+        up.store(false, Ordering::Relaxed);
+        pass(4).await;
+        assert!(readiness.reasons().is_empty(), "one missed answer is not an outage");
+        pass(8).await;
+        assert_eq!(readiness.reasons(), ["metadata: down"]);
+        up.store(true, Ordering::Relaxed);
+        pass(3).await;
+        assert!(readiness.reasons().is_empty());
+        watch.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_draining_registry_is_not_ready() {
+        let readiness = Readiness::default();
+        readiness.drain();
+        assert_eq!(readiness.reasons(), ["the registry is draining"]);
+    }
+}

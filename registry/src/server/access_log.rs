@@ -1,0 +1,185 @@
+//! One event per request, and its counters, when its answer ends or is given up.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+
+use super::Connection;
+use super::activity::InFlight;
+use crate::ops::metrics::{Metrics, Observation};
+use crate::ops::route::Route;
+
+/// The tracing target of the line per request.
+pub(super) const TARGET: &str = "access";
+/// What stands for the status of a request that its client gave up before there was an answer.
+const GIVEN_UP: u16 = 499;
+/// Longest path and longest user agent shown, in bytes.
+const LONGEST_SHOWN: usize = 1024;
+/// Query keys whose values say nothing that must stay secret.
+const SHOWN_KEYS: [&str; 12] = [
+    "artifactType",
+    "digest",
+    "digest-algorithm",
+    "from",
+    "last",
+    "mount",
+    "n",
+    "ns",
+    "origin",
+    "scope",
+    "service",
+    "tag",
+];
+
+/// The account of one request; given when dropped.
+pub(super) struct Account {
+    _in_flight: InFlight,
+    metrics: Option<Arc<Metrics>>,
+    begun: Instant,
+    method: Method,
+    route: Route,
+    received: Option<Arc<AtomicU64>>,
+    line: Option<Line>,
+    /// Zero until there is an answer.
+    pub(super) status: u16,
+    /// Bytes of the answer's body.
+    pub(super) sent: u64,
+    /// Whether the answer's body was handed over whole, or has none to hand over.
+    pub(super) complete: bool,
+}
+
+/// What only the log wants: kept as the request brought it, formatted when it is written.
+struct Line {
+    uri: Uri,
+    agent: Option<HeaderValue>,
+    id: HeaderValue,
+    connection: Connection,
+}
+
+impl Account {
+    pub(super) fn open<B>(
+        request: &Request<B>,
+        in_flight: InFlight,
+        metrics: Option<Arc<Metrics>>,
+        id: &HeaderValue,
+        connection: Connection,
+    ) -> Self {
+        if let Some(metrics) = &metrics {
+            metrics.request_started();
+        }
+        let line = tracing::enabled!(target: TARGET, tracing::Level::INFO).then(|| Line {
+            uri: request.uri().clone(),
+            agent: request.headers().get(header::USER_AGENT).cloned(),
+            id: id.clone(),
+            connection,
+        });
+        Self {
+            _in_flight: in_flight,
+            metrics,
+            begun: Instant::now(),
+            method: request.method().clone(),
+            route: Route::of(request.uri().path()),
+            received: None,
+            line,
+            status: 0,
+            sent: 0,
+            complete: false,
+        }
+    }
+
+    /// The counter of the request's body, for a request that has one.
+    pub(super) fn count_body(&mut self) -> Arc<AtomicU64> {
+        self.received.get_or_insert_default().clone()
+    }
+
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+        let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+        self.complete = bodiless || self.method == Method::HEAD;
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let elapsed = self.begun.elapsed();
+        let received = self.received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
+        let status = if self.status == 0 { GIVEN_UP } else { self.status };
+        if let Some(metrics) = &self.metrics {
+            metrics.request_ended(&Observation {
+                method: &self.method,
+                route: self.route,
+                status,
+                seconds: elapsed.as_secs_f64(),
+                received,
+                sent: self.sent,
+            });
+        }
+        let Some(line) = &self.line else { return };
+        tracing::info!(
+            target: TARGET,
+            parent: None,
+            method = self.method.as_str(),
+            path = &*shown_target(&line.uri),
+            status,
+            sent = self.sent,
+            received,
+            seconds = elapsed.as_secs_f64(),
+            complete = self.complete,
+            agent = &*shown_agent(line.agent.as_ref()),
+            peer = %line.connection.peer,
+            id = line.id.to_str().unwrap_or_default(),
+            "request"
+        );
+    }
+}
+
+/// The path, and of the query what is known to be harmless.
+fn shown_target(uri: &Uri) -> Cow<'_, str> {
+    let path = shortened(uri.path());
+    let Some(query) = uri.query().filter(|query| !query.is_empty()) else {
+        return Cow::Borrowed(path);
+    };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((key, _)) if SHOWN_KEYS.contains(&key) => pair.to_owned(),
+        Some((key, _)) => format!("{key}=…"),
+        None => "…".to_owned(),
+    });
+    let shown = shown.collect::<Vec<_>>().join("&");
+    Cow::Owned(format!("{path}?{}", shortened(&shown)))
+}
+
+fn shown_agent(agent: Option<&HeaderValue>) -> Cow<'_, str> {
+    match agent {
+        None => Cow::Borrowed(""),
+        Some(agent) => match agent.to_str() {
+            Ok(text) => Cow::Borrowed(shortened(text)),
+            Err(_) => Cow::Owned(agent.as_bytes().escape_ascii().to_string()),
+        },
+    }
+}
+
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LONGEST_SHOWN)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_harmless_parts_of_a_query_are_shown() {
+        let shown = |uri: &'static str| shown_target(&Uri::from_static(uri)).into_owned();
+        assert_eq!(shown("/v2/a/tags/list?n=5&last=v1"), "/v2/a/tags/list?n=5&last=v1");
+        assert_eq!(shown("/v2/token?service=x&password=hunter2&hunter3"), "/v2/token?service=x&password=…&…");
+        assert_eq!(shown("/v2/"), "/v2/");
+    }
+
+    #[test]
+    fn long_paths_are_cut_on_a_character() {
+        let uri: Uri = format!("/{}é", "x".repeat(LONGEST_SHOWN - 2)).parse().unwrap();
+        assert_eq!(shown_target(&uri).len(), LONGEST_SHOWN - 1);
+    }
+}

@@ -1,0 +1,55 @@
+//! An answer's body that counts itself and closes the request's account at its end.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+
+use super::access_log::Account;
+
+pub(super) struct ResponseBody {
+    inner: Body,
+    account: Account,
+}
+
+impl ResponseBody {
+    pub(super) fn new(inner: Body, mut account: Account) -> Self {
+        account.complete |= http_body::Body::is_end_stream(&inner);
+        Self { inner, account }
+    }
+}
+
+impl http_body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = &mut *self;
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.account.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+                // hyper stops asking once a body of known length is out, so its end shows here.
+                this.account.complete |=
+                    this.inner.is_end_stream() || this.inner.size_hint().exact() == Some(0);
+            }
+            Poll::Ready(Some(Err(error))) => tracing::warn!(%error, "an answer broke off"),
+            Poll::Ready(None) => this.account.complete = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,180 @@
+//! A plain HTTP client and the requests that many suites make.
+
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::content::sha256;
+
+/// A client that follows no redirect, uses no proxy and decodes no body: it shows what was sent.
+pub fn client() -> Client {
+    Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("an HTTP client")
+}
+
+/// An answer that was read to its end.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// A header's value as text; the empty string if it is absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// If it is not JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("not JSON ({e}): {}", self.text()))
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The code of the first error of an OCI error body; the empty string if there is none.
+    pub fn error_code(&self) -> String {
+        let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        body["errors"][0]["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The answer itself, if it has this status.
+    ///
+    /// # Panics
+    /// If it has another: the message shows the whole answer.
+    pub fn expect(self, status: u16) -> Answer {
+        assert_eq!(self.status.as_u16(), status, "headers {:?}, body {}", self.headers, self.text());
+        self
+    }
+}
+
+/// Sends a request and reads the whole answer.
+///
+/// # Panics
+/// If there is no answer.
+pub async fn send(request: RequestBuilder) -> Answer {
+    read(request.send().await.unwrap_or_else(|e| panic!("no answer: {e:?}"))).await
+}
+
+async fn read(response: Response) -> Answer {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await.unwrap_or_else(|e| panic!("the body broke off: {e:?}")).to_vec();
+    Answer { status, headers, body }
+}
+
+/// One repository of a registry, addressed over HTTP.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    client: Client,
+    base: String,
+    name: String,
+}
+
+impl Repository {
+    /// The repository with this name of the registry at `base` (`http://host:port`).
+    pub fn new(base: &str, name: &str) -> Repository {
+        Repository { client: client(), base: base.trim_end_matches('/').to_owned(), name: name.to_owned() }
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A request for a path below `/v2/<name>/`.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("{}/v2/{}/{path}", self.base, self.name))
+    }
+
+    /// A request for a `Location` that the registry gave, which may be relative.
+    pub fn at(&self, method: Method, location: &str) -> RequestBuilder {
+        let url =
+            if location.starts_with('/') { format!("{}{location}", self.base) } else { location.to_owned() };
+        self.client.request(method, url)
+    }
+
+    /// GETs a path below the repository.
+    pub async fn get(&self, path: &str) -> Answer {
+        send(self.request(Method::GET, path)).await
+    }
+
+    /// GETs a manifest as clients do, naming every type that it can be.
+    pub async fn get_manifest(&self, reference: &str) -> Answer {
+        let accept = [
+            "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.docker.distribution.manifest.list.v2+json",
+            "application/vnd.docker.distribution.manifest.v2+json",
+        ];
+        let request = self.request(Method::GET, &format!("manifests/{reference}"));
+        send(request.header(ACCEPT, accept.join(", "))).await
+    }
+
+    /// HEADs a path below the repository.
+    pub async fn head(&self, path: &str) -> Answer {
+        send(self.request(Method::HEAD, path)).await
+    }
+
+    /// DELETEs a path below the repository.
+    pub async fn delete(&self, path: &str) -> Answer {
+        send(self.request(Method::DELETE, path)).await
+    }
+
+    /// Opens an upload session and returns its location.
+    ///
+    /// # Panics
+    /// If the answer is not 202 with a `Location`.
+    pub async fn start_upload(&self) -> String {
+        let answer = send(self.request(Method::POST, "blobs/uploads/")).await.expect(202);
+        let location = answer.header(LOCATION.as_str()).to_owned();
+        assert!(!location.is_empty(), "no Location: {:?}", answer.headers);
+        location
+    }
+
+    /// Pushes a blob by POST and PUT, and returns its sha256 digest.
+    ///
+    /// # Panics
+    /// If the registry does not take it.
+    pub async fn push_blob(&self, bytes: &[u8]) -> String {
+        let digest = sha256(bytes);
+        let location = self.start_upload().await;
+        let url = with_query(&location, &format!("digest={digest}"));
+        send(self.at(Method::PUT, &url).body(bytes.to_vec())).await.expect(201);
+        digest
+    }
+
+    /// PUTs a manifest under a tag or digest.
+    pub async fn put_manifest(&self, reference: &str, media_type: &str, bytes: &[u8]) -> Answer {
+        let request = self.request(Method::PUT, &format!("manifests/{reference}"));
+        send(request.header(CONTENT_TYPE, media_type).body(bytes.to_vec())).await
+    }
+}
+
+/// A location with a further query parameter.
+pub fn with_query(location: &str, parameter: &str) -> String {
+    let separator = if location.contains('?') { '&' } else { '?' };
+    format!("{location}{separator}{parameter}")
+}
+
+/// Writes `request` as it is to a new connection and returns everything that comes back until the
+/// server closes: for requests that no client library would send. Ask for `Connection: close`.
+///
+/// # Panics
+/// If the address refuses the connection.
+pub async fn raw(address: &str, request: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    // The server may answer and close before it has read everything.
+    let _ = stream.write_all(request).await;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer).await;
+    answer
+}
