@@ -16,16 +16,25 @@ struct Buildah {
 impl Buildah {
     fn new() -> Buildah {
         let client = Client::new("buildah").variable("BUILDAH_ISOLATION", "chroot");
-        let policy = client.file("policy.json", br#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+        let policy = client.file(
+            "policy.json",
+            br#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        );
         let registries = client.file("registries.conf", b"unqualified-search-registries = []\n");
         let client = client.variable("CONTAINERS_REGISTRIES_CONF", &registries);
-        client.file(".config/containers/policy.json", br#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+        client.file(
+            ".config/containers/policy.json",
+            br#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        );
         let global = vec![
             "--storage-driver=vfs".to_owned(),
             format!("--root={}", client.path_text("store")),
             format!("--runroot={}", client.path_text("run")),
         ];
-        Buildah { client, global: [global, vec![format!("--signature-policy={policy}")]].concat() }
+        Buildah {
+            client,
+            global: [global, vec![format!("--signature-policy={policy}")]].concat(),
+        }
     }
 
     async fn run(&self, command: &str, arguments: &[&str]) -> String {
@@ -58,7 +67,8 @@ async fn builds_pushes_and_pulls_an_image(backend: Backend) {
     let pulled = fresh.run("pull", &["--tls-verify=false", &reference]).await;
     let container = fresh.run("from", &["--pull-never", &pulled]).await;
     let root = fresh.run("mount", &[&container]).await;
-    let copied = std::fs::read(std::path::Path::new(&root).join("content.bin")).expect("the file in the image");
+    let copied =
+        std::fs::read(std::path::Path::new(&root).join("content.bin")).expect("the file in the image");
     assert!(copied == content, "the file came back with other bytes");
     fresh.run("rm", &[&container]).await;
 }

@@ -23,7 +23,9 @@ async fn pushes_and_pulls_an_image(backend: Backend) {
     assert_eq!(crane.run(&["digest", &reference]).await.text(), image.digest());
     assert!(crane.run(&["manifest", &reference]).await.stdout == image.manifest);
     assert!(crane.run(&["config", &reference]).await.stdout == image.config);
-    crane.run(&["pull", "--format=oci", &reference, &crane.path_text("pulled")]).await;
+    crane
+        .run(&["pull", "--format=oci", &reference, &crane.path_text("pulled")])
+        .await;
     Layout::at(&crane.path("pulled")).assert_holds(&image);
     image.assert_pullable(&repository(&berth, "app"), "v1").await;
 }
@@ -33,7 +35,10 @@ async fn copies_between_repositories(backend: Backend) {
     let crane = Client::new("crane");
     let index = two_platforms(2);
     let layout = Layout::being_index(&crane.path("index"), &index);
-    let (from, to) = (format!("{}/team/app:v1", berth.address()), format!("{}/prod/app:v1", berth.address()));
+    let (from, to) = (
+        format!("{}/team/app:v1", berth.address()),
+        format!("{}/prod/app:v1", berth.address()),
+    );
     crane.run(&["push", "--index", layout.path(), &from]).await;
 
     crane.run(&["copy", &from, &to]).await;
@@ -52,9 +57,20 @@ async fn pushes_and_pulls_a_multi_platform_index(backend: Backend) {
     crane.run(&["push", "--index", layout.path(), &reference]).await;
 
     assert_eq!(crane.run(&["digest", &reference]).await.text(), index.digest());
-    let arm = crane.run(&["digest", "--platform=linux/arm64", &reference]).await.text();
+    let arm = crane
+        .run(&["digest", "--platform=linux/arm64", &reference])
+        .await
+        .text();
     assert_eq!(arm, index.images[1].digest());
-    crane.run(&["pull", "--format=oci", "--platform=all", &reference, &crane.path_text("pulled")]).await;
+    crane
+        .run(&[
+            "pull",
+            "--format=oci",
+            "--platform=all",
+            &reference,
+            &crane.path_text("pulled"),
+        ])
+        .await;
     let pulled = Layout::at(&crane.path("pulled"));
     pulled.assert_holds_bytes(&index.manifest);
     index.images.iter().for_each(|image| pulled.assert_holds(image));
@@ -76,7 +92,14 @@ async fn lists_moves_and_deletes_tags(backend: Backend) {
     assert_eq!(tags(&berth, "app").await, ["stable"]);
     image.assert_pullable(&app, "stable").await;
 
-    crane.run(&["delete", &format!("{name}@{}", image.digest())]).await;
+    crane
+        .run(&["delete", &format!("{name}@{}", image.digest())])
+        .await;
     app.get("manifests/stable").await.expect(404);
-    assert!(!crane.attempt(&["manifest", &format!("{name}:stable")]).await.success);
+    assert!(
+        !crane
+            .attempt(&["manifest", &format!("{name}:stable")])
+            .await
+            .success
+    );
 }

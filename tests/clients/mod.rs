@@ -40,7 +40,13 @@ const LAYER: usize = 300_000;
 /// An index over an amd64 and an arm64 image.
 fn two_platforms(seed: u64) -> Index {
     let images = ["amd64", "arm64"];
-    Index::new(images.iter().zip(seed..).map(|(a, seed)| Image::of_platform(a, seed, LAYER)).collect())
+    Index::new(
+        images
+            .iter()
+            .zip(seed..)
+            .map(|(a, seed)| Image::of_platform(a, seed, LAYER))
+            .collect(),
+    )
 }
 
 /// A repository of the registry, to look at what a client left there.
@@ -52,5 +58,7 @@ fn repository(berth: &Berth, name: &str) -> Repository {
 async fn tags(berth: &Berth, name: &str) -> Vec<String> {
     let list = repository(berth, name).get("tags/list").await.expect(200).json();
     let tags = list["tags"].as_array().expect("tags is a list");
-    tags.iter().map(|tag| tag.as_str().expect("a tag is text").to_owned()).collect()
+    tags.iter()
+        .map(|tag| tag.as_str().expect("a tag is text").to_owned())
+        .collect()
 }

@@ -5,7 +5,11 @@ use harness::{Backend, Berth, Client, Output};
 
 use super::{repository, tags};
 
-on_both_backends!(pushes_pulls_and_attaches, copies_an_artifact_with_its_referrers, deletes_manifests_and_blobs);
+on_both_backends!(
+    pushes_pulls_and_attaches,
+    copies_an_artifact_with_its_referrers,
+    deletes_manifests_and_blobs
+);
 
 const TYPE: &str = "application/vnd.example.report";
 const SBOM: &str = "application/vnd.example.sbom";
@@ -18,14 +22,30 @@ async fn pushes_pulls_and_attaches(backend: Backend) {
     let reference = format!("{}/reports:v1", berth.address());
 
     oras.file("sbom.json", b"{\"packages\":[]}");
-    let attach = ["attach", "--plain-http", "--artifact-type", SBOM, &reference, "sbom.json:application/json"];
+    let attach = [
+        "attach",
+        "--plain-http",
+        "--artifact-type",
+        SBOM,
+        &reference,
+        "sbom.json:application/json",
+    ];
     oras.run(&attach).await;
 
-    oras.run(&["pull", "--plain-http", "-o", "pulled", &reference]).await;
-    assert_eq!(std::fs::read(oras.path("pulled/report.bin")).expect("the pulled file"), report);
+    oras.run(&["pull", "--plain-http", "-o", "pulled", &reference])
+        .await;
+    assert_eq!(
+        std::fs::read(oras.path("pulled/report.bin")).expect("the pulled file"),
+        report
+    );
     assert_eq!(referrers(&oras, &reference, None).await.len(), 1);
     assert_eq!(referrers(&oras, &reference, Some(SBOM)).await.len(), 1);
-    assert_eq!(referrers(&oras, &reference, Some("application/vnd.example.other")).await.len(), 0);
+    assert_eq!(
+        referrers(&oras, &reference, Some("application/vnd.example.other"))
+            .await
+            .len(),
+        0
+    );
     // With the referrers API there, no client needs the fallback tag.
     assert_eq!(tags(&berth, "reports").await, ["v1"]);
 }
@@ -35,15 +55,33 @@ async fn copies_an_artifact_with_its_referrers(backend: Backend) {
     let oras = Client::new("oras");
     let report = blob(200_000, 2);
     push(&oras, &berth, "reports", &report).await;
-    let (from, to) = (format!("{}/reports:v1", berth.address()), format!("{}/archive/reports:v1", berth.address()));
+    let (from, to) = (
+        format!("{}/reports:v1", berth.address()),
+        format!("{}/archive/reports:v1", berth.address()),
+    );
     oras.file("sbom.json", b"{\"packages\":[1]}");
-    oras.run(&["attach", "--plain-http", "--artifact-type", SBOM, &from, "sbom.json"]).await;
+    oras.run(&[
+        "attach",
+        "--plain-http",
+        "--artifact-type",
+        SBOM,
+        &from,
+        "sbom.json",
+    ])
+    .await;
 
-    oras.run(&["cp", "-r", "--from-plain-http", "--to-plain-http", &from, &to]).await;
+    oras.run(&["cp", "-r", "--from-plain-http", "--to-plain-http", &from, &to])
+        .await;
 
-    assert_eq!(referrers(&oras, &to, Some(SBOM)).await, referrers(&oras, &from, Some(SBOM)).await);
+    assert_eq!(
+        referrers(&oras, &to, Some(SBOM)).await,
+        referrers(&oras, &from, Some(SBOM)).await
+    );
     oras.run(&["pull", "--plain-http", "-o", "pulled", &to]).await;
-    assert_eq!(std::fs::read(oras.path("pulled/report.bin")).expect("the pulled file"), report);
+    assert_eq!(
+        std::fs::read(oras.path("pulled/report.bin")).expect("the pulled file"),
+        report
+    );
 }
 
 async fn deletes_manifests_and_blobs(backend: Backend) {
@@ -54,14 +92,16 @@ async fn deletes_manifests_and_blobs(backend: Backend) {
     let reference = format!("{}/reports:v1", berth.address());
     let digest = oras.run(&["resolve", "--plain-http", &reference]).await.text();
 
-    oras.run(&["manifest", "delete", "--plain-http", "--force", &reference]).await;
+    oras.run(&["manifest", "delete", "--plain-http", "--force", &reference])
+        .await;
 
     let reports = repository(&berth, "reports");
     reports.get("manifests/v1").await.expect(404);
     reports.get(&format!("manifests/{digest}")).await.expect(404);
     let layer = harness::content::sha256(&report);
     let layer_reference = format!("{}/reports@{layer}", berth.address());
-    oras.run(&["blob", "delete", "--plain-http", "--force", &layer_reference]).await;
+    oras.run(&["blob", "delete", "--plain-http", "--force", &layer_reference])
+        .await;
     reports.head(&format!("blobs/{layer}")).await.expect(404);
 }
 
@@ -69,7 +109,8 @@ async fn push(oras: &Client, berth: &Berth, name: &str, report: &[u8]) -> Output
     oras.file("report.bin", report);
     let reference = format!("{}/{name}:v1", berth.address());
     let file = "report.bin:application/octet-stream";
-    oras.run(&["push", "--plain-http", "--artifact-type", TYPE, &reference, file]).await
+    oras.run(&["push", "--plain-http", "--artifact-type", TYPE, &reference, file])
+        .await
 }
 
 /// The digests of the referrers that oras discovers.
@@ -81,5 +122,8 @@ async fn referrers(oras: &Client, reference: &str, artifact_type: Option<&str>) 
     let found = oras.run(&arguments).await;
     let found: serde_json::Value = serde_json::from_slice(&found.stdout).expect("oras prints JSON");
     let found = found["referrers"].as_array().cloned().unwrap_or_default();
-    found.iter().map(|referrer| referrer["digest"].as_str().expect("a digest").to_owned()).collect()
+    found
+        .iter()
+        .map(|referrer| referrer["digest"].as_str().expect("a digest").to_owned())
+        .collect()
 }

@@ -5,13 +5,26 @@ use harness::{Backend, Berth, Client, Layout};
 
 use super::{repository, tags, two_platforms};
 
-on_both_backends!(copies_from_and_to_layouts, pushes_a_referrer_and_finds_it, puts_gets_and_deletes_blobs_and_tags);
+on_both_backends!(
+    copies_from_and_to_layouts,
+    pushes_a_referrer_and_finds_it,
+    puts_gets_and_deletes_blobs_and_tags
+);
 
 async fn regctl(berth: &Berth) -> Client {
     let regctl = Client::new("regctl");
     let config = regctl.path_text("regctl.json");
     let regctl = regctl.variable("REGCTL_CONFIG", &config);
-    regctl.run(&["registry", "set", "--tls", "disabled", "--skip-check", &berth.address()]).await;
+    regctl
+        .run(&[
+            "registry",
+            "set",
+            "--tls",
+            "disabled",
+            "--skip-check",
+            &berth.address(),
+        ])
+        .await;
     regctl
 }
 
@@ -20,9 +33,14 @@ async fn copies_from_and_to_layouts(backend: Backend) {
     let regctl = regctl(&berth).await;
     let index = two_platforms(10);
     let layout = Layout::of_index(&regctl.path("index"), &index, "v1");
-    let (from, to) = (format!("{}/team/app:v1", berth.address()), format!("{}/prod/app:v1", berth.address()));
+    let (from, to) = (
+        format!("{}/team/app:v1", berth.address()),
+        format!("{}/prod/app:v1", berth.address()),
+    );
 
-    regctl.run(&["image", "copy", &format!("ocidir://{}:v1", layout.path()), &from]).await;
+    regctl
+        .run(&["image", "copy", &format!("ocidir://{}:v1", layout.path()), &from])
+        .await;
     regctl.run(&["image", "copy", &from, &to]).await;
 
     index.assert_pullable(&repository(&berth, "prod/app"), "v1").await;
@@ -41,12 +59,31 @@ async fn pushes_a_referrer_and_finds_it(backend: Backend) {
     let subject = format!("{}/app:v1", berth.address());
     let file = regctl.file("notes.txt", b"release notes");
 
-    let put = ["artifact", "put", "--artifact-type", "application/vnd.example.notes", "--subject", &subject];
-    regctl.run(&[&put[..], &["-f", &file, "--file-media-type", "text/plain"]].concat()).await;
+    let put = [
+        "artifact",
+        "put",
+        "--artifact-type",
+        "application/vnd.example.notes",
+        "--subject",
+        &subject,
+    ];
+    regctl
+        .run(&[&put[..], &["-f", &file, "--file-media-type", "text/plain"]].concat())
+        .await;
 
-    let list = regctl.run(&["artifact", "list", "--format", "{{len .Descriptors}}", &subject]).await.text();
+    let list = regctl
+        .run(&["artifact", "list", "--format", "{{len .Descriptors}}", &subject])
+        .await
+        .text();
     assert_eq!(list, "1");
-    let get = ["artifact", "get", "--subject", &subject, "--filter-artifact-type", "application/vnd.example.notes"];
+    let get = [
+        "artifact",
+        "get",
+        "--subject",
+        &subject,
+        "--filter-artifact-type",
+        "application/vnd.example.notes",
+    ];
     assert_eq!(regctl.run(&get).await.stdout, b"release notes");
 }
 
@@ -64,7 +101,9 @@ async fn puts_gets_and_deletes_blobs_and_tags(backend: Backend) {
     assert_eq!(tags(&berth, "app").await, ["v2"]);
     image.assert_pullable(&app, "v2").await;
 
-    regctl.run(&["manifest", "delete", &format!("{name}@{}", image.digest())]).await;
+    regctl
+        .run(&["manifest", "delete", &format!("{name}@{}", image.digest())])
+        .await;
     assert_eq!(tags(&berth, "app").await, [""; 0]);
 
     let layer = &image.layers[0];
@@ -76,5 +115,11 @@ async fn puts_gets_and_deletes_blobs_and_tags(backend: Backend) {
     // The same again at once, larger and different: a deleted blob leaves nothing behind.
     let content = blob(700_000, 13);
     app.push_blob(&content).await;
-    assert!(regctl.run(&["blob", "get", &name, &sha256(&content)]).await.stdout == content);
+    assert!(
+        regctl
+            .run(&["blob", "get", &name, &sha256(&content)])
+            .await
+            .stdout
+            == content
+    );
 }

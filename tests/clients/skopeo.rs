@@ -19,16 +19,25 @@ struct Skopeo {
 impl Skopeo {
     fn new() -> Skopeo {
         let client = Client::new("skopeo");
-        let policy = client.file("policy.json", br#"{"default":[{"type":"insecureAcceptAnything"}]}"#);
+        let policy = client.file(
+            "policy.json",
+            br#"{"default":[{"type":"insecureAcceptAnything"}]}"#,
+        );
         Skopeo { client, policy }
     }
 
     async fn run(&self, arguments: &[&str]) -> harness::Output {
-        self.client.run(&[&["--policy", &self.policy], arguments].concat()).await
+        self.client
+            .run(&[&["--policy", &self.policy], arguments].concat())
+            .await
     }
 
     async fn copy(&self, arguments: &[&str]) {
-        let plain_http = ["--src-tls-verify=false", "--dest-tls-verify=false", "--preserve-digests"];
+        let plain_http = [
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+            "--preserve-digests",
+        ];
         self.run(&[&["copy"], &plain_http[..], arguments].concat()).await;
     }
 }
@@ -40,10 +49,17 @@ async fn copies_an_image_up_and_down(backend: Backend) {
     let layout = Layout::of_image(&skopeo.client.path("image"), &image, "v1");
     let reference = format!("docker://{}/app:v1", berth.address());
 
-    skopeo.copy(&[&format!("oci:{}:v1", layout.path()), &reference]).await;
+    skopeo
+        .copy(&[&format!("oci:{}:v1", layout.path()), &reference])
+        .await;
 
     image.assert_pullable(&repository(&berth, "app"), "v1").await;
-    skopeo.copy(&[&reference, &format!("oci:{}:v1", skopeo.client.path_text("pulled"))]).await;
+    skopeo
+        .copy(&[
+            &reference,
+            &format!("oci:{}:v1", skopeo.client.path_text("pulled")),
+        ])
+        .await;
     Layout::at(&skopeo.client.path("pulled")).assert_holds(&image);
 }
 
@@ -55,12 +71,20 @@ async fn copies_a_multi_platform_index_between_repositories(backend: Backend) {
     let from = format!("docker://{}/team/app:v1", berth.address());
     let to = format!("docker://{}/prod/app:v1", berth.address());
 
-    skopeo.copy(&["--all", &format!("oci:{}:v1", layout.path()), &from]).await;
+    skopeo
+        .copy(&["--all", &format!("oci:{}:v1", layout.path()), &from])
+        .await;
     skopeo.copy(&["--all", &from, &to]).await;
 
     index.assert_pullable(&repository(&berth, "team/app"), "v1").await;
     index.assert_pullable(&repository(&berth, "prod/app"), "v1").await;
-    skopeo.copy(&["--all", &to, &format!("oci:{}:v1", skopeo.client.path_text("pulled"))]).await;
+    skopeo
+        .copy(&[
+            "--all",
+            &to,
+            &format!("oci:{}:v1", skopeo.client.path_text("pulled")),
+        ])
+        .await;
     let pulled = Layout::at(&skopeo.client.path("pulled"));
     index.images.iter().for_each(|image| pulled.assert_holds(image));
 }
@@ -74,12 +98,16 @@ async fn inspects_lists_and_deletes(backend: Backend) {
     Image::new(23, 1000).push(&app, "v2").await;
     let name = format!("docker://{}/app", berth.address());
 
-    let raw = skopeo.run(&["inspect", "--tls-verify=false", "--raw", &format!("{name}:v1")]).await;
+    let raw = skopeo
+        .run(&["inspect", "--tls-verify=false", "--raw", &format!("{name}:v1")])
+        .await;
     assert_eq!(raw.stdout, image.manifest);
     let listed = skopeo.run(&["list-tags", "--tls-verify=false", &name]).await;
     let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).expect("skopeo prints JSON");
     assert_eq!(listed["Tags"], serde_json::json!(["v1", "v2"]));
 
-    skopeo.run(&["delete", "--tls-verify=false", &format!("{name}:v1")]).await;
+    skopeo
+        .run(&["delete", "--tls-verify=false", &format!("{name}:v1")])
+        .await;
     assert_eq!(tags(&berth, "app").await, ["v2"]);
 }

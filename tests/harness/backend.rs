@@ -30,7 +30,9 @@ pub struct Bucket {
 impl Bucket {
     /// A prefix that no other test has.
     pub fn create() -> Bucket {
-        Bucket { prefix: format!("test-{}", uuid::Uuid::new_v4().simple()) }
+        Bucket {
+            prefix: format!("test-{}", uuid::Uuid::new_v4().simple()),
+        }
     }
 
     /// The prefix as the registry's `--blobs` takes it.

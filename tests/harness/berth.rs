@@ -58,9 +58,18 @@ impl Builder {
     /// # Panics
     /// If it does not get ready; the log is shown.
     pub async fn start(self) -> Berth {
-        let storage = self.storage.clone().unwrap_or_else(|| Arc::new(Storage::create(self.backend)));
+        let storage = self
+            .storage
+            .clone()
+            .unwrap_or_else(|| Arc::new(Storage::create(self.backend)));
         let log = storage.data(self.replica).with_extension("log");
-        let mut berth = Berth { storage, builder: self, ports: [0; 3], log, child: None };
+        let mut berth = Berth {
+            storage,
+            builder: self,
+            ports: [0; 3],
+            log,
+            child: None,
+        };
         // Another process may take a port between its choice and its use.
         for _ in 0..5 {
             berth.ports = std::array::from_fn(|_| free_port());
@@ -195,7 +204,10 @@ impl Berth {
             if let Some(status) = child.try_wait().expect("a child can be waited for") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the registry still runs after {limit:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the registry still runs after {limit:?}"
+            );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
@@ -231,11 +243,19 @@ impl Berth {
         let kept = PathBuf::from(setting("BERTH_TEST_OUTPUT")).join("logs");
         let kept_log = kept.join(format!("{test}.{}.log", self.builder.replica));
         let _ = std::fs::create_dir_all(&kept).and_then(|()| std::fs::write(&kept_log, &log));
-        eprintln!("--- end of the registry's log; all of it: {}\n{}", kept_log.display(), shown.join("\n"));
+        eprintln!(
+            "--- end of the registry's log; all of it: {}\n{}",
+            kept_log.display(),
+            shown.join("\n")
+        );
     }
 
     fn spawn(&mut self) {
-        let log = File::options().create(true).append(true).open(&self.log).expect("a log file");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(&self.log)
+            .expect("a log file");
         let [listen, admin, ops] = self.ports;
         let child = self
             .command("serve")
@@ -256,11 +276,19 @@ impl Berth {
         let http = crate::http::client();
         let url = self.ops_url("/readyz");
         while Instant::now() < deadline {
-            let running = self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)));
+            let running = self
+                .child
+                .as_mut()
+                .is_some_and(|child| matches!(child.try_wait(), Ok(None)));
             if !running {
                 return false;
             }
-            if http.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+            if http
+                .get(&url)
+                .send()
+                .await
+                .is_ok_and(|answer| answer.status().is_success())
+            {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -279,5 +307,7 @@ impl Drop for Berth {
 }
 
 fn path_text(path: &Path) -> String {
-    path.to_str().expect("temporary folders have plain names").to_owned()
+    path.to_str()
+        .expect("temporary folders have plain names")
+        .to_owned()
 }

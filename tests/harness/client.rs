@@ -44,7 +44,11 @@ impl Client {
     pub fn new(name: &str) -> Client {
         let home = TempDir::with_prefix("berth-client-").expect("a temporary folder");
         std::fs::create_dir(home.path().join("tmp")).expect("a temporary folder");
-        Client { program: program(name), home, variables: Vec::new() }
+        Client {
+            program: program(name),
+            home,
+            variables: Vec::new(),
+        }
     }
 
     /// A further environment variable of every command.
@@ -65,7 +69,10 @@ impl Client {
 
     /// A path below the home folder as text, for command lines.
     pub fn path_text(&self, name: &str) -> String {
-        self.path(name).to_str().expect("temporary folders have plain names").to_owned()
+        self.path(name)
+            .to_str()
+            .expect("temporary folders have plain names")
+            .to_owned()
     }
 
     /// Writes a file below the home folder and returns its path as text.
@@ -111,9 +118,13 @@ impl Client {
             .envs(self.variables.iter().cloned())
             .stdin(Stdio::null())
             .kill_on_drop(true);
-        let output = within(&format!("{} {}", self.program.display(), arguments.join(" ")), LIMIT, command.output())
-            .await
-            .unwrap_or_else(|e| panic!("cannot run {}: {e}", self.program.display()));
+        let output = within(
+            &format!("{} {}", self.program.display(), arguments.join(" ")),
+            LIMIT,
+            command.output(),
+        )
+        .await
+        .unwrap_or_else(|e| panic!("cannot run {}: {e}", self.program.display()));
         Output {
             success: output.status.success(),
             stdout: output.stdout,

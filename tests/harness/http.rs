@@ -9,7 +9,11 @@ use crate::content::sha256;
 
 /// A client that follows no redirect, uses no proxy and decodes no body: it shows what was sent.
 pub fn client() -> Client {
-    Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().expect("an HTTP client")
+    Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .build()
+        .expect("an HTTP client")
 }
 
 /// An answer that was read to its end.
@@ -26,7 +30,10 @@ pub struct Answer {
 impl Answer {
     /// A header's value as text; the empty string if it is absent.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 
     /// The body as JSON.
@@ -42,6 +49,14 @@ impl Answer {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
+    /// The beginning of the body, for messages: as text if it is text, else its length.
+    fn excerpt(&self) -> String {
+        match std::str::from_utf8(&self.body) {
+            Ok(text) => text.chars().take(2000).collect(),
+            Err(_) => format!("of {} bytes, not text", self.body.len()),
+        }
+    }
+
     /// The code of the first error of an OCI error body; the empty string if there is none.
     pub fn error_code(&self) -> String {
         let body: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
@@ -53,7 +68,13 @@ impl Answer {
     /// # Panics
     /// If it has another: the message shows the whole answer.
     pub fn expect(self, status: u16) -> Answer {
-        assert_eq!(self.status.as_u16(), status, "headers {:?}, body {}", self.headers, self.text());
+        assert_eq!(
+            self.status.as_u16(),
+            status,
+            "headers {:?}, body {}",
+            self.headers,
+            self.excerpt()
+        );
         self
     }
 }
@@ -63,13 +84,27 @@ impl Answer {
 /// # Panics
 /// If there is no answer.
 pub async fn send(request: RequestBuilder) -> Answer {
-    read(request.send().await.unwrap_or_else(|e| panic!("no answer: {e:?}"))).await
+    read(
+        request
+            .send()
+            .await
+            .unwrap_or_else(|e| panic!("no answer: {e:?}")),
+    )
+    .await
 }
 
 async fn read(response: Response) -> Answer {
     let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.bytes().await.unwrap_or_else(|e| panic!("the body broke off: {e:?}")).to_vec();
-    Answer { status, headers, body }
+    let body = response
+        .bytes()
+        .await
+        .unwrap_or_else(|e| panic!("the body broke off: {e:?}"))
+        .to_vec();
+    Answer {
+        status,
+        headers,
+        body,
+    }
 }
 
 /// One repository of a registry, addressed over HTTP.
@@ -83,7 +118,11 @@ pub struct Repository {
 impl Repository {
     /// The repository with this name of the registry at `base` (`http://host:port`).
     pub fn new(base: &str, name: &str) -> Repository {
-        Repository { client: client(), base: base.trim_end_matches('/').to_owned(), name: name.to_owned() }
+        Repository {
+            client: client(),
+            base: base.trim_end_matches('/').to_owned(),
+            name: name.to_owned(),
+        }
     }
 
     /// The name.
@@ -93,13 +132,17 @@ impl Repository {
 
     /// A request for a path below `/v2/<name>/`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}/v2/{}/{path}", self.base, self.name))
+        self.client
+            .request(method, format!("{}/v2/{}/{path}", self.base, self.name))
     }
 
     /// A request for a `Location` that the registry gave, which may be relative.
     pub fn at(&self, method: Method, location: &str) -> RequestBuilder {
-        let url =
-            if location.starts_with('/') { format!("{}{location}", self.base) } else { location.to_owned() };
+        let url = if location.starts_with('/') {
+            format!("{}{location}", self.base)
+        } else {
+            location.to_owned()
+        };
         self.client.request(method, url)
     }
 
@@ -134,7 +177,9 @@ impl Repository {
     /// # Panics
     /// If the answer is not 202 with a `Location`.
     pub async fn start_upload(&self) -> String {
-        let answer = send(self.request(Method::POST, "blobs/uploads/")).await.expect(202);
+        let answer = send(self.request(Method::POST, "blobs/uploads/"))
+            .await
+            .expect(202);
         let location = answer.header(LOCATION.as_str()).to_owned();
         assert!(!location.is_empty(), "no Location: {:?}", answer.headers);
         location
@@ -148,7 +193,9 @@ impl Repository {
         let digest = sha256(bytes);
         let location = self.start_upload().await;
         let url = with_query(&location, &format!("digest={digest}"));
-        send(self.at(Method::PUT, &url).body(bytes.to_vec())).await.expect(201);
+        send(self.at(Method::PUT, &url).body(bytes.to_vec()))
+            .await
+            .expect(201);
         digest
     }
 

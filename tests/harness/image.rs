@@ -34,7 +34,12 @@ impl Image {
     /// The same for another architecture.
     pub fn of_platform(architecture: &str, seed: u64, size: usize) -> Image {
         let layers: Vec<Vec<u8>> = (0..2)
-            .map(|layer| tar(&format!("file-{layer}"), &blob(size, seed.wrapping_mul(31).wrapping_add(layer))))
+            .map(|layer| {
+                tar(
+                    &format!("file-{layer}"),
+                    &blob(size, seed.wrapping_mul(31).wrapping_add(layer)),
+                )
+            })
             .collect();
         let diff_ids: Vec<String> = layers.iter().map(|layer| sha256(layer)).collect();
         let config = bytes(&json!({
@@ -46,7 +51,12 @@ impl Image {
             "config": descriptor(CONFIG, &config),
             "layers": layers.iter().map(|layer| descriptor(LAYER, layer)).collect::<Vec<_>>(),
         }));
-        Image { architecture: architecture.to_owned(), config, layers, manifest }
+        Image {
+            architecture: architecture.to_owned(),
+            config,
+            layers,
+            manifest,
+        }
     }
 
     /// The manifest's sha256 digest.
@@ -67,7 +77,10 @@ impl Image {
         for blob in self.blobs() {
             repository.push_blob(blob).await;
         }
-        repository.put_manifest(reference, MANIFEST, &self.manifest).await.expect(201);
+        repository
+            .put_manifest(reference, MANIFEST, &self.manifest)
+            .await
+            .expect(201);
         self.digest()
     }
 
@@ -77,14 +90,21 @@ impl Image {
     /// If something is missing or differs.
     pub async fn assert_pullable(&self, repository: &Repository, reference: &str) {
         let answer = repository.get_manifest(reference).await.expect(200);
-        assert_eq!(answer.text(), String::from_utf8_lossy(&self.manifest), "the manifest of {reference} has other bytes");
+        assert_eq!(
+            answer.text(),
+            String::from_utf8_lossy(&self.manifest),
+            "the manifest of {reference} has other bytes"
+        );
         for blob in self.blobs() {
             let digest = sha256(blob);
             let answer = repository.get(&format!("blobs/{digest}")).await;
             let pulled = match answer.status.as_u16() {
                 307 => {
                     let location = answer.header("location").to_owned();
-                    crate::http::send(repository.at(reqwest::Method::GET, &location)).await.expect(200).body
+                    crate::http::send(repository.at(reqwest::Method::GET, &location))
+                        .await
+                        .expect(200)
+                        .body
                 }
                 _ => answer.expect(200).body,
             };
@@ -128,7 +148,11 @@ impl Index {
     /// If something is missing or differs.
     pub async fn assert_pullable(&self, repository: &Repository, reference: &str) {
         let answer = repository.get_manifest(reference).await.expect(200);
-        assert_eq!(answer.text(), String::from_utf8_lossy(&self.manifest), "the index of {reference} has other bytes");
+        assert_eq!(
+            answer.text(),
+            String::from_utf8_lossy(&self.manifest),
+            "the index of {reference} has other bytes"
+        );
         for image in &self.images {
             image.assert_pullable(repository, &image.digest()).await;
         }

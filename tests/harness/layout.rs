@@ -42,7 +42,9 @@ impl Layout {
 
     /// A layout that a client wrote.
     pub fn at(folder: &Path) -> Layout {
-        Layout { folder: folder.to_owned() }
+        Layout {
+            folder: folder.to_owned(),
+        }
     }
 
     /// The folder as text, for command lines.

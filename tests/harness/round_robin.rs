@@ -41,7 +41,9 @@ struct State {
 impl RoundRobin {
     /// A proxy on a free loopback port before replicas at these `host:port` addresses.
     pub async fn start(replicas: Vec<String>) -> RoundRobin {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a loopback port");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("a loopback port");
         let address = listener.local_addr().expect("a bound address");
         let state = Arc::new(State {
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -51,7 +53,11 @@ impl RoundRobin {
             replicas,
         });
         let accepting = tokio::spawn(accept(listener, state.clone())).abort_handle();
-        RoundRobin { address, state, accepting }
+        RoundRobin {
+            address,
+            state,
+            accepting,
+        }
     }
 
     /// `host:port` of the proxy.
@@ -66,7 +72,11 @@ impl RoundRobin {
 
     /// How many requests each replica has been sent.
     pub fn served(&self) -> Vec<u64> {
-        self.state.served.iter().map(|count| count.load(Ordering::Relaxed)).collect()
+        self.state
+            .served
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed))
+            .collect()
     }
 }
 
@@ -80,7 +90,9 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
     // Dropped with this task, and every connection with it.
     let mut connections = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         while connections.try_join_next().is_some() {}
         let state = state.clone();
@@ -107,14 +119,16 @@ async fn forward(state: Arc<State>, request: Request<Incoming>) -> Result<Respon
     };
     parts.uri = uri;
     strip_hop_by_hop(&mut parts.headers);
-    Ok(match state.client.request(Request::from_parts(parts, body)).await {
-        Ok(answer) => {
-            let (mut parts, body) = answer.into_parts();
-            strip_hop_by_hop(&mut parts.headers);
-            Response::from_parts(parts, body.boxed())
-        }
-        Err(error) => failure(StatusCode::BAD_GATEWAY, &format!("replica {replica}: {error}")),
-    })
+    Ok(
+        match state.client.request(Request::from_parts(parts, body)).await {
+            Ok(answer) => {
+                let (mut parts, body) = answer.into_parts();
+                strip_hop_by_hop(&mut parts.headers);
+                Response::from_parts(parts, body.boxed())
+            }
+            Err(error) => failure(StatusCode::BAD_GATEWAY, &format!("replica {replica}: {error}")),
+        },
+    )
 }
 
 /// What belongs to one connection is not passed on. `Expect` was answered by this proxy.
@@ -126,7 +140,9 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 fn failure(status: StatusCode, text: &str) -> Response<Body> {
-    let body = Full::from(text.to_owned()).map_err(|never| match never {}).boxed();
+    let body = Full::from(text.to_owned())
+        .map_err(|never| match never {})
+        .boxed();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response

@@ -16,7 +16,10 @@ where
         if let Some(answer) = condition().await {
             return answer;
         }
-        assert!(Instant::now() < deadline, "after {limit:?} still waiting for: {what}");
+        assert!(
+            Instant::now() < deadline,
+            "after {limit:?} still waiting for: {what}"
+        );
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

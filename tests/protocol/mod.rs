@@ -5,4 +5,6 @@
 //! never from an exit code alone.
 
 mod conformance;
+mod older_suite;
+mod redirect;
 mod report;

@@ -27,7 +27,10 @@ impl Report {
         for table in ["apis", "data"] {
             let table_rows = results[table].as_mapping().expect("results.yaml has the tables");
             for (row, status) in table_rows {
-                let (row, status) = (row.as_str().unwrap_or_default(), status.as_str().unwrap_or_default());
+                let (row, status) = (
+                    row.as_str().unwrap_or_default(),
+                    status.as_str().unwrap_or_default(),
+                );
                 rows.push((format!("{table}: {row}"), status.to_owned()));
             }
         }
@@ -37,10 +40,18 @@ impl Report {
             let attributes = case.split('>').next().unwrap_or_default();
             cases += 1;
             if attribute(attributes, "status") != "passed" {
-                not_passed.push(format!("{} {}", attribute(attributes, "status"), attribute(attributes, "name")));
+                not_passed.push(format!(
+                    "{} {}",
+                    attribute(attributes, "status"),
+                    attribute(attributes, "name")
+                ));
             }
         }
-        Report { rows, cases, not_passed }
+        Report {
+            rows,
+            cases,
+            not_passed,
+        }
     }
 
     /// The rows that are not "Pass".

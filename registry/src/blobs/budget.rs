@@ -26,18 +26,27 @@ impl Budget {
     /// A budget of `bytes`, at least one step.
     pub fn new(bytes: u64) -> Self {
         let total = u32::try_from((bytes / STEP).max(1)).unwrap_or(u32::MAX);
-        Self { steps: Arc::new(Semaphore::new(total as usize)), total }
+        Self {
+            steps: Arc::new(Semaphore::new(total as usize)),
+            total,
+        }
     }
 
     /// Steps that `bytes` take; a request larger than the whole budget is granted the whole budget,
     /// so that a small budget slows down and never locks up.
     fn steps_for(&self, bytes: u64) -> u32 {
-        u32::try_from(bytes.div_ceil(STEP)).unwrap_or(u32::MAX).clamp(1, self.total)
+        u32::try_from(bytes.div_ceil(STEP))
+            .unwrap_or(u32::MAX)
+            .clamp(1, self.total)
     }
 
     /// Takes bytes if they are free now.
     pub fn try_take(&self, bytes: u64) -> Option<Grant> {
-        let permit = self.steps.clone().try_acquire_many_owned(self.steps_for(bytes)).ok()?;
+        let permit = self
+            .steps
+            .clone()
+            .try_acquire_many_owned(self.steps_for(bytes))
+            .ok()?;
         Some(Grant { permit })
     }
 
@@ -45,7 +54,9 @@ impl Budget {
     pub async fn take(&self, bytes: u64) -> Grant {
         let permit = self.steps.clone().acquire_many_owned(self.steps_for(bytes)).await;
         // The semaphore is never closed.
-        Grant { permit: permit.expect("the budget's semaphore is never closed") }
+        Grant {
+            permit: permit.expect("the budget's semaphore is never closed"),
+        }
     }
 
     /// Bytes that are free now.

@@ -45,7 +45,10 @@ enum Place {
 /// or GiB; 5 MiB to 5 GiB), `sse` (`AES256`, `aws:kms`) and `kms-key`. Credentials come from the AWS default
 /// chain. Upload buffers come out of `budget`.
 pub async fn open(url: &str, budget: Budget) -> Result<Arc<dyn BlobStore>, OpenError> {
-    match parse(url).map_err(|problem| OpenError::Invalid { url: url.to_owned(), problem })? {
+    match parse(url).map_err(|problem| OpenError::Invalid {
+        url: url.to_owned(),
+        problem,
+    })? {
         Place::Folder(path) => Ok(Arc::new(FolderStore::open(Path::new(&path), budget)?)),
         Place::Bucket(options) => Ok(Arc::new(S3Store::open(options, budget).await)),
     }
@@ -66,11 +69,16 @@ fn parse(url: &str) -> Result<Place, String> {
 }
 
 fn bucket(url: &Url) -> Result<Options, String> {
-    let bucket = url.host_str().filter(|host| !host.is_empty()).ok_or("write s3://<bucket>/<prefix>")?;
+    let bucket = url
+        .host_str()
+        .filter(|host| !host.is_empty())
+        .ok_or("write s3://<bucket>/<prefix>")?;
     if url.port().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return Err("only a bucket may stand there: write the service as ?endpoint=, and the credentials \
+        return Err(
+            "only a bucket may stand there: write the service as ?endpoint=, and the credentials \
                     in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
-            .to_owned());
+                .to_owned(),
+        );
     }
     if url.fragment().is_some() {
         return Err("there is a # in it; write %23".to_owned());
@@ -123,30 +131,41 @@ fn part_size(text: &str) -> Result<u64, String> {
         .into_iter()
         .find_map(|(name, unit)| Some((text.strip_suffix(name)?, unit)))
         .unwrap_or((text, 1));
-    let size = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
+    let size = digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit));
     let wrong = || format!("part-size is between 5MiB and 5GiB, not {text:?}");
-    size.filter(|size| (SMALLEST_PART..=LARGEST_PART).contains(size)).ok_or_else(wrong)
+    size.filter(|size| (SMALLEST_PART..=LARGEST_PART).contains(size))
+        .ok_or_else(wrong)
+}
+
+/// The bucket that a URL names.
+#[cfg(test)]
+pub(super) fn bucket_options(url: &str) -> Options {
+    let Ok(Place::Bucket(options)) = parse(url) else {
+        panic!("{url} names no bucket")
+    };
+    options
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn options(url: &str) -> Options {
-        let Ok(Place::Bucket(options)) = parse(url) else { panic!("{url} names no bucket") };
-        options
-    }
-
     #[test]
     fn a_folder_is_named_by_its_path() {
-        assert_eq!(parse("folder:./data/blobs"), Ok(Place::Folder("./data/blobs".into())));
+        assert_eq!(
+            parse("folder:./data/blobs"),
+            Ok(Place::Folder("./data/blobs".into()))
+        );
         assert!(parse("folder:").is_err());
         assert!(parse("/data").unwrap_err().contains("folder:<path>"));
     }
 
     #[test]
     fn every_option_of_a_bucket_is_read() {
-        let options = options(
+        let options = bucket_options(
             "s3://images/a/b%20c/?region=eu-1&endpoint=http://127.0.0.1:9000&path-style=true&part-size=64MiB\
              &public-endpoint=https%3A%2F%2Fs3.example.com&sse=aws:kms&kms-key=k",
         );
@@ -165,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_bare_bucket_has_defaults() {
-        let options = options("s3://images");
+        let options = bucket_options("s3://images");
         assert_eq!((options.prefix.as_str(), options.part_size), ("", 16 << 20));
         assert!(options.encryption.is_none() && !options.path_style);
     }

@@ -35,15 +35,30 @@ pub(super) struct DataFolder {
 impl DataFolder {
     /// Makes the folder if it is absent, readable by its owner only, and takes its lock.
     pub(super) fn hold(folder: &Path) -> Result<Self, DataFolderError> {
-        let unusable = |error| DataFolderError::Unusable { folder: folder.to_owned(), error };
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
+        let unusable = |error| DataFolderError::Unusable {
+            folder: folder.to_owned(),
+            error,
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(unusable)?;
         let mut options = OpenOptions::new();
-        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let options = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
         let mut lock = options.open(folder.join(LOCK)).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(DataFolderError::Held { folder: folder.to_owned(), holder: holder(&mut lock) });
+                return Err(DataFolderError::Held {
+                    folder: folder.to_owned(),
+                    holder: holder(&mut lock),
+                });
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
@@ -61,7 +76,11 @@ fn write_holder(lock: &mut File) -> io::Result<()> {
 /// Who wrote the lock's file last; its lock is theirs.
 fn holder(lock: &mut File) -> String {
     let mut text = String::new();
-    match lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse::<u32>().ok()) {
+    match lock
+        .read_to_string(&mut text)
+        .ok()
+        .and_then(|_| text.trim().parse::<u32>().ok())
+    {
         Some(id) => format!("the process {id}"),
         None => "another process".to_owned(),
     }
@@ -80,7 +99,10 @@ mod tests {
         let first = DataFolder::hold(&folder).unwrap();
         assert_eq!(fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         let refused = DataFolder::hold(&folder).unwrap_err().to_string();
-        assert!(refused.contains(&format!("the process {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("the process {}", std::process::id())),
+            "{refused}"
+        );
         drop(first);
         DataFolder::hold(&folder).unwrap();
     }
@@ -89,7 +111,9 @@ mod tests {
     fn a_folder_that_cannot_be_made_is_named() {
         let above = tempfile::tempdir().unwrap();
         fs::write(above.path().join("file"), "").unwrap();
-        let refused = DataFolder::hold(&above.path().join("file/data")).unwrap_err().to_string();
+        let refused = DataFolder::hold(&above.path().join("file/data"))
+            .unwrap_err()
+            .to_string();
         assert!(refused.contains("file/data"), "{refused}");
     }
 }

@@ -7,6 +7,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use super::log_json::JsonLines;
 use super::log_writer::LogWriter;
 use crate::settings::LogFormat;
 
@@ -50,14 +51,16 @@ pub(super) fn start(filter: &str, format: LogFormat) -> Result<Log, LogError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| LogError::Filter(filter.to_owned(), error))?;
     let writer = LogWriter::start(std::io::stderr()).map_err(|error| LogError::Start(error.to_string()))?;
     let lines = writer.lines();
-    let lines = move || lines.clone();
     let registry = tracing_subscriber::registry().with(filter);
     let started = match form {
-        Form::Text => registry.with(fmt::layer().with_ansi(terminal).with_writer(lines)).try_init(),
-        Form::Json => {
-            let layer = fmt::layer().json().flatten_event(true).with_span_list(false).with_writer(lines);
-            registry.with(layer).try_init()
-        }
+        Form::Text => registry
+            .with(
+                fmt::layer()
+                    .with_ansi(terminal)
+                    .with_writer(move || lines.clone()),
+            )
+            .try_init(),
+        Form::Json => registry.with(JsonLines::new(lines)).try_init(),
     };
     started.map_err(|error| LogError::Start(error.to_string()))?;
     std::panic::set_hook(Box::new(|panic| {
@@ -65,5 +68,8 @@ pub(super) fn start(filter: &str, format: LogFormat) -> Result<Log, LogError> {
         let text = panic.payload_as_str().unwrap_or("no text");
         tracing::error!(place, panic = text, "a thread panicked");
     }));
-    Ok(Log { form, _writer: writer })
+    Ok(Log {
+        form,
+        _writer: writer,
+    })
 }

@@ -1,16 +1,21 @@
 //! Writing log lines without a system call in each request.
 //!
-//! Lines are collected in memory and written by one thread as soon as it is free: a quiet process writes
-//! each line at once, a busy one many with one call. A reader that does not keep up slows the writers
-//! down; nothing is dropped and memory stays bounded.
+//! Lines are collected in memory for a moment and written by one thread, many with one call, so that who
+//! logs neither waits for the output nor wakes a thread each time. A reader that does not keep up slows
+//! the writers down; nothing is dropped and memory stays bounded.
 
 use std::io::{self, Write};
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Bytes that may wait; beyond it, who logs waits too.
 const MOST_WAITING: usize = 1024 * 1024;
+/// How long a line may wait for others before it is written.
+const GATHER: Duration = Duration::from_millis(5);
+/// Bytes that are written without waiting for more.
+const ENOUGH: usize = 128 * 1024;
 
 /// Owns the thread; dropping it writes what waits.
 pub(super) struct LogWriter {
@@ -54,7 +59,9 @@ impl Shared {
                 waiting.asleep = true;
                 waiting = self.more.wait(waiting).unwrap_or_else(PoisonError::into_inner);
             }
-            waiting.asleep = false;
+            let gathering = |waiting: &mut Waiting| waiting.bytes.len() < ENOUGH && !waiting.ended;
+            let gathered = self.more.wait_timeout_while(waiting, GATHER, gathering);
+            let mut waiting = gathered.unwrap_or_else(PoisonError::into_inner).0;
             mem::swap(&mut waiting.bytes, &mut batch);
             drop(waiting);
             self.room.notify_all();
@@ -68,8 +75,13 @@ impl LogWriter {
     pub(super) fn start(output: impl Write + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || theirs.write_to(output))?;
-        Ok(Self { shared, thread: Some(thread) })
+        let thread = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || theirs.write_to(output))?;
+        Ok(Self {
+            shared,
+            thread: Some(thread),
+        })
     }
 
     pub(super) fn lines(&self) -> Lines {
@@ -93,8 +105,10 @@ impl Write for Lines {
         while waiting.bytes.len() >= MOST_WAITING && !waiting.ended {
             waiting = self.0.room.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+        let before = waiting.bytes.len();
         waiting.bytes.extend_from_slice(line);
-        let wake = mem::take(&mut waiting.asleep);
+        let enough = before < ENOUGH && waiting.bytes.len() >= ENOUGH;
+        let wake = mem::take(&mut waiting.asleep) || enough;
         drop(waiting);
         if wake {
             self.0.more.notify_one();
@@ -134,7 +148,9 @@ mod tests {
                 let mut lines = writer.lines();
                 scope.spawn(move || {
                     for number in 0..20_000 {
-                        lines.write_all(format!("{name} {number:0>60}\n").as_bytes()).unwrap();
+                        lines
+                            .write_all(format!("{name} {number:0>60}\n").as_bytes())
+                            .unwrap();
                     }
                 });
             }

@@ -12,7 +12,11 @@ use crate::settings::{Settings, redact};
 pub(super) async fn run(settings: &Settings, output: Output) -> Ended {
     // SQLite has one user at a time; Postgres takes a lock of its own.
     let embedded = settings.metadata.starts_with("sqlite:");
-    let _held = if embedded { Some(DataFolder::hold(&settings.data)?) } else { None };
+    let _held = if embedded {
+        Some(DataFolder::hold(&settings.data)?)
+    } else {
+        None
+    };
     let options = metadata::Options {
         migrate: true,
         connections: settings.postgres_connections,

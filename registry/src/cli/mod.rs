@@ -8,6 +8,7 @@ mod config;
 mod data_folder;
 mod file_limit;
 mod log;
+mod log_json;
 mod log_writer;
 mod migrate;
 mod serve;
@@ -47,8 +48,8 @@ fn command() -> Command {
         .help("Form of the output");
     let serve = Command::new("serve").about("Run the registry");
     let migrate = Command::new("migrate").about("Bring the metadata store's schema up to date, and end");
-    let config =
-        Command::new("config").about("Print the effective settings as YAML, each with its source; secrets redacted");
+    let config = Command::new("config")
+        .about("Print the effective settings as YAML, each with its source; secrets redacted");
     Command::new("berth-registry")
         .about("Berth: a multi-tenant OCI registry")
         .version(env!("CARGO_PKG_VERSION"))
@@ -63,7 +64,9 @@ fn command() -> Command {
 pub fn run() -> ExitCode {
     // Prints help, version and usage errors itself, and ends with 0 or 2.
     let matches = command().get_matches();
-    let Some((name, matches)) = matches.subcommand() else { return ExitCode::from(WRONG_USAGE) };
+    let Some((name, matches)) = matches.subcommand() else {
+        return ExitCode::from(WRONG_USAGE);
+    };
     match settings(matches) {
         Ok((resolved, settings)) => act(name, matches, &resolved, settings),
         Err(error) => {
@@ -82,7 +85,12 @@ fn settings(matches: &ArgMatches) -> Result<(Resolved, Settings), SettingsError>
 fn act(name: &str, matches: &ArgMatches, resolved: &Resolved, settings: Settings) -> ExitCode {
     let output = match name {
         "serve" => Output::Text,
-        _ if matches.get_one::<String>("output").is_some_and(|form| form == "json") => Output::Json,
+        _ if matches
+            .get_one::<String>("output")
+            .is_some_and(|form| form == "json") =>
+        {
+            Output::Json
+        }
         _ => Output::Text,
     };
     let ended = match name {
@@ -151,7 +159,9 @@ mod tests {
 
     #[test]
     fn an_unknown_flag_is_wrong_usage() {
-        let error = command().try_get_matches_from(["berth-registry", "serve", "--lisen=x"]).unwrap_err();
+        let error = command()
+            .try_get_matches_from(["berth-registry", "serve", "--lisen=x"])
+            .unwrap_err();
         assert_eq!(error.exit_code(), i32::from(WRONG_USAGE));
     }
 }

@@ -16,10 +16,10 @@ use super::startup::{self, Addresses};
 use crate::blobs::{self, BlobStore, budget::Budget};
 use crate::distribution;
 use crate::metadata::{self, Store};
+use crate::ops;
 use crate::ops::admin::{self, AdminKey, ListTenants, Tenant};
 use crate::ops::metrics::Metrics;
 use crate::ops::ready::{Probe, Readiness};
-use crate::ops;
 use crate::server::tls::Certificate;
 use crate::server::{Limits, Server, bind};
 use crate::settings::{Settings, TlsFiles};
@@ -47,7 +47,11 @@ struct Listeners {
 pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     let mut signals = Signals::new()?;
     file_limit::raise();
-    let _held = if settings.holds_data_folder() { Some(DataFolder::hold(&settings.data)?) } else { None };
+    let _held = if settings.holds_data_folder() {
+        Some(DataFolder::hold(&settings.data)?)
+    } else {
+        None
+    };
     let admin_key = AdminKey::open(&settings.admin_key_file, settings.admin_key_in_data())?;
     let api_tls = certificate(&settings.tls, "")?;
     let admin_tls = certificate(&settings.admin_tls, "admin-")?;
@@ -72,11 +76,11 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     tokio::spawn(ops_server.serve(listeners.ops, None, ops_router));
 
     let stores = tokio::select! {
-        stores = open_stores(settings, budget) => stores?,
+        stores = open_stores(settings, budget.clone()) => stores?,
         _ = signals.stop() => return Ok(()),
     };
     tokio::spawn(watch_stores(readiness.clone(), &stores));
-    let api_router = distribution::router(registry(settings, &stores).await?);
+    let api_router = distribution::router(registry(settings, &stores, budget).await?);
     let admin_router = admin::router(admin_key, tenants(&stores));
 
     let drain = CancellationToken::new();
@@ -132,7 +136,10 @@ fn limits(settings: &Settings) -> Limits {
 }
 
 fn side_limits(settings: &Settings) -> Limits {
-    Limits { connections: SIDE_CONNECTIONS, ..limits(settings) }
+    Limits {
+        connections: SIDE_CONNECTIONS,
+        ..limits(settings)
+    }
 }
 
 async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<dyn std::error::Error>> {
@@ -150,8 +157,9 @@ async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<
 async fn registry(
     settings: &Settings,
     stores: &Stores,
+    budget: Budget,
 ) -> Result<distribution::Registry, Box<dyn std::error::Error>> {
-    Ok(distribution::Registry::open(settings, stores.metadata.clone(), stores.blobs.clone()).await?)
+    Ok(distribution::Registry::open(settings, stores.metadata.clone(), stores.blobs.clone(), budget).await?)
 }
 
 /// Asks both stores for ever.
@@ -180,7 +188,13 @@ fn tenants(stores: &Stores) -> ListTenants {
         let metadata = metadata.clone();
         Box::pin(async move {
             let tenants = metadata.tenants().await.map_err(|error| error.to_string())?;
-            Ok(tenants.into_iter().map(|tenant| Tenant { name: tenant.name, uid: tenant.uid }).collect())
+            Ok(tenants
+                .into_iter()
+                .map(|tenant| Tenant {
+                    name: tenant.name,
+                    uid: tenant.uid,
+                })
+                .collect())
         })
     })
 }
@@ -189,7 +203,10 @@ fn certificate(
     files: &Option<TlsFiles>,
     prefix: &'static str,
 ) -> Result<Option<Arc<Certificate>>, crate::server::tls::TlsError> {
-    files.as_ref().map(|files| Certificate::load(files.clone(), prefix)).transpose()
+    files
+        .as_ref()
+        .map(|files| Certificate::load(files.clone(), prefix))
+        .transpose()
 }
 
 /// Follows the certificates' files; SIGHUP has them looked at now.

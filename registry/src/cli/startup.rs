@@ -21,7 +21,11 @@ pub(super) fn registry_name(settings: &Settings, addresses: &Addresses) -> Strin
     };
     // Where clients use another scheme than this listener's, something in front takes its own port.
     let direct = settings.external_scheme == Scheme::of_listener(settings.tls.is_some());
-    if direct && port != usual { format!("{}:{port}", settings.domain) } else { settings.domain.clone() }
+    if direct && port != usual {
+        format!("{}:{port}", settings.domain)
+    } else {
+        settings.domain.clone()
+    }
 }
 
 /// The start-up text, for people.
@@ -73,10 +77,15 @@ mod tests {
 
     fn shown(flags: &[&str]) -> String {
         let flags = ["test"].iter().chain(flags).copied();
-        let matches = resolve::arguments(Command::new("test")).try_get_matches_from(flags).unwrap();
+        let matches = resolve::arguments(Command::new("test"))
+            .try_get_matches_from(flags)
+            .unwrap();
         let settings = Settings::new(&resolve::resolve(&matches, &|_| None).unwrap()).unwrap();
-        let addresses =
-            Addresses { api: settings.listen, admin: settings.admin_listen, ops: settings.ops_listen };
+        let addresses = Addresses {
+            api: settings.listen,
+            admin: settings.admin_listen,
+            ops: settings.ops_listen,
+        };
         text(&settings, &addresses)
     }
 
@@ -84,22 +93,37 @@ mod tests {
     fn a_first_run_says_where_to_push_and_that_loopback_is_open() {
         let text = shown(&[]);
         assert!(text.contains("docker push localhost:5000/app:v1"), "{text}");
-        assert!(text.contains("http://localhost:5000") && text.contains("It is open"), "{text}");
+        assert!(
+            text.contains("http://localhost:5000") && text.contains("It is open"),
+            "{text}"
+        );
     }
 
     #[test]
     fn a_server_that_others_reach_says_that_it_needs_a_token() {
         let text = shown(&["--listen=0.0.0.0:5000"]);
-        assert!(text.contains("need a token") && !text.contains("It is open"), "{text}");
+        assert!(
+            text.contains("need a token") && !text.contains("It is open"),
+            "{text}"
+        );
     }
 
     #[test]
     fn the_name_follows_tls_domain_and_what_stands_in_front() {
         let tls = shown(&["--tls-cert=/c", "--tls-key=/k"]);
-        assert!(tls.contains("https://localhost:5000 (listening on https://127.0.0.1:5000)"), "{tls}");
+        assert!(
+            tls.contains("https://localhost:5000 (listening on https://127.0.0.1:5000)"),
+            "{tls}"
+        );
         let proxied = shown(&["--domain=registry.example.com", "--external-scheme=https"]);
-        assert!(proxied.contains("docker push registry.example.com/app:v1"), "{proxied}");
+        assert!(
+            proxied.contains("docker push registry.example.com/app:v1"),
+            "{proxied}"
+        );
         let paths = shown(&["--apex-tenant=none"]);
-        assert!(paths.contains("docker push localhost:5000/TENANT/app:v1"), "{paths}");
+        assert!(
+            paths.contains("docker push localhost:5000/TENANT/app:v1"),
+            "{paths}"
+        );
     }
 }

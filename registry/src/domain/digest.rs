@@ -78,7 +78,10 @@ impl Digest {
         }
         let mut padded = [0; 64];
         padded[..hash.len()].copy_from_slice(hash);
-        Some(Self { algorithm, hash: padded })
+        Some(Self {
+            algorithm,
+            hash: padded,
+        })
     }
 
     /// The digest of `bytes`.
@@ -109,7 +112,9 @@ impl Digest {
     /// Reads the stored form.
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (tag, hash) = bytes.split_first()?;
-        let algorithm = [Algorithm::Sha256, Algorithm::Sha512].into_iter().find(|a| a.tag() == *tag)?;
+        let algorithm = [Algorithm::Sha256, Algorithm::Sha512]
+            .into_iter()
+            .find(|a| a.tag() == *tag)?;
         Self::from_hash(algorithm, hash)
     }
 }
@@ -135,13 +140,17 @@ impl fmt::Debug for Digest {
 /// Whether `text` has the grammar of a digest, of whatever algorithm: the grammar of image-spec
 /// descriptor.md, at most 1,024 bytes.
 pub fn is_well_formed(text: &str) -> bool {
-    let Some((algorithm, encoded)) = text.split_once(':') else { return false };
+    let Some((algorithm, encoded)) = text.split_once(':') else {
+        return false;
+    };
     text.len() <= 1024
         && !encoded.is_empty()
-        && encoded.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))
-        && algorithm
-            .split(['+', '.', '_', '-'])
-            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()))
+        && encoded
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'=' | b'_' | b'-'))
+        && algorithm.split(['+', '.', '_', '-']).all(|part| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        })
 }
 
 impl FromStr for Digest {
@@ -187,7 +196,10 @@ mod tests {
         assert_eq!(upper.parse::<Digest>(), Err(DigestError::Malformed));
         assert_eq!("sha256:abc".parse::<Digest>(), Err(DigestError::Malformed));
         assert_eq!("sha256:../../etc".parse::<Digest>(), Err(DigestError::Malformed));
-        assert_eq!("md5:abc".parse::<Digest>(), Err(DigestError::Unsupported("md5".into())));
+        assert_eq!(
+            "md5:abc".parse::<Digest>(),
+            Err(DigestError::Unsupported("md5".into()))
+        );
     }
 
     proptest! {

@@ -78,11 +78,15 @@ impl Hasher {
         match *format {
             SHA256_STATE => {
                 let state = state.try_into().map_err(|_| UnknownMidstate)?;
-                Sha256::deserialize(&state).map(Self::Sha256).map_err(|_| UnknownMidstate)
+                Sha256::deserialize(&state)
+                    .map(Self::Sha256)
+                    .map_err(|_| UnknownMidstate)
             }
             SHA512_STATE => {
                 let state = state.try_into().map_err(|_| UnknownMidstate)?;
-                Sha512::deserialize(&state).map(Self::Sha512).map_err(|_| UnknownMidstate)
+                Sha512::deserialize(&state)
+                    .map(Self::Sha512)
+                    .map_err(|_| UnknownMidstate)
             }
             _ => Err(UnknownMidstate),
         }

@@ -26,7 +26,12 @@ pub enum MediaType {
 
 impl MediaType {
     /// All formats.
-    pub const ALL: [Self; 4] = [Self::OciManifest, Self::OciIndex, Self::DockerManifest, Self::DockerList];
+    pub const ALL: [Self; 4] = [
+        Self::OciManifest,
+        Self::OciIndex,
+        Self::DockerManifest,
+        Self::DockerList,
+    ];
 
     /// The text without parameters.
     pub const fn as_str(self) -> &'static str {
@@ -41,7 +46,9 @@ impl MediaType {
     /// The format that `text` names; parameters (`; charset=…`) and case are ignored.
     pub fn parse(text: &str) -> Option<Self> {
         let essence = text.split(';').next().unwrap_or_default().trim();
-        Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(essence))
+        Self::ALL
+            .into_iter()
+            .find(|known| known.as_str().eq_ignore_ascii_case(essence))
     }
 
     /// Whether this is a list of manifests.

@@ -22,7 +22,9 @@ pub enum NameError {
     #[error("a repository name has at most {REPOSITORY_NAME_LIMIT} characters")]
     RepositoryTooLong,
     /// Not of the grammar of tags.
-    #[error("a tag is 1 to {TAG_LIMIT} letters, digits, '_', '.' or '-', and starts with none of the last two")]
+    #[error(
+        "a tag is 1 to {TAG_LIMIT} letters, digits, '_', '.' or '-', and starts with none of the last two"
+    )]
     Tag,
     /// Not a DNS label.
     #[error("a tenant name is a DNS label: at most 63 lower-case letters, digits and '-' between them")]
@@ -73,7 +75,9 @@ text_type! {
 fn is_component(component: &str) -> bool {
     let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = component.as_bytes();
-    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else { return false };
+    let (Some(&first), Some(&last)) = (bytes.first(), bytes.last()) else {
+        return false;
+    };
     if !alphanumeric(first) || !alphanumeric(last) {
         return false;
     }
@@ -103,7 +107,11 @@ impl FromStr for RepositoryName {
         if text.len() > REPOSITORY_NAME_LIMIT {
             return Err(NameError::RepositoryTooLong);
         }
-        if text.split('/').all(is_component) { Ok(Self(text.into())) } else { Err(NameError::Repository) }
+        if text.split('/').all(is_component) {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Repository)
+        }
     }
 }
 
@@ -113,8 +121,15 @@ impl FromStr for TagName {
     fn from_str(text: &str) -> Result<Self, NameError> {
         let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         let valid = (1..=TAG_LIMIT).contains(&text.len())
-            && text.bytes().enumerate().all(|(at, b)| word(b) || (at > 0 && matches!(b, b'.' | b'-')));
-        if valid { Ok(Self(text.into())) } else { Err(NameError::Tag) }
+            && text
+                .bytes()
+                .enumerate()
+                .all(|(at, b)| word(b) || (at > 0 && matches!(b, b'.' | b'-')));
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Tag)
+        }
     }
 }
 
@@ -127,7 +142,11 @@ impl FromStr for TenantName {
             && text.bytes().all(inner)
             && !text.starts_with('-')
             && !text.ends_with('-');
-        if valid { Ok(Self(text.into())) } else { Err(NameError::Tenant) }
+        if valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(NameError::Tenant)
+        }
     }
 }
 
@@ -138,17 +157,28 @@ mod tests {
 
     #[test]
     fn names_that_collide_with_routes_are_ordinary_names() {
-        for name in ["blobs", "a/blobs/uploads", "manifests/tags", "referrers/x", "a__b/c--d/e.f"] {
+        for name in [
+            "blobs",
+            "a/blobs/uploads",
+            "manifests/tags",
+            "referrers/x",
+            "a__b/c--d/e.f",
+        ] {
             assert!(name.parse::<RepositoryName>().is_ok(), "{name}");
         }
     }
 
     #[test]
     fn names_outside_the_grammar_are_refused() {
-        for name in ["", "/", "a//b", "a/", "/a", "A", "a..b", "a___b", "a._b", "-a", "a-", "..", "a/../b", "ä", "a\0"] {
+        for name in [
+            "", "/", "a//b", "a/", "/a", "A", "a..b", "a___b", "a._b", "-a", "a-", "..", "a/../b", "ä", "a\0",
+        ] {
             assert!(name.parse::<RepositoryName>().is_err(), "{name:?}");
         }
-        assert_eq!("a".repeat(256).parse::<RepositoryName>(), Err(NameError::RepositoryTooLong));
+        assert_eq!(
+            "a".repeat(256).parse::<RepositoryName>(),
+            Err(NameError::RepositoryTooLong)
+        );
         for tag in ["", ".a", "-a", "a/b", "a b", "ä"] {
             assert!(tag.parse::<TagName>().is_err(), "{tag:?}");
         }

@@ -33,14 +33,20 @@ fn parse_one(spec: &str, size: u64) -> Option<Option<Range<u64>>> {
         return Some((suffix > 0 && size > 0).then(|| size.saturating_sub(suffix)..size));
     }
     let first = number(first)?;
-    let end = if last.is_empty() { size } else { number(last)?.saturating_add(1).min(size) };
+    let end = if last.is_empty() {
+        size
+    } else {
+        number(last)?.saturating_add(1).min(size)
+    };
     Some((first < end).then_some(first..end))
 }
 
 /// Reads a `Range` header for content of `size` bytes. Malformed headers and other units are ignored, as
 /// RFC 9110 allows; `500-0` is answered as unsatisfiable, which the conformance suite asks for.
 pub fn requested(header: &str, size: u64) -> Requested {
-    let Some((unit, specs)) = header.split_once('=') else { return Requested::Whole };
+    let Some((unit, specs)) = header.split_once('=') else {
+        return Requested::Whole;
+    };
     // An empty blob has no byte to name: the whole of it is the useful answer.
     if !unit.trim().eq_ignore_ascii_case("bytes") || size == 0 {
         return Requested::Whole;
@@ -78,14 +84,20 @@ fn coalesce(ranges: Vec<Range<u64>>) -> Requested {
         });
         joined.push(range);
     }
-    if joined.len() == 1 { Requested::One(joined.remove(0)) } else { Requested::Many(joined) }
+    if joined.len() == 1 {
+        Requested::One(joined.remove(0))
+    } else {
+        Requested::Many(joined)
+    }
 }
 
 /// Reads an upload chunk's `Content-Range`: `start-end`, inclusive, without unit; `bytes start-end/size`
 /// is accepted too. Half open on return. `None` if it is neither.
 pub fn chunk(header: &str) -> Option<Range<u64>> {
     let text = header.trim();
-    let text = text.strip_prefix("bytes").map_or(text, |rest| rest.trim_start_matches(['=', ' ']));
+    let text = text
+        .strip_prefix("bytes")
+        .map_or(text, |rest| rest.trim_start_matches(['=', ' ']));
     let text = text.split('/').next()?;
     let (start, end) = text.split_once('-')?;
     let number = |text: &str| -> Option<u64> {
@@ -133,7 +145,16 @@ mod tests {
         assert_eq!(chunk("0-9"), Some(0..10));
         assert_eq!(chunk("bytes 5-9/100"), Some(5..10));
         assert_eq!(chunk("bytes=5-9"), Some(5..10));
-        for bad in ["", "-", "5-", "-5", "9-5", "a-b", "0-18446744073709551615", "0-99999999999999999999"] {
+        for bad in [
+            "",
+            "-",
+            "5-",
+            "-5",
+            "9-5",
+            "a-b",
+            "0-18446744073709551615",
+            "0-99999999999999999999",
+        ] {
             assert_eq!(chunk(bad), None, "{bad}");
         }
     }

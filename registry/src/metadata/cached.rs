@@ -1,11 +1,11 @@
 //! Exact caching of lookups in front of SQLite.
 //!
-//! The process is the database's only writer, so it knows every change. Each repository has a version, in
-//! one of a fixed number of slots; a write raises it after its commit and before its acknowledgement, and a
-//! cached answer counts only while the version is the one read before its query began. A reader
-//! therefore never sees less than what was acknowledged before it asked.
+//! The process is the database's only writer, so it knows every change. Each repository has, in one of a
+//! fixed number of slots, a count of the writes that have begun and of those that have ended. A cached answer
+//! counts only while no write is under way and none has begun since before the answer's query. Reads are
+//! therefore linearizable: nobody sees less than what was acknowledged, or was shown to anybody, before.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
@@ -35,14 +35,55 @@ pub(super) struct Cached<S> {
 
 struct Versions {
     hasher: RandomState,
-    slots: Box<[AtomicU64]>,
+    slots: Box<[Slot]>,
+}
+
+/// The writes of the repositories that share this slot.
+#[derive(Default)]
+struct Slot {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl Slot {
+    /// The number of writes so far, if none is under way.
+    fn quiet(&self) -> Option<u64> {
+        // In this order: `ended` never exceeds `begun`, so a `begun` read later and equal to it means that
+        // nothing was under way from one reading to the other.
+        let ended = self.ended.load(Ordering::SeqCst);
+        (self.begun.load(Ordering::SeqCst) == ended).then_some(ended)
+    }
 }
 
 impl Versions {
-    fn slot(&self, repository: &Repository) -> &AtomicU64 {
+    fn at(&self, repository: &Repository) -> usize {
         let hash = self.hasher.hash_one(repository);
         // The remainder is smaller than the number of slots.
-        &self.slots[usize::try_from(hash % SLOTS as u64).unwrap_or_default()]
+        usize::try_from(hash % SLOTS as u64).unwrap_or_default()
+    }
+
+    fn quiet(&self, repository: &Repository) -> Option<u64> {
+        self.slots[self.at(repository)].quiet()
+    }
+}
+
+/// A write under way; it ends when this is dropped, whatever came of it.
+struct Writing {
+    versions: Arc<Versions>,
+    at: usize,
+}
+
+impl Writing {
+    fn begin(versions: Arc<Versions>, repository: &Repository) -> Self {
+        let at = versions.at(repository);
+        versions.slots[at].begun.fetch_add(1, Ordering::SeqCst);
+        Self { versions, at }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.versions.slots[self.at].ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -52,92 +93,143 @@ impl<S: Store> Cached<S> {
             store: Arc::new(store),
             versions: Arc::new(Versions {
                 hasher: RandomState::new(),
-                slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
+                slots: (0..SLOTS).map(|_| Slot::default()).collect(),
             }),
             manifests: Cache::new(ENTRIES),
             blobs: Cache::new(ENTRIES),
         }
     }
 
-    /// Runs a write that changes `repository` and raises its version, whatever came of it. It runs in a
-    /// task of its own: a caller that goes away stops neither the write nor the raising.
-    async fn changing<T, F>(&self, repository: &Repository, write: impl FnOnce(Arc<S>, Repository) -> F) -> Result<T>
+    /// Runs a write that changes `repository`. It runs in a task of its own: a caller that goes away stops
+    /// neither the write nor the count of it.
+    async fn changing<T, F>(
+        &self,
+        repository: &Repository,
+        write: impl FnOnce(Arc<S>, Repository) -> F,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: Future<Output = Result<T>> + Send + 'static,
     {
-        let (versions, changed) = (self.versions.clone(), repository.clone());
+        let writing = Writing::begin(self.versions.clone(), repository);
         let write = write(self.store.clone(), repository.clone());
         let task = tokio::spawn(async move {
             let outcome = write.await;
-            versions.slot(&changed).fetch_add(1, Ordering::SeqCst);
+            drop(writing);
             outcome
         });
-        task.await.map_err(|error| MetadataError::Unavailable(error.to_string()))?
+        task.await
+            .map_err(|error| MetadataError::Unavailable(error.to_string()))?
     }
+}
+
+/// A cached answer, or the store's, which is then cached under the version that was read before it was asked.
+async fn looked_up<Q, A>(
+    cache: &Answers<Q, A>,
+    version: Option<u64>,
+    question: (Repository, Q),
+    ask: impl Future<Output = Result<Option<A>>>,
+) -> Result<Option<A>>
+where
+    Q: Hash + Eq + Send + Sync + 'static,
+    A: Clone + Send + Sync + 'static,
+{
+    let Some(version) = version else { return ask.await };
+    if let Some((_, answer)) = cache.get(&question).filter(|(read_at, _)| *read_at == version) {
+        return Ok(answer);
+    }
+    let answer = ask.await?;
+    cache.insert(question, (version, answer.clone()));
+    Ok(answer)
 }
 
 #[async_trait]
 impl<S: Store> Store for Cached<S> {
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<ManifestRow>> {
-        let key = (repository.clone(), reference.clone());
-        let version = self.versions.slot(repository).load(Ordering::SeqCst);
-        if let Some((_, answer)) = self.manifests.get(&key).filter(|(read_at, _)| *read_at == version) {
-            return Ok(answer);
-        }
-        let answer = self.store.manifest(repository, reference).await?;
-        self.manifests.insert(key, (version, answer.clone()));
-        Ok(answer)
+        let question = (repository.clone(), reference.clone());
+        let version = self.versions.quiet(repository);
+        looked_up(
+            &self.manifests,
+            version,
+            question,
+            self.store.manifest(repository, reference),
+        )
+        .await
     }
 
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobRow>> {
-        let key = (repository.clone(), *digest);
-        let version = self.versions.slot(repository).load(Ordering::SeqCst);
-        if let Some((_, answer)) = self.blobs.get(&key).filter(|(read_at, _)| *read_at == version) {
-            return Ok(answer);
-        }
-        let answer = self.store.blob(repository, digest).await?;
-        self.blobs.insert(key, (version, answer.clone()));
-        Ok(answer)
+        let question = (repository.clone(), *digest);
+        let version = self.versions.quiet(repository);
+        looked_up(
+            &self.blobs,
+            version,
+            question,
+            self.store.blob(repository, digest),
+        )
+        .await
     }
 
     // -- What changes a repository ------------------------------------------------------------------
 
     async fn lease_manifest(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
         let digest = *digest;
-        self.changing(repository, move |s, r| async move { s.lease_manifest(&r, &digest, until).await }).await
+        self.changing(repository, move |s, r| async move {
+            s.lease_manifest(&r, &digest, until).await
+        })
+        .await
     }
 
     async fn lease_blob(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
         let digest = *digest;
-        self.changing(repository, move |s, r| async move { s.lease_blob(&r, &digest, until).await }).await
+        self.changing(repository, move |s, r| async move {
+            s.lease_blob(&r, &digest, until).await
+        })
+        .await
     }
 
     async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool> {
-        self.changing(repository, move |s, r| async move { s.commit_upload(&r, commit).await }).await
+        self.changing(repository, move |s, r| async move {
+            s.commit_upload(&r, commit).await
+        })
+        .await
     }
 
     async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool> {
-        self.changing(into, move |s, r| async move { s.mount_blob(&r, mount).await }).await
+        self.changing(into, move |s, r| async move { s.mount_blob(&r, mount).await })
+            .await
     }
 
     async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked> {
         let digest = *digest;
-        self.changing(repository, move |s, r| async move { s.unlink_blob(&r, &digest, now).await }).await
+        self.changing(repository, move |s, r| async move {
+            s.unlink_blob(&r, &digest, now).await
+        })
+        .await
     }
 
     async fn put_manifest(&self, repository: &Repository, put: PutManifest) -> Result<PutOutcome> {
-        self.changing(repository, move |s, r| async move { s.put_manifest(&r, put).await }).await
+        self.changing(
+            repository,
+            move |s, r| async move { s.put_manifest(&r, put).await },
+        )
+        .await
     }
 
     async fn delete_manifest(&self, repository: &Repository, digest: &Digest, by: Deletion) -> Result<bool> {
         let digest = *digest;
-        self.changing(repository, move |s, r| async move { s.delete_manifest(&r, &digest, by).await }).await
+        self.changing(repository, move |s, r| async move {
+            s.delete_manifest(&r, &digest, by).await
+        })
+        .await
     }
 
     async fn delete_tag(&self, repository: &Repository, tag: &TagName, by: Deletion) -> Result<bool> {
         let tag = tag.clone();
-        self.changing(repository, move |s, r| async move { s.delete_tag(&r, &tag, by).await }).await
+        self.changing(
+            repository,
+            move |s, r| async move { s.delete_tag(&r, &tag, by).await },
+        )
+        .await
     }
 
     // -- What passes through ------------------------------------------------------------------------
@@ -158,7 +250,12 @@ impl<S: Store> Store for Cached<S> {
         self.store.manifest_payload(repository, digest).await
     }
 
-    async fn tags(&self, repository: &Repository, after: Option<String>, limit: u32) -> Result<Option<Vec<String>>> {
+    async fn tags(
+        &self,
+        repository: &Repository,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Option<Vec<String>>> {
         self.store.tags(repository, after, limit).await
     }
 

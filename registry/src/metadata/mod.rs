@@ -77,7 +77,11 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { migrate: true, connections: 20, prepared: true }
+        Self {
+            migrate: true,
+            connections: 20,
+            prepared: true,
+        }
     }
 }
 
@@ -92,12 +96,23 @@ pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Store>> {
     }
     // A password can only stand before an '@'.
     let shown = url.rsplit('@').next().unwrap_or_default().to_owned();
-    Err(MetadataError::Url { url: shown, why: "use sqlite:<file> or postgres://<host>/<database>".into() })
+    Err(MetadataError::Url {
+        url: shown,
+        why: "use sqlite:<file> or postgres://<host>/<database>".into(),
+    })
 }
 
 /// Brings the schema of the store that `url` names up to date.
 pub async fn migrate(url: &str, options: &Options) -> Result<()> {
-    open(url, &Options { migrate: true, ..options.clone() }).await.map(drop)
+    open(
+        url,
+        &Options {
+            migrate: true,
+            ..options.clone()
+        },
+    )
+    .await
+    .map(drop)
 }
 
 /// The metadata store.
@@ -124,7 +139,12 @@ pub trait Store: Send + Sync + 'static {
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobRow>>;
 
     /// Up to `limit` tags after `after`, bytewise ascending; `None` if the repository does not exist.
-    async fn tags(&self, repository: &Repository, after: Option<String>, limit: u32) -> Result<Option<Vec<String>>>;
+    async fn tags(
+        &self,
+        repository: &Repository,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Option<Vec<String>>>;
 
     /// Up to `limit` repository names of a tenant after `after`, bytewise ascending.
     async fn repositories(&self, tenant: TenantId, after: Option<String>, limit: u32) -> Result<Vec<String>>;

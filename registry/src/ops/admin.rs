@@ -54,24 +54,37 @@ impl AdminKey {
     /// Reads the key's file, of which white space at the ends does not count. With `make`, an absent file
     /// is made, readable by its owner only, with 256 random bits.
     pub fn open(path: &Path, make: bool) -> Result<Self, KeyError> {
-        let fail = |reason: String| KeyError { path: path.to_owned(), reason };
+        let fail = |reason: String| KeyError {
+            path: path.to_owned(),
+            reason,
+        };
         let text = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
                 make_key(path).map_err(|error| fail(format!("cannot be made: {error}")))?
             }
-            Err(error) => return Err(fail(format!("cannot be read ({error}); write a key into that file"))),
+            Err(error) => {
+                return Err(fail(format!(
+                    "cannot be read ({error}); write a key into that file"
+                )));
+            }
         };
         let key = text.trim();
         if key.len() < SHORTEST_KEY {
-            return Err(fail(format!("holds fewer than {SHORTEST_KEY} characters; write a longer key into it")));
+            return Err(fail(format!(
+                "holds fewer than {SHORTEST_KEY} characters; write a longer key into it"
+            )));
         }
-        Ok(Self { hash: Sha256::digest(key).into() })
+        Ok(Self {
+            hash: Sha256::digest(key).into(),
+        })
     }
 
     /// Whether the request bears the key. Hashes are compared, whole, so that time tells nothing of it.
     fn admits(&self, headers: &HeaderMap) -> bool {
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
         let Some((scheme, key)) = given else { return false };
         let hash: [u8; 32] = Sha256::digest(key.trim()).into();
@@ -83,12 +96,21 @@ impl AdminKey {
 /// Writes a new key beside its place and moves it there, so that a crash never leaves half a key. If
 /// another process was faster, its key is the key.
 fn make_key(path: &Path) -> io::Result<String> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let key = hex::encode(rand::random::<[u8; 32]>());
     let draft = path.with_extension(format!("{:016x}.tmp", rand::random::<u64>()));
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-    let written = file.write_all(format!("{key}\n").as_bytes()).and_then(|()| file.sync_all());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)?;
+    let written = file
+        .write_all(format!("{key}\n").as_bytes())
+        .and_then(|()| file.sync_all());
     let linked = written.and_then(|()| fs::hard_link(&draft, path));
     fs::remove_file(&draft)?;
     match linked {
@@ -103,7 +125,9 @@ pub fn router(key: AdminKey, tenants: ListTenants) -> Router {
     Router::new()
         .route("/admin/v1/state", get(state))
         .fallback(async || error(StatusCode::NOT_FOUND, "there is no such path"))
-        .method_not_allowed_fallback(async || error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here"))
+        .method_not_allowed_fallback(async || {
+            error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
+        })
         .layer(middleware::from_fn_with_state(key, authorise))
         .with_state(tenants)
 }
@@ -113,7 +137,10 @@ async fn authorise(State(key): State<AdminKey>, request: Request, next: Next) ->
         return next.run(request).await;
     }
     let message = "send the admin key as Authorization: Bearer <key>";
-    ([(header::WWW_AUTHENTICATE, "Bearer realm=\"berth-admin\"")], error(StatusCode::UNAUTHORIZED, message))
+    (
+        [(header::WWW_AUTHENTICATE, "Bearer realm=\"berth-admin\"")],
+        error(StatusCode::UNAUTHORIZED, message),
+    )
         .into_response()
 }
 
@@ -125,7 +152,10 @@ async fn state(State(tenants): State<ListTenants>) -> Response {
         }
         Err(failure) => {
             tracing::error!(failure, "the tenants cannot be listed");
-            error(StatusCode::SERVICE_UNAVAILABLE, "the metadata store does not answer; try again")
+            error(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the metadata store does not answer; try again",
+            )
         }
     }
 }
@@ -149,7 +179,10 @@ mod tests {
         let file = folder.path().join("admin");
         fs::write(&file, "0123456789abcdef\n").unwrap();
         let key = AdminKey::open(&file, false).unwrap();
-        let tenant = Tenant { name: "default".into(), uid: "7".into() };
+        let tenant = Tenant {
+            name: "default".into(),
+            uid: "7".into(),
+        };
         let tenants: ListTenants = Arc::new(move || {
             let tenant = tenant.clone();
             Box::pin(async move { Ok(vec![tenant]) })
@@ -158,7 +191,10 @@ mod tests {
         if let Some(value) = authorization {
             request = request.header(header::AUTHORIZATION, value);
         }
-        let answer = router(key, tenants).oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        let answer = router(key, tenants)
+            .oneshot(request.body(Body::empty()).unwrap())
+            .await
+            .unwrap();
         let status = answer.status();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -174,12 +210,20 @@ mod tests {
 
     #[tokio::test]
     async fn without_the_key_every_path_is_401_and_with_it_an_unknown_one_404() {
-        for authorization in [None, Some("Bearer wrong"), Some("Basic 0123456789abcdef"), Some("0123456789abcdef")] {
+        for authorization in [
+            None,
+            Some("Bearer wrong"),
+            Some("Basic 0123456789abcdef"),
+            Some("0123456789abcdef"),
+        ] {
             for path in ["/admin/v1/state", "/nothing"] {
                 assert_eq!(ask(path, authorization).await.0, StatusCode::UNAUTHORIZED);
             }
         }
-        assert_eq!(ask("/nothing", Some("bearer 0123456789abcdef")).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(
+            ask("/nothing", Some("bearer 0123456789abcdef")).await.0,
+            StatusCode::NOT_FOUND
+        );
     }
 
     #[test]

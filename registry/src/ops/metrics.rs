@@ -23,8 +23,9 @@ use crate::blobs::budget::Budget;
 const METHODS: [&str; 7] = ["GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "other"];
 const STATUSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 /// Seconds. A manifest from memory is below a millisecond; a layer may take minutes.
-const BUCKETS: [f64; 14] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0];
+const BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0, 120.0, 600.0,
+];
 
 type RequestLabels = [(&'static str, &'static str); 3];
 type RouteLabels = [(&'static str, &'static str); 1];
@@ -75,7 +76,8 @@ pub struct Counted(Gauge);
 impl Metrics {
     /// Metrics that also show `budget`, the upload buffers' memory.
     pub fn new(budget: Budget, budget_bytes: u64) -> Arc<Self> {
-        let mut registry = Registry::with_prefix("berth");
+        let mut all = Registry::default();
+        let registry = all.sub_registry_with_prefix("berth");
         let requests = Family::<RequestLabels, Counter>::default();
         let durations = Family::<RouteLabels, Histogram, Durations>::new_with_constructor(Durations);
         let (received, sent) = (Counter::default(), Counter::default());
@@ -87,15 +89,32 @@ impl Metrics {
             Unit::Seconds,
             durations.clone(),
         );
-        registry.register_with_unit("http_received", "Bytes of requests' bodies", Unit::Bytes, received.clone());
+        registry.register_with_unit(
+            "http_received",
+            "Bytes of requests' bodies",
+            Unit::Bytes,
+            received.clone(),
+        );
         registry.register_with_unit("http_sent", "Bytes of answers' bodies", Unit::Bytes, sent.clone());
         registry.register("http_connections", "Open connections", connections.clone());
-        registry.register("http_requests_in_flight", "Requests whose answers have not ended", in_flight.clone());
-        registry.register("build", "The running release", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
-        registry.register_collector(Box::new(UploadBudget { budget, bytes: budget_bytes }));
-        registry.register_collector(Box::new(process::Process));
+        registry.register(
+            "http_requests_in_flight",
+            "Requests whose answers have not ended",
+            in_flight.clone(),
+        );
+        registry.register(
+            "build",
+            "The running release",
+            Info::new([("version", env!("CARGO_PKG_VERSION"))]),
+        );
+        registry.register_collector(Box::new(UploadBudget {
+            budget,
+            bytes: budget_bytes,
+        }));
+        // The process's own have the names that dashboards know, without a prefix.
+        all.register_collector(Box::new(process::Process));
         Arc::new(Self {
-            registry,
+            registry: all,
             requests,
             durations,
             request_cells: Default::default(),
@@ -121,17 +140,28 @@ impl Metrics {
     /// A request's answer has ended.
     pub fn request_ended(&self, seen: &Observation<'_>) {
         self.in_flight.dec();
-        let method = METHODS.iter().position(|name| *name == seen.method.as_str()).unwrap_or(METHODS.len() - 1);
-        let status = usize::from(seen.status / 100).checked_sub(1).unwrap_or(usize::MAX).min(STATUSES.len() - 1);
+        let method = METHODS
+            .iter()
+            .position(|name| *name == seen.method.as_str())
+            .unwrap_or(METHODS.len() - 1);
+        let status = usize::from(seen.status / 100)
+            .checked_sub(1)
+            .unwrap_or(usize::MAX)
+            .min(STATUSES.len() - 1);
         let route = seen.route as usize;
         let counter = self.request_cells[method][route][status].get_or_init(|| {
-            let labels =
-                [("method", METHODS[method]), ("route", seen.route.label()), ("status", STATUSES[status])];
+            let labels = [
+                ("method", METHODS[method]),
+                ("route", seen.route.label()),
+                ("status", STATUSES[status]),
+            ];
             self.requests.get_or_create_owned(&labels)
         });
         counter.inc();
-        let duration = self.duration_cells[route]
-            .get_or_init(|| self.durations.get_or_create_owned(&[("route", seen.route.label())]));
+        let duration = self.duration_cells[route].get_or_init(|| {
+            self.durations
+                .get_or_create_owned(&[("route", seen.route.label())])
+        });
         duration.observe(seen.seconds);
         if seen.received > 0 {
             self.received.inc_by(seen.received);
@@ -165,23 +195,40 @@ struct UploadBudget {
 impl Collector for UploadBudget {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let free = i64::try_from(self.budget.free()).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "upload_memory_free_bytes", "Upload buffers' memory that is free", free)?;
+        gauge(
+            &mut encoder,
+            "upload_memory_free_bytes",
+            "Upload buffers' memory that is free",
+            free,
+        )?;
         let all = i64::try_from(self.bytes).unwrap_or(i64::MAX);
-        gauge(&mut encoder, "upload_memory_bytes", "Upload buffers' memory in all", all)
+        gauge(
+            &mut encoder,
+            "upload_memory_bytes",
+            "Upload buffers' memory in all",
+            all,
+        )
     }
 }
 
 /// One gauge with a value read just now.
 pub(super) fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> fmt::Result {
     let gauge = ConstGauge::new(value);
-    let metric = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
+    let metric =
+        encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Gauge)?;
     gauge.encode(metric)
 }
 
 /// One counter with a value read just now.
-pub(super) fn counter(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> fmt::Result {
+pub(super) fn counter(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: f64,
+) -> fmt::Result {
     let counter = ConstCounter::new(value);
-    let metric = encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
+    let metric =
+        encoder.encode_descriptor(name, help, None, prometheus_client::metrics::MetricType::Counter)?;
     counter.encode(metric)
 }
 
@@ -213,7 +260,7 @@ mod tests {
             "berth_http_connections 1",
             "berth_http_requests_in_flight 0",
             "berth_upload_memory_free_bytes 1048576",
-            "berth_process_resident_memory_bytes ",
+            "process_resident_memory_bytes ",
             "berth_build_info{version=",
         ] {
             assert!(text.contains(line), "{line}\n{text}");

@@ -54,13 +54,19 @@ async fn show_metrics(State(shown): State<Shown>) -> Response {
 async fn show_readiness(State(shown): State<Shown>) -> Response {
     match shown.readiness.reasons() {
         reasons if reasons.is_empty() => json_answer(StatusCode::OK, &json!({ "ready": true })),
-        reasons => {
-            json_answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ready": false, "reasons": reasons }))
-        }
+        reasons => json_answer(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({ "ready": false, "reasons": reasons }),
+        ),
     }
 }
 
 /// One JSON document on a line.
 fn json_answer(status: StatusCode, value: &Value) -> Response {
-    (status, [(header::CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        format!("{value}\n"),
+    )
+        .into_response()
 }

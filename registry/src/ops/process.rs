@@ -18,10 +18,20 @@ pub(super) struct Process;
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         if let Some(bytes) = resident_bytes() {
-            gauge(&mut encoder, "process_resident_memory_bytes", "Resident memory", bytes)?;
+            gauge(
+                &mut encoder,
+                "process_resident_memory_bytes",
+                "Resident memory",
+                bytes,
+            )?;
         }
         if let Some(seconds) = cpu_seconds() {
-            counter(&mut encoder, "process_cpu_seconds", "Processor time, user and system", seconds)?;
+            counter(
+                &mut encoder,
+                "process_cpu_seconds",
+                "Processor time, user and system",
+                seconds,
+            )?;
         }
         if let Ok(entries) = fs::read_dir("/proc/self/fd") {
             let open = i64::try_from(entries.count()).unwrap_or(i64::MAX);

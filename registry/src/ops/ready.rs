@@ -57,7 +57,10 @@ impl Readiness {
             return vec!["the registry is starting".to_owned()];
         }
         let stale = |one: &&Seen| one.answered.is_none_or(|at| at.elapsed() > COUNTS_FOR);
-        seen.iter().filter(stale).map(|one| format!("{}: {}", one.name, one.failure)).collect()
+        seen.iter()
+            .filter(stale)
+            .map(|one| format!("{}: {}", one.name, one.failure))
+            .collect()
     }
 
     /// Asks the stores for ever. The registry is ready once each has answered.
@@ -69,7 +72,10 @@ impl Readiness {
         };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = probes.iter().map(unasked).collect();
         // Each store has its own pace, so that one that hangs does not keep another from being asked.
-        let each = probes.iter().enumerate().map(|(index, probe)| self.watch_one(index, probe));
+        let each = probes
+            .iter()
+            .enumerate()
+            .map(|(index, probe)| self.watch_one(index, probe));
         futures_util::future::join_all(each).await;
     }
 
@@ -114,10 +120,17 @@ mod tests {
     fn store(up: &Arc<AtomicBool>) -> Vec<Probe> {
         let up = up.clone();
         let ask: Ask = Box::new(move || {
-            let answer = if up.load(Ordering::Relaxed) { Ok(()) } else { Err("down".to_owned()) };
+            let answer = if up.load(Ordering::Relaxed) {
+                Ok(())
+            } else {
+                Err("down".to_owned())
+            };
             Box::pin(async move { answer })
         });
-        vec![Probe { name: "metadata", ask }]
+        vec![Probe {
+            name: "metadata",
+            ask,
+        }]
     }
 
     /// Lets the watch run for a while; time is the test's own.
@@ -138,7 +151,10 @@ mod tests {
         assert!(readiness.reasons().is_empty());
         up.store(false, Ordering::Relaxed);
         pass(4).await;
-        assert!(readiness.reasons().is_empty(), "one missed answer is not an outage");
+        assert!(
+            readiness.reasons().is_empty(),
+            "one missed answer is not an outage"
+        );
         pass(8).await;
         assert_eq!(readiness.reasons(), ["metadata: down"]);
         up.store(true, Ordering::Relaxed);

@@ -34,7 +34,9 @@ impl Route {
         if path.starts_with(b"/admin/") {
             return Self::Admin;
         }
-        let Some(rest) = path.strip_prefix(b"/v2") else { return Self::Other };
+        let Some(rest) = path.strip_prefix(b"/v2") else {
+            return Self::Other;
+        };
         if matches!(rest, b"" | b"/") {
             return Self::Ping;
         }

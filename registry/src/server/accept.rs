@@ -40,7 +40,11 @@ pub struct BindError {
 /// Opens the listening socket that a setting names. Port 0 takes any free port.
 pub fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {
     let open = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()
+        } else {
+            TcpSocket::new_v6()
+        }?;
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
         socket.listen(BACKLOG)
@@ -52,7 +56,12 @@ pub fn bind(setting: &'static str, address: SocketAddr) -> Result<TcpListener, B
             io::ErrorKind::AddrNotAvailable => "choose an address of this machine",
             _ => "choose another address",
         };
-        BindError { setting, address, error, advice }
+        BindError {
+            setting,
+            address,
+            error,
+            advice,
+        }
     })
 }
 
@@ -65,9 +74,14 @@ pub struct Server {
 
 impl Server {
     /// A server whose clients are bounded by `limits`; it stops when `drain` is cancelled. With `metrics`
-    /// its connections and requests are counted.
+    /// its connections and requests are counted and logged; without, they are neither (probes come every
+    /// few seconds and say nothing).
     pub fn new(limits: Limits, metrics: Option<Arc<Metrics>>, drain: CancellationToken) -> Self {
-        Self { limits, metrics, drain }
+        Self {
+            limits,
+            metrics,
+            drain,
+        }
     }
 
     /// Accepts connections until the drain, then waits for the requests in flight, however long they
@@ -136,8 +150,16 @@ impl One {
         // Answers are written whole; waiting to fill a segment would only delay them.
         let _ = stream.set_nodelay(true);
         let Ok(local) = stream.local_addr() else { return };
-        let connection = Connection { peer: canonical(peer), local: canonical(local), tls: self.tls.is_some() };
-        let handler = Handler { shared: self.shared.clone(), connection, activity: Arc::default() };
+        let connection = Connection {
+            peer: canonical(peer),
+            local: canonical(local),
+            tls: self.tls.is_some(),
+        };
+        let handler = Handler {
+            shared: self.shared.clone(),
+            connection,
+            activity: Arc::default(),
+        };
         let socket = Socket::new(stream, handler.activity.clone());
         let limits = self.shared.limits;
         let Some(tls) = self.tls else {
@@ -160,5 +182,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// Whether the error is about a connection that is gone, as against about accepting at all.
 fn concerns_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted
+    )
 }

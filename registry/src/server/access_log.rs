@@ -70,7 +70,8 @@ impl Account {
         if let Some(metrics) = &metrics {
             metrics.request_started();
         }
-        let line = tracing::enabled!(target: TARGET, tracing::Level::INFO).then(|| Line {
+        let logged = metrics.is_some() && tracing::enabled!(target: TARGET, tracing::Level::INFO);
+        let line = logged.then(|| Line {
             uri: request.uri().clone(),
             agent: request.headers().get(header::USER_AGENT).cloned(),
             id: id.clone(),
@@ -105,7 +106,10 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         let elapsed = self.begun.elapsed();
-        let received = self.received.as_ref().map_or(0, |count| count.load(Ordering::Relaxed));
+        let received = self
+            .received
+            .as_ref()
+            .map_or(0, |count| count.load(Ordering::Relaxed));
         let status = if self.status == 0 { GIVEN_UP } else { self.status };
         if let Some(metrics) = &self.metrics {
             metrics.request_ended(&Observation {
@@ -130,7 +134,7 @@ impl Drop for Account {
             complete = self.complete,
             agent = &*shown_agent(line.agent.as_ref()),
             peer = %line.connection.peer,
-            id = line.id.to_str().unwrap_or_default(),
+            request_id = line.id.to_str().unwrap_or_default(),
             "request"
         );
     }
@@ -172,8 +176,14 @@ mod tests {
     #[test]
     fn only_harmless_parts_of_a_query_are_shown() {
         let shown = |uri: &'static str| shown_target(&Uri::from_static(uri)).into_owned();
-        assert_eq!(shown("/v2/a/tags/list?n=5&last=v1"), "/v2/a/tags/list?n=5&last=v1");
-        assert_eq!(shown("/v2/token?service=x&password=hunter2&hunter3"), "/v2/token?service=x&password=…&…");
+        assert_eq!(
+            shown("/v2/a/tags/list?n=5&last=v1"),
+            "/v2/a/tags/list?n=5&last=v1"
+        );
+        assert_eq!(
+            shown("/v2/token?service=x&password=hunter2&hunter3"),
+            "/v2/token?service=x&password=…&…"
+        );
         assert_eq!(shown("/v2/"), "/v2/");
     }
 

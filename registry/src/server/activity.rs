@@ -129,7 +129,11 @@ impl Watch {
             }
         }
         // Who never asked anything is given the time of a head, not that of a pause between requests.
-        let patience = if started == 0 { self.limits.header_timeout } else { self.limits.idle_timeout };
+        let patience = if started == 0 {
+            self.limits.header_timeout
+        } else {
+            self.limits.idle_timeout
+        };
         if idle < patience || self.head_since.is_some() {
             return Verdict::Fine;
         }
@@ -185,7 +189,10 @@ mod tests {
         activity.received();
         assert_eq!(watch.look(&activity, start + 20 * SECOND), Verdict::Fine);
         activity.received();
-        assert!(matches!(watch.look(&activity, start + 30 * SECOND), Verdict::Stuck(_)));
+        assert!(matches!(
+            watch.look(&activity, start + 30 * SECOND),
+            Verdict::Stuck(_)
+        ));
     }
 
     #[test]
@@ -228,6 +235,9 @@ mod tests {
         activity.write_blocked();
         assert_eq!(watch.look(&activity, start + 89 * SECOND), Verdict::Fine);
         assert_eq!(watch.look(&activity, start + 90 * SECOND), Verdict::Fine);
-        assert!(matches!(watch.look(&activity, start + 180 * SECOND), Verdict::Stuck(_)));
+        assert!(matches!(
+            watch.look(&activity, start + 180 * SECOND),
+            Verdict::Stuck(_)
+        ));
     }
 }

@@ -20,6 +20,9 @@ const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const STREAMS: u32 = 256;
 /// Larger frames cost less each; clients that prefer small ones send small ones.
 const FRAME: u32 = 256 * 1024;
+/// Above [`HEADERS_LIMIT`](super::HEADERS_LIMIT), so that what exceeds it is answered in words; clients
+/// that know this number do not even send more.
+const HEADER_LIST: u32 = 128 * 1024;
 /// An HTTP/2 client that is gone is noticed by its silence.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -35,7 +38,7 @@ pub(super) fn builder() -> Builder<TokioExecutor> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(STREAMS)
         .max_frame_size(FRAME)
-        .max_header_list_size(HEAD_LIMIT as u32)
+        .max_header_list_size(HEADER_LIST)
         .keep_alive_interval(PING_EVERY)
         .keep_alive_timeout(PING_TIMEOUT);
     builder

@@ -46,7 +46,9 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let in_flight = self.activity.request_started(request.version() == Version::HTTP_2);
+        let in_flight = self
+            .activity
+            .request_started(request.version() == Version::HTTP_2);
         let id = self.shared.ids.accept_or_make(request.headers().get(&REQUEST_ID));
         let metrics = self.shared.metrics.clone();
         let mut account = Account::open(&request, in_flight, metrics, &id, self.connection);
@@ -54,7 +56,8 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         let refusal = refusal(&request);
         let request = self.prepared(request, &mut account);
         let mut router = self.shared.router.clone();
-        let span = tracing::info_span!(target: "request", "request", id = id.to_str().unwrap_or_default());
+        let span =
+            tracing::info_span!(target: "request", "request", request_id = id.to_str().unwrap_or_default());
         let work = async move {
             let answered = match refusal {
                 Some(refusal) => refusal,
@@ -75,13 +78,22 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
 impl Handler {
     /// The request as routes see it.
     fn prepared(&self, request: Request<Incoming>, account: &mut Account) -> Request<Body> {
-        let Limits { body_timeout, min_rate, .. } = self.shared.limits;
+        let Limits {
+            body_timeout,
+            min_rate,
+            ..
+        } = self.shared.limits;
         let (mut head, body) = request.into_parts();
         head.extensions.insert(self.connection);
         let body = if http_body::Body::is_end_stream(&body) {
             Body::empty()
         } else {
-            Body::new(RequestBody::new(body, body_timeout, min_rate, account.count_body()))
+            Body::new(RequestBody::new(
+                body,
+                body_timeout,
+                min_rate,
+                account.count_body(),
+            ))
         };
         Request::from_parts(head, body)
     }
@@ -98,7 +110,11 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
     let line = |(name, value): (&HeaderName, &http::HeaderValue)| name.as_str().len() + value.len() + 4;
     if request.headers().iter().map(line).sum::<usize>() > HEADERS_LIMIT {
         let message = "the headers are larger than 64 KiB";
-        return Some(answer::error(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "SIZE_INVALID", message));
+        return Some(answer::error(
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "SIZE_INVALID",
+            message,
+        ));
     }
     None
 }
@@ -106,8 +122,13 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
 /// The answer to a request whose handler panicked.
 fn panicked(panic: &(dyn Any + Send)) -> Response<Body> {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-    tracing::error!(panic = text, "a request's handler panicked; the request is answered with 500");
+    let text = text
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    tracing::error!(
+        panic = text,
+        "a request's handler panicked; the request is answered with 500"
+    );
     let message = "the registry met an internal error; its log has the details under this request's id";
     answer::error(StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN", message)
 }

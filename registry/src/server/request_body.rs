@@ -90,7 +90,9 @@ impl<B> RequestBody<B> {
     fn arrived(&mut self, bytes: usize) -> bool {
         self.count.fetch_add(bytes as u64, Ordering::Relaxed);
         self.window_bytes += bytes as u64;
-        let Some(since) = self.waiting_since.take() else { return false };
+        let Some(since) = self.waiting_since.take() else {
+            return false;
+        };
         self.waited += since.elapsed();
         if self.waited < WINDOW {
             return false;
@@ -106,7 +108,9 @@ impl<B> RequestBody<B> {
     fn waits_too_long(&mut self, cx: &mut Context<'_>) -> bool {
         let since = *self.waiting_since.get_or_insert_with(Instant::now);
         let deadline = since + self.timeout;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
         // A timer armed for an earlier wait fires early; it is moved to the end of this one.
         while timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
@@ -175,8 +179,12 @@ mod tests {
             mut self: Pin<&mut Self>,
             cx: &mut Context<'_>,
         ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-            let Some((pause, size)) = self.frames.front().copied() else { return Poll::Ready(None) };
-            let timer = self.next.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+            let Some((pause, size)) = self.frames.front().copied() else {
+                return Poll::Ready(None);
+            };
+            let timer = self
+                .next
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
             std::task::ready!(timer.as_mut().poll(cx));
             self.next = None;
             self.frames.pop_front();
@@ -185,13 +193,24 @@ mod tests {
     }
 
     fn body(frames: impl IntoIterator<Item = (u64, usize)>, min_rate: u64) -> RequestBody<Trickle> {
-        let frames = frames.into_iter().map(|(pause, size)| (Duration::from_secs(pause), size)).collect();
-        RequestBody::new(Trickle { frames, next: None }, Duration::from_secs(30), min_rate, Arc::default())
+        let frames = frames
+            .into_iter()
+            .map(|(pause, size)| (Duration::from_secs(pause), size))
+            .collect();
+        RequestBody::new(
+            Trickle { frames, next: None },
+            Duration::from_secs(30),
+            min_rate,
+            Arc::default(),
+        )
     }
 
     #[tokio::test(start_paused = true)]
     async fn pauses_shorter_than_the_timeout_are_fine_however_many_there_are() {
-        let whole = body([(29, 100), (29, 100), (1, 100), (29, 100)], 1).collect().await.unwrap();
+        let whole = body([(29, 100), (29, 100), (1, 100), (29, 100)], 1)
+            .collect()
+            .await
+            .unwrap();
         assert_eq!(whole.to_bytes().len(), 400);
     }
 
@@ -202,7 +221,10 @@ mod tests {
         assert!(matches!(error, BodyError::Idle(_)), "{error}");
         assert!(error.is_timeout());
         let passed = start.elapsed();
-        assert!(passed >= Duration::from_secs(50) && passed < Duration::from_secs(51), "{passed:?}");
+        assert!(
+            passed >= Duration::from_secs(50) && passed < Duration::from_secs(51),
+            "{passed:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,7 +16,10 @@ pub(super) struct RequestIds {
 
 impl RequestIds {
     pub(super) fn new() -> Self {
-        Self { next: AtomicU64::new(rand::random()), process: rand::random() }
+        Self {
+            next: AtomicU64::new(rand::random()),
+            process: rand::random(),
+        }
     }
 
     /// The client's id if it is at most 128 visible ASCII characters, else a new one of 24 hex digits.

@@ -23,7 +23,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("--{setting} {path} cannot be read: {error}")]
+    #[error("--{setting} {path} cannot be read ({error}); name a readable PEM file")]
     Unreadable {
         /// The setting's name.
         setting: String,
@@ -43,7 +43,9 @@ pub enum TlsError {
         reason: String,
     },
     /// The pair does not work.
-    #[error("--{certificate} and --{key} cannot be used together: {error}")]
+    #[error(
+        "--{certificate} and --{key} cannot be used together ({error}); give a certificate and its own key"
+    )]
     Unusable {
         /// The certificate's setting.
         certificate: String,
@@ -75,7 +77,13 @@ impl Certificate {
         let texts = read(&files, prefix)?;
         let pair = parse(&files, prefix, &texts)?;
         let current = ArcSwap::from_pointee(pair);
-        Ok(Arc::new(Self { files, prefix, current, read: Mutex::new(texts), asked: Notify::new() }))
+        Ok(Arc::new(Self {
+            files,
+            prefix,
+            current,
+            read: Mutex::new(texts),
+            asked: Notify::new(),
+        }))
     }
 
     /// Makes [`Certificate::follow`] look at once.
@@ -153,7 +161,11 @@ fn read(files: &TlsFiles, prefix: &str) -> Result<(Vec<u8>, Vec<u8>), TlsError> 
     Ok((one(&files.certificate, "tls-cert")?, one(&files.key, "tls-key")?))
 }
 
-fn parse(files: &TlsFiles, prefix: &str, (chain, key): &(Vec<u8>, Vec<u8>)) -> Result<CertifiedKey, TlsError> {
+fn parse(
+    files: &TlsFiles,
+    prefix: &str,
+    (chain, key): &(Vec<u8>, Vec<u8>),
+) -> Result<CertifiedKey, TlsError> {
     let not_pem = |path: &Path, name: &str, reason: String| TlsError::NotPem {
         setting: format!("{prefix}{name}"),
         path: path.display().to_string(),
@@ -163,10 +175,19 @@ fn parse(files: &TlsFiles, prefix: &str, (chain, key): &(Vec<u8>, Vec<u8>)) -> R
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| not_pem(&files.certificate, "tls-cert", format!("is not PEM: {error}")))?;
     if chain.is_empty() {
-        return Err(not_pem(&files.certificate, "tls-cert", "holds no certificate in PEM".to_owned()));
+        return Err(not_pem(
+            &files.certificate,
+            "tls-cert",
+            "holds no certificate in PEM".to_owned(),
+        ));
     }
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|error| not_pem(&files.key, "tls-key", format!("holds no private key in PEM: {error}")))?;
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| {
+        not_pem(
+            &files.key,
+            "tls-key",
+            format!("holds no private key in PEM: {error}"),
+        )
+    })?;
     let provider: CryptoProvider = aws_lc_rs::default_provider();
     CertifiedKey::from_der(chain, key, &provider).map_err(|error| TlsError::Unusable {
         certificate: format!("{prefix}tls-cert"),

@@ -162,11 +162,16 @@ impl Settings {
             metadata: resolved.get::<MetadataUrl>("metadata")?.0,
             blobs: resolved.get::<BlobsUrl>("blobs")?.0,
             migrate: resolved.get("migrate")?,
-            postgres_connections: resolved.get::<std::num::NonZeroU32>("postgres-connections")?.get(),
+            postgres_connections: resolved
+                .get::<std::num::NonZeroU32>("postgres-connections")?
+                .get(),
             postgres_prepared: resolved.get("postgres-prepared")?,
             domain: resolved.get::<HostName>("domain")?.0,
             external_scheme: resolved.get("external-scheme")?,
-            trusted_proxies: resolved.find::<List<IpNet>>("trusted-proxies")?.unwrap_or_default().0,
+            trusted_proxies: resolved
+                .find::<List<IpNet>>("trusted-proxies")?
+                .unwrap_or_default()
+                .0,
             apex_tenant: resolved.find("apex-tenant")?,
             apex_hosts: host_names(resolved.find::<List<HostName>>("apex-hosts")?),
             open: resolved.get("open")?,
@@ -193,7 +198,9 @@ impl Settings {
     pub fn may_be_open(&self) -> bool {
         let local = |address: &SocketAddr| is_loopback(address.ip());
         self.open == Open::Auto
-            && [self.listen, self.admin_listen, self.ops_listen].iter().all(local)
+            && [self.listen, self.admin_listen, self.ops_listen]
+                .iter()
+                .all(local)
             && self.domain == table::DEFAULT_DOMAIN
             && self.external_scheme == Scheme::of_listener(self.tls.is_some())
     }
@@ -215,7 +222,11 @@ fn is_loopback(address: IpAddr) -> bool {
 }
 
 fn host_names(list: Option<List<HostName>>) -> Vec<String> {
-    list.unwrap_or_default().0.into_iter().map(|name| name.0).collect()
+    list.unwrap_or_default()
+        .0
+        .into_iter()
+        .map(|name| name.0)
+        .collect()
 }
 
 fn tls_files(
@@ -233,7 +244,9 @@ fn tls_files(
 }
 
 fn lonely(given: &str, missing: &str) -> SettingsError {
-    SettingsError::Conflict(format!("--{given} is set without --{missing}: TLS needs both; set --{missing} too"))
+    SettingsError::Conflict(format!(
+        "--{given} is set without --{missing}: TLS needs both; set --{missing} too"
+    ))
 }
 
 /// The path as a setting shows it.

@@ -34,7 +34,11 @@ pub fn json(resolved: &Resolved) -> Value {
 
 fn shown(setting: &Setting, entry: &Entry) -> Option<String> {
     let value = entry.value.as_deref()?;
-    Some(if setting.secret_url { redact::url(value) } else { value.to_owned() })
+    Some(if setting.secret_url {
+        redact::url(value)
+    } else {
+        value.to_owned()
+    })
 }
 
 /// A YAML scalar that reads back as the same text. JSON's quoting is YAML's double quoting.
@@ -43,5 +47,9 @@ fn quoted(value: &str) -> String {
     let simple = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '/')
         && value.chars().all(plain)
         && !value.ends_with(':');
-    if simple { value.to_owned() } else { json!(value).to_string() }
+    if simple {
+        value.to_owned()
+    } else {
+        json!(value).to_string()
+    }
 }

@@ -4,7 +4,14 @@
 const HIDDEN: &str = "REDACTED";
 
 /// Query keys of store URLs whose values are secrets.
-const SECRET_KEYS: [&str; 6] = ["password", "secret", "token", "access-key", "secret-key", "sslpassword"];
+const SECRET_KEYS: [&str; 6] = [
+    "password",
+    "secret",
+    "token",
+    "access-key",
+    "secret-key",
+    "sslpassword",
+];
 
 /// The URL without passwords: neither the one before the host nor any in its query.
 ///
@@ -39,7 +46,9 @@ fn without_password(rest: &str) -> String {
 
 fn pair(pair: &str) -> String {
     match pair.split_once('=') {
-        Some((key, _)) if SECRET_KEYS.contains(&key.to_ascii_lowercase().as_str()) => format!("{key}={HIDDEN}"),
+        Some((key, _)) if SECRET_KEYS.contains(&key.to_ascii_lowercase().as_str()) => {
+            format!("{key}={HIDDEN}")
+        }
         _ => pair.to_owned(),
     }
 }
@@ -51,9 +60,18 @@ mod tests {
     #[test]
     fn passwords_of_urls_are_hidden_wherever_they_stand() {
         for (given, shown) in [
-            ("postgres://berth:s3cr3t@db:5432/berth", "postgres://berth:REDACTED@db:5432/berth"),
-            ("postgres://berth:p@ss:w@db/berth?sslmode=require", "postgres://berth:REDACTED@db/berth?sslmode=require"),
-            ("postgres://db/berth?user=a&password=b", "postgres://db/berth?user=a&password=REDACTED"),
+            (
+                "postgres://berth:s3cr3t@db:5432/berth",
+                "postgres://berth:REDACTED@db:5432/berth",
+            ),
+            (
+                "postgres://berth:p@ss:w@db/berth?sslmode=require",
+                "postgres://berth:REDACTED@db/berth?sslmode=require",
+            ),
+            (
+                "postgres://db/berth?user=a&password=b",
+                "postgres://db/berth?user=a&password=REDACTED",
+            ),
             ("postgres://berth@db/berth", "postgres://berth@db/berth"),
             ("sqlite:/data/berth.db", "sqlite:/data/berth.db"),
             ("s3://bucket/prefix?region=eu", "s3://bucket/prefix?region=eu"),

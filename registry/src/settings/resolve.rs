@@ -55,8 +55,16 @@ pub struct Lookup<'a>(&'a BTreeMap<&'static str, Entry>);
 impl Lookup<'_> {
     /// The value of a setting that always has one, without a final slash.
     pub(super) fn text(&self, name: &str) -> String {
-        let value = self.0.get(name).and_then(|entry| entry.value.as_deref()).unwrap_or_default();
-        if value.len() > 1 { value.trim_end_matches('/').to_owned() } else { value.to_owned() }
+        let value = self
+            .0
+            .get(name)
+            .and_then(|entry| entry.value.as_deref())
+            .unwrap_or_default();
+        if value.len() > 1 {
+            value.trim_end_matches('/').to_owned()
+        } else {
+            value.to_owned()
+        }
     }
 
     /// Whether a setting has a value.
@@ -71,7 +79,9 @@ pub fn arguments(command: Command) -> Command {
         "YAML file of settings, keys named as the flags [env: BERTH_CONFIG]. \
          Flags go before variables, variables before the file",
     );
-    SETTINGS.iter().fold(command.arg(config), |command, setting| command.arg(argument(setting)))
+    SETTINGS.iter().fold(command.arg(config), |command, setting| {
+        command.arg(argument(setting))
+    })
 }
 
 fn argument(setting: &'static Setting) -> Arg {
@@ -83,7 +93,11 @@ fn argument(setting: &'static Setting) -> Arg {
         .long(setting.name)
         .value_name(setting.value_name)
         .help_heading(setting.group)
-        .action(if setting.list { ArgAction::Append } else { ArgAction::Set })
+        .action(if setting.list {
+            ArgAction::Append
+        } else {
+            ArgAction::Set
+        })
         .help(format!("{}{default} [env: {}]", setting.help, setting.variable()))
 }
 
@@ -93,7 +107,10 @@ pub fn resolve(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Resolved, SettingsError> {
     let variable = |name: &str| environment(name).filter(|value| !value.is_empty());
-    let path = flags.get_one::<String>("config").cloned().or_else(|| variable("BERTH_CONFIG"));
+    let path = flags
+        .get_one::<String>("config")
+        .cloned()
+        .or_else(|| variable("BERTH_CONFIG"));
     let path = path.map(PathBuf::from);
     let mut from_file = match &path {
         Some(path) => file::read(path)?,
@@ -104,7 +121,9 @@ pub fn resolve(
     let mut entries = BTreeMap::new();
     for setting in &SETTINGS {
         let name = setting.variable();
-        let flag = flags.get_many::<String>(setting.name).map(|values| values.cloned().collect::<Vec<_>>().join(","));
+        let flag = flags
+            .get_many::<String>(setting.name)
+            .map(|values| values.cloned().collect::<Vec<_>>().join(","));
         let found = if let Some(value) = flag {
             Some((value, Source::Flag))
         } else if let Some(value) = variable(&name) {
@@ -115,22 +134,44 @@ pub fn resolve(
         };
         let entry = match (found, setting.default) {
             (Some((value, source)), _) => {
-                let value = (setting.check)(&value).map_err(|reason| bad(setting, &source, &value, reason))?;
-                Entry { value: Some(value), source }
+                let value =
+                    (setting.check)(&value).map_err(|reason| bad(setting, &source, &value, reason))?;
+                Entry {
+                    value: Some(value),
+                    source,
+                }
             }
             (None, Fallback::Fixed(value)) => {
-                let value = (setting.check)(value).map_err(|reason| bad(setting, &Source::Default, value, reason))?;
-                Entry { value: Some(value), source: Source::Default }
+                let value =
+                    (setting.check)(value).map_err(|reason| bad(setting, &Source::Default, value, reason))?;
+                Entry {
+                    value: Some(value),
+                    source: Source::Default,
+                }
             }
-            (None, Fallback::None | Fallback::Derived(..)) => Entry { value: None, source: Source::Default },
+            (None, Fallback::None | Fallback::Derived(..)) => Entry {
+                value: None,
+                source: Source::Default,
+            },
         };
         entries.insert(setting.name, entry);
     }
     for setting in &SETTINGS {
-        let Fallback::Derived(_, rule) = setting.default else { continue };
-        if entries.get(setting.name).is_some_and(|entry| entry.value.is_none()) {
+        let Fallback::Derived(_, rule) = setting.default else {
+            continue;
+        };
+        if entries
+            .get(setting.name)
+            .is_some_and(|entry| entry.value.is_none())
+        {
             let value = Some(rule(&Lookup(&entries)));
-            entries.insert(setting.name, Entry { value, source: Source::Default });
+            entries.insert(
+                setting.name,
+                Entry {
+                    value,
+                    source: Source::Default,
+                },
+            );
         }
     }
     Ok(Resolved { entries })
@@ -139,7 +180,9 @@ pub fn resolve(
 impl Resolved {
     /// Every setting with its value, in the order in which it is shown.
     pub fn iter(&self) -> impl Iterator<Item = (&'static Setting, &Entry)> {
-        SETTINGS.iter().filter_map(|setting| Some((setting, self.entries.get(setting.name)?)))
+        SETTINGS
+            .iter()
+            .filter_map(|setting| Some((setting, self.entries.get(setting.name)?)))
     }
 
     /// A setting that may be absent.
@@ -148,7 +191,11 @@ impl Resolved {
         T: FromStr,
         T::Err: fmt::Display,
     {
-        let Some(Entry { value: Some(value), source }) = self.entries.get(name) else {
+        let Some(Entry {
+            value: Some(value),
+            source,
+        }) = self.entries.get(name)
+        else {
             return Ok(None);
         };
         let parsed = value.parse().map(Some);
@@ -164,7 +211,8 @@ impl Resolved {
         T: FromStr,
         T::Err: fmt::Display,
     {
-        self.find(name)?.ok_or_else(|| SettingsError::Conflict(format!("--{name} has no value; set it")))
+        self.find(name)?
+            .ok_or_else(|| SettingsError::Conflict(format!("--{name} has no value; set it")))
     }
 }
 
@@ -175,7 +223,11 @@ fn bad(setting: &'static Setting, source: &Source, value: &str, reason: String) 
         Source::Environment(variable) => format!("from {variable}"),
         Source::File(path) => format!("from {}", path.display()),
     };
-    let value = if setting.secret_url { redact::url(value) } else { value.to_owned() };
+    let value = if setting.secret_url {
+        redact::url(value)
+    } else {
+        value.to_owned()
+    };
     SettingsError::BadValue {
         setting: format!("--{}", setting.name),
         source_name,

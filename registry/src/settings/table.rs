@@ -1,8 +1,8 @@
 //! Every setting, once: name, group, default, meaning.
 
 use std::fmt::Display;
-use std::num::NonZeroU32;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -67,11 +67,17 @@ where
     T: FromStr + Display,
     T::Err: Display,
 {
-    text.parse::<T>().map(|value| value.to_string()).map_err(|error| error.to_string())
+    text.parse::<T>()
+        .map(|value| value.to_string())
+        .map_err(|error| error.to_string())
 }
 
 fn check_path(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("a path is not empty".to_owned()) } else { Ok(super::shown(&PathBuf::from(text))) }
+    if text.is_empty() {
+        Err("a path is not empty".to_owned())
+    } else {
+        Ok(super::shown(&PathBuf::from(text)))
+    }
 }
 
 const fn setting(
@@ -83,7 +89,17 @@ const fn setting(
     default: Fallback,
     help: &'static str,
 ) -> Setting {
-    Setting { name, group, value_name, example, help, default, list: false, secret_url: false, check }
+    Setting {
+        name,
+        group,
+        value_name,
+        example,
+        help,
+        default,
+        list: false,
+        secret_url: false,
+        check,
+    }
 }
 
 impl Setting {

@@ -9,7 +9,11 @@ use tempfile::NamedTempFile;
 use super::*;
 
 /// Resolves flags, variables and a file's text, as a start of the program would.
-fn resolved(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Result<Resolved, SettingsError> {
+fn resolved(
+    flags: &[&str],
+    variables: &[(&str, &str)],
+    file: Option<&str>,
+) -> Result<Resolved, SettingsError> {
     let file = file.map(|text| {
         let mut file = NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
@@ -20,17 +24,31 @@ fn resolved(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> R
     if let Some(file) = &file {
         arguments.push(format!("--config={}", file.path().display()));
     }
-    let matches = resolve::arguments(Command::new("test")).try_get_matches_from(arguments).unwrap();
+    let matches = resolve::arguments(Command::new("test"))
+        .try_get_matches_from(arguments)
+        .unwrap();
     let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
-    resolve::resolve(&matches, &|name| variables.get(name).map(|value| value.to_string()))
+    resolve::resolve(&matches, &|name| {
+        variables.get(name).map(|value| value.to_string())
+    })
 }
 
-fn settings(flags: &[&str], variables: &[(&str, &str)], file: Option<&str>) -> Result<Settings, SettingsError> {
+fn settings(
+    flags: &[&str],
+    variables: &[(&str, &str)],
+    file: Option<&str>,
+) -> Result<Settings, SettingsError> {
     Settings::new(&resolved(flags, variables, file)?)
 }
 
 fn source(resolved: &Resolved, name: &str) -> String {
-    resolved.iter().find(|(setting, _)| setting.name == name).unwrap().1.source.to_string()
+    resolved
+        .iter()
+        .find(|(setting, _)| setting.name == name)
+        .unwrap()
+        .1
+        .source
+        .to_string()
 }
 
 #[test]
@@ -57,10 +75,17 @@ fn every_example_would_be_accepted() {
 #[test]
 fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
     let file = Some("listen: 127.0.0.1:1\nadmin-listen: 127.0.0.1:1\nops-listen: 127.0.0.1:1\n");
-    let variables = [("BERTH_LISTEN", "127.0.0.1:2"), ("BERTH_ADMIN_LISTEN", "127.0.0.1:2")];
+    let variables = [
+        ("BERTH_LISTEN", "127.0.0.1:2"),
+        ("BERTH_ADMIN_LISTEN", "127.0.0.1:2"),
+    ];
     let found = resolved(&["--listen=127.0.0.1:3"], &variables, file).unwrap();
     let settings = Settings::new(&found).unwrap();
-    let ports = [settings.listen.port(), settings.admin_listen.port(), settings.ops_listen.port()];
+    let ports = [
+        settings.listen.port(),
+        settings.admin_listen.port(),
+        settings.ops_listen.port(),
+    ];
     assert_eq!(ports, [3, 2, 1]);
     assert_eq!(source(&found, "listen"), "flag");
     assert_eq!(source(&found, "admin-listen"), "BERTH_ADMIN_LISTEN");
@@ -69,7 +94,10 @@ fn a_flag_goes_before_a_variable_and_a_variable_before_the_file() {
 
 #[test]
 fn an_empty_variable_counts_as_unset() {
-    assert_eq!(settings(&[], &[("BERTH_DOMAIN", "")], None).unwrap().domain, "localhost");
+    assert_eq!(
+        settings(&[], &[("BERTH_DOMAIN", "")], None).unwrap().domain,
+        "localhost"
+    );
 }
 
 #[test]
@@ -89,13 +117,20 @@ fn lists_come_from_repeated_flags_commas_and_yaml_sequences() {
 
 #[test]
 fn an_unknown_key_of_the_file_is_an_error_naming_the_nearest_key() {
-    let error = settings(&[], &[], Some("uplod-memory: 1GiB")).unwrap_err().to_string();
-    assert!(error.contains("`uplod-memory`") && error.contains("did you mean `upload-memory`?"), "{error}");
+    let error = settings(&[], &[], Some("uplod-memory: 1GiB"))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("`uplod-memory`") && error.contains("did you mean `upload-memory`?"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_bad_value_names_the_setting_its_source_the_value_and_an_example() {
-    let error = settings(&[], &[("BERTH_IDLE_TIMEOUT", "soon")], None).unwrap_err().to_string();
+    let error = settings(&[], &[("BERTH_IDLE_TIMEOUT", "soon")], None)
+        .unwrap_err()
+        .to_string();
     for part in ["--idle-timeout", "BERTH_IDLE_TIMEOUT", "`soon`", "90s"] {
         assert!(error.contains(part), "{error}");
     }
@@ -103,13 +138,20 @@ fn a_bad_value_names_the_setting_its_source_the_value_and_an_example() {
 
 #[test]
 fn a_bad_url_is_shown_without_its_password() {
-    let error = settings(&["--metadata=mysql://u:hunter2@h/d"], &[], None).unwrap_err().to_string();
-    assert!(error.contains("mysql://u:REDACTED@h/d") && !error.contains("hunter2"), "{error}");
+    let error = settings(&["--metadata=mysql://u:hunter2@h/d"], &[], None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("mysql://u:REDACTED@h/d") && !error.contains("hunter2"),
+        "{error}"
+    );
 }
 
 #[test]
 fn a_certificate_without_a_key_is_refused() {
-    let error = settings(&["--tls-cert=/c.pem"], &[], None).unwrap_err().to_string();
+    let error = settings(&["--tls-cert=/c.pem"], &[], None)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("--tls-key"), "{error}");
 }
 
@@ -132,7 +174,11 @@ fn anything_that_is_reached_from_elsewhere_is_not_open() {
     ] {
         assert!(!settings(&[flag], &[], None).unwrap().may_be_open(), "{flag}");
     }
-    assert!(settings(&["--listen=[::1]:5000"], &[], None).unwrap().may_be_open());
+    assert!(
+        settings(&["--listen=[::1]:5000"], &[], None)
+            .unwrap()
+            .may_be_open()
+    );
 }
 
 #[test]
@@ -144,14 +190,23 @@ fn replicas_on_postgres_and_s3_hold_no_data_folder() {
 
 #[test]
 fn the_printed_settings_read_back_as_the_same_and_show_no_secret() {
-    let flags = ["--metadata=postgres://u:hunter2@db/berth", "--apex-hosts=a,b", "--log=info,access=off"];
+    let flags = [
+        "--metadata=postgres://u:hunter2@db/berth",
+        "--apex-hosts=a,b",
+        "--log=info,access=off",
+    ];
     let found = resolved(&flags, &[("BERTH_MIN_RATE", "2KiB")], None).unwrap();
     let yaml = print::yaml(&found);
     assert!(!yaml.contains("hunter2"), "{yaml}");
     assert!(yaml.contains("min-rate: 2KiB/s  # BERTH_MIN_RATE\n"), "{yaml}");
     assert!(yaml.contains("tls-cert: null  # default\n"), "{yaml}");
     let again = resolved(&[], &[], Some(&yaml)).unwrap();
-    let text = |found: &Resolved| found.iter().map(|(setting, entry)| (setting.name, entry.value.clone())).collect::<Vec<_>>();
+    let text = |found: &Resolved| {
+        found
+            .iter()
+            .map(|(setting, entry)| (setting.name, entry.value.clone()))
+            .collect::<Vec<_>>()
+    };
     let redacted: Vec<_> = text(&found)
         .into_iter()
         .map(|(name, value)| (name, value.map(|value| value.replace("hunter2", "REDACTED"))))

@@ -29,8 +29,13 @@ const SIZES: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-const SPANS: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const SPANS: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 const LONGEST_SPAN_MS: u64 = 3650 * 86_400_000;
 
@@ -44,9 +49,13 @@ impl FromStr for Size {
             1
         } else {
             let known = SIZES.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
-            known.ok_or("the unit is none of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB")?.1
+            known
+                .ok_or("the unit is none of B, kB, MB, GB, TB, KiB, MiB, GiB, TiB")?
+                .1
         };
-        let bytes = number.checked_mul(factor).filter(|bytes| *bytes <= i64::MAX as u64);
+        let bytes = number
+            .checked_mul(factor)
+            .filter(|bytes| *bytes <= i64::MAX as u64);
         bytes.map(Self).ok_or("that is too large")
     }
 }
@@ -66,7 +75,10 @@ impl FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let text = text.trim();
-        text.strip_suffix("/s").unwrap_or(text).parse::<Size>().map(|size| Self(size.0))
+        text.strip_suffix("/s")
+            .unwrap_or(text)
+            .parse::<Size>()
+            .map(|size| Self(size.0))
     }
 }
 
@@ -89,7 +101,9 @@ impl FromStr for Span {
             let known = SPANS.iter().find(|(name, _)| *name == unit.trim());
             let factor = known.ok_or("the unit is none of ms, s, m, h, d")?.1;
             let part = number.checked_mul(factor);
-            total = part.and_then(|part| total.checked_add(part)).ok_or("that is too long")?;
+            total = part
+                .and_then(|part| total.checked_add(part))
+                .ok_or("that is too long")?;
             rest = next;
         }
         match total {
@@ -105,7 +119,9 @@ impl fmt::Display for Span {
         let milliseconds = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
         let fits = |(_, factor): &&(&str, u64)| milliseconds.is_multiple_of(*factor) && milliseconds > 0;
         // 24h reads better than 1d, 90s better than 1m30s: one unit, and days only from two on.
-        let suitable = SPANS.iter().filter(|(name, factor)| *name != "d" || milliseconds >= 2 * factor);
+        let suitable = SPANS
+            .iter()
+            .filter(|(name, factor)| *name != "d" || milliseconds >= 2 * factor);
         match suitable.clone().find(fits) {
             Some((name, factor)) => write!(f, "{}{name}", milliseconds / factor),
             None => write!(f, "{milliseconds}ms"),
@@ -120,7 +136,10 @@ fn split_number(text: &str) -> Result<(u64, &str), &'static str> {
         return Err("it does not start with a whole number");
     }
     let (number, rest) = text.split_at(end);
-    number.parse().map(|number| (number, rest)).map_err(|_| "the number is too large")
+    number
+        .parse()
+        .map(|number| (number, rest))
+        .map_err(|_| "the number is too large")
 }
 
 #[cfg(test)]
@@ -145,7 +164,15 @@ mod tests {
 
     #[test]
     fn sizes_that_are_not_sizes_are_refused() {
-        for text in ["", "MiB", "-1", "1.5GiB", "1Mib2", "99999999999TiB", "18446744073709551615"] {
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "1.5GiB",
+            "1Mib2",
+            "99999999999TiB",
+            "18446744073709551615",
+        ] {
             assert!(text.parse::<Size>().is_err(), "{text}");
         }
     }
@@ -170,7 +197,17 @@ mod tests {
 
     #[test]
     fn times_that_are_not_times_are_refused() {
-        for text in ["", "0s", "30", "s", "-5s", "1.5h", "5 minutes", "9999999999999999999h", "4000d"] {
+        for text in [
+            "",
+            "0s",
+            "30",
+            "s",
+            "-5s",
+            "1.5h",
+            "5 minutes",
+            "9999999999999999999h",
+            "4000d",
+        ] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
     }

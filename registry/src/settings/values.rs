@@ -228,7 +228,10 @@ where
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-        items.map(|item| item.parse().map_err(|error| format!("`{item}`: {error}"))).collect::<Result<_, _>>().map(Self)
+        items
+            .map(|item| item.parse().map_err(|error| format!("`{item}`: {error}")))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 
@@ -252,12 +255,18 @@ mod tests {
     fn choices_ignore_case_and_name_what_they_take() {
         assert_eq!("never".parse(), Ok(Open::Never));
         assert_eq!(Open::Auto.to_string(), "Auto");
-        assert_eq!("maybe".parse::<Open>(), Err("it is none of Auto, Never".to_owned()));
+        assert_eq!(
+            "maybe".parse::<Open>(),
+            Err("it is none of Auto, Never".to_owned())
+        );
     }
 
     #[test]
     fn host_names_are_lowered_and_ports_and_schemes_refused() {
-        assert_eq!("Registry.Example.COM".parse(), Ok(HostName("registry.example.com".into())));
+        assert_eq!(
+            "Registry.Example.COM".parse(),
+            Ok(HostName("registry.example.com".into()))
+        );
         for bad in ["", "http://a", "a:5000", "a..b", "-a", "a/b", "*.a"] {
             assert!(bad.parse::<HostName>().is_err(), "{bad}");
         }
@@ -272,8 +281,15 @@ mod tests {
 
     #[test]
     fn lists_split_at_commas_and_name_the_bad_item() {
-        assert_eq!("a.b, c".parse(), Ok(List(vec![HostName("a.b".into()), HostName("c".into())])));
-        assert!("a,b c".parse::<List<HostName>>().is_err_and(|error| error.contains("`b c`")));
+        assert_eq!(
+            "a.b, c".parse(),
+            Ok(List(vec![HostName("a.b".into()), HostName("c".into())]))
+        );
+        assert!(
+            "a,b c"
+                .parse::<List<HostName>>()
+                .is_err_and(|error| error.contains("`b c`"))
+        );
     }
 
     #[test]

@@ -61,7 +61,14 @@ impl Claims {
         let serial = held.serial;
         let done = work()?;
         drop(held);
-        Ok((Claim { upload, serial, holder }, done))
+        Ok((
+            Claim {
+                upload,
+                serial,
+                holder,
+            },
+            done,
+        ))
     }
 
     /// Shuts out whoever holds the upload and runs `work` before anybody else can touch it.
@@ -84,7 +91,9 @@ impl Claims {
             if table.ended.len() <= ENDED_KEPT {
                 return;
             }
-            let Some(oldest) = table.ended.pop_front() else { return };
+            let Some(oldest) = table.ended.pop_front() else {
+                return;
+            };
             match table.uploads.get(&oldest) {
                 // A claim is still in somebody's hand: forgetting its lock would unfence it.
                 Some(holder) if Arc::strong_count(holder) > 1 => table.ended.push_back(oldest),

@@ -29,7 +29,10 @@ pub(super) struct Layout {
 impl Layout {
     /// Makes what is missing below `root` and locks it.
     pub(super) fn open(root: &Path) -> Result<Self, LockError> {
-        let io = |error: io::Error| LockError::Io { path: root.to_owned(), error };
+        let io = |error: io::Error| LockError::Io {
+            path: root.to_owned(),
+            error,
+        };
         let is_new = !root.exists();
         fs::create_dir_all(root).map_err(io)?;
         let lock = lock(root)?;
@@ -51,7 +54,12 @@ impl Layout {
         if is_new && let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             sync_directory(parent).map_err(io)?;
         }
-        Ok(Self { root: root.to_owned(), tmp: Directory::new(root.join("tmp")), shards, _lock: lock })
+        Ok(Self {
+            root: root.to_owned(),
+            tmp: Directory::new(root.join("tmp")),
+            shards,
+            _lock: lock,
+        })
     }
 
     /// The folder itself.
@@ -82,7 +90,8 @@ impl Layout {
     /// Makes the upload's file the object of its key, durably. Its bytes must be durable before.
     pub(super) fn publish(&self, upload: Uuid) -> Result<(), BlobError> {
         let key = ObjectKey::of_upload(upload);
-        fs::rename(self.unpublished(upload), self.object(&key)).map_err(failed("cannot publish an object"))?;
+        fs::rename(self.unpublished(upload), self.object(&key))
+            .map_err(failed("cannot publish an object"))?;
         self.shard(&key).sync().map_err(failed("cannot sync a directory"))
     }
 }
@@ -98,14 +107,26 @@ fn make(path: &Path) -> io::Result<bool> {
 
 fn lock(root: &Path) -> Result<File, LockError> {
     let path = root.join("lock");
-    let io = |error: io::Error| LockError::Io { path: path.clone(), error };
-    let mut file = File::options().create(true).truncate(false).read(true).write(true).open(&path).map_err(io)?;
+    let io = |error: io::Error| LockError::Io {
+        path: path.clone(),
+        error,
+    };
+    let mut file = File::options()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(io)?;
     match file.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
-            return Err(LockError::Held { path: root.to_owned(), holder: holder.trim().to_owned() });
+            return Err(LockError::Held {
+                path: root.to_owned(),
+                holder: holder.trim().to_owned(),
+            });
         }
         Err(TryLockError::Error(error)) => return Err(io(error)),
     }
@@ -137,7 +158,11 @@ struct Syncs {
 
 impl Directory {
     fn new(path: PathBuf) -> Self {
-        Self { path, syncs: Mutex::default(), done: Condvar::new() }
+        Self {
+            path,
+            syncs: Mutex::default(),
+            done: Condvar::new(),
+        }
     }
 
     /// Its path.
@@ -180,7 +205,9 @@ mod tests {
     fn a_second_opener_is_told_the_holders_process_id() {
         let folder = tempfile::tempdir().unwrap();
         let first = Layout::open(folder.path()).unwrap();
-        let Err(LockError::Held { holder, .. }) = Layout::open(folder.path()) else { panic!("not locked") };
+        let Err(LockError::Held { holder, .. }) = Layout::open(folder.path()) else {
+            panic!("not locked")
+        };
         assert_eq!(holder, std::process::id().to_string());
         drop(first);
         Layout::open(folder.path()).unwrap();

@@ -73,10 +73,20 @@ impl FolderStore {
     /// Makes and locks the folder. Upload buffers come out of `budget`. Blocking, for milliseconds.
     pub fn open(root: &Path, budget: Budget) -> Result<Self, LockError> {
         let layout = layout::Layout::open(root)?;
-        let handle =
-            fs::File::open(root).map_err(|error| LockError::Io { path: root.to_owned(), error })?;
-        let folder = Folder { layout, claims: claims::Claims::default(), space: space::Space::new(handle) };
-        Ok(Self { folder: Arc::new(folder), budget, buffers: reader::Buffers::default() })
+        let handle = fs::File::open(root).map_err(|error| LockError::Io {
+            path: root.to_owned(),
+            error,
+        })?;
+        let folder = Folder {
+            layout,
+            claims: claims::Claims::default(),
+            space: space::Space::new(handle),
+        };
+        Ok(Self {
+            folder: Arc::new(folder),
+            budget,
+            buffers: reader::Buffers::default(),
+        })
     }
 }
 
@@ -119,7 +129,13 @@ impl BlobStore for FolderStore {
     }
 
     async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<BlobStream, BlobError> {
-        reader::read(self.folder.layout.object(key), key.clone(), range, self.buffers.clone()).await
+        reader::read(
+            self.folder.layout.object(key),
+            key.clone(),
+            range,
+            self.buffers.clone(),
+        )
+        .await
     }
 
     async fn delete(&self, key: &ObjectKey) -> Result<(), BlobError> {
@@ -149,7 +165,9 @@ impl BlobStore for FolderStore {
     async fn sweep(&self, id: Uuid) -> Result<(), BlobError> {
         let folder = self.folder.clone();
         blocking(move || {
-            folder.claims.shut_out(id, || remove(&folder.layout.unpublished(id)).map(drop))?;
+            folder
+                .claims
+                .shut_out(id, || remove(&folder.layout.unpublished(id)).map(drop))?;
             folder.claims.end(id);
             Ok(())
         })
@@ -179,16 +197,19 @@ impl Folder {
     fn published(&self, key: &ObjectKey, size: u64) -> Result<u64, BlobError> {
         match fs::metadata(self.layout.object(key)) {
             Ok(found) if found.len() == size => {
-                self.layout.shard(key).sync().map_err(failed("cannot sync a directory"))?;
+                self.layout
+                    .shard(key)
+                    .sync()
+                    .map_err(failed("cannot sync a directory"))?;
                 Ok(size)
             }
             Ok(found) => {
                 let what = format!("{} holds {} bytes, not {size}", key.path(), found.len());
                 Err(BlobError::Broken(what))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(BlobError::NotFound { what: format!("upload {}", key.upload()) })
-            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(BlobError::NotFound {
+                what: format!("upload {}", key.upload()),
+            }),
             Err(error) => Err(failed("cannot read an object's size")(error)),
         }
     }
@@ -196,7 +217,10 @@ impl Folder {
     /// Deletes an object durably, so that a power cut does not bring it back as an orphan.
     fn delete(&self, key: &ObjectKey) -> Result<(), BlobError> {
         if remove(&self.layout.object(key))? {
-            self.layout.shard(key).sync().map_err(failed("cannot sync a directory"))?;
+            self.layout
+                .shard(key)
+                .sync()
+                .map_err(failed("cannot sync a directory"))?;
         }
         Ok(())
     }
@@ -206,14 +230,20 @@ impl Folder {
         let now = SystemTime::now();
         for entry in fs::read_dir(self.layout.tmp().path()).map_err(failed("cannot list uploads"))? {
             let entry = entry.map_err(failed("cannot list uploads"))?;
-            let Some(id) = entry.file_name().to_str().and_then(|name| Uuid::parse_str(name).ok()) else {
+            let Some(id) = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| Uuid::parse_str(name).ok())
+            else {
                 continue;
             };
             if after.is_some_and(|after| id <= after) {
                 continue;
             }
             // A file that vanishes meanwhile was published or swept.
-            let Ok(changed) = entry.metadata().and_then(|metadata| metadata.modified()) else { continue };
+            let Ok(changed) = entry.metadata().and_then(|metadata| metadata.modified()) else {
+                continue;
+            };
             if now.duration_since(changed).unwrap_or_default() >= idle {
                 found.push(id);
             }
@@ -228,15 +258,22 @@ impl Folder {
 fn own(state: &UploadState) -> Result<&State, BlobError> {
     match state {
         UploadState::Folder(state) => Ok(state),
-        UploadState::S3(_) => Err(BlobError::Broken("it was begun on an S3 store, this is a folder".into())),
+        UploadState::S3(_) => Err(BlobError::Broken(
+            "it was begun on an S3 store, this is a folder".into(),
+        )),
     }
 }
 
 /// Drops bytes beyond `offset`; a file that ends before it has lost durable bytes.
 fn truncate(file: &fs::File, id: Uuid, offset: u64) -> Result<(), BlobError> {
-    let size = file.metadata().map_err(failed("cannot read an upload's size"))?.len();
+    let size = file
+        .metadata()
+        .map_err(failed("cannot read an upload's size"))?
+        .len();
     if size < offset {
-        return Err(BlobError::Broken(format!("upload {id} has {size} bytes, its state says {offset}")));
+        return Err(BlobError::Broken(format!(
+            "upload {id} has {size} bytes, its state says {offset}"
+        )));
     }
     if size > offset {
         file.set_len(offset).map_err(failed("cannot shorten an upload"))?;
@@ -256,7 +293,9 @@ fn remove(path: &Path) -> Result<bool, BlobError> {
 /// An error of the file system, with what was being done.
 fn failed(what: &'static str) -> impl Fn(io::Error) -> BlobError {
     move |error| match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => BlobError::Full(format!("{what}: {error}")),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            BlobError::Full(format!("{what}: {error}"))
+        }
         io::ErrorKind::FileTooLarge => BlobError::TooLarge(format!("{what}: {error}")),
         _ => BlobError::Unavailable(format!("{what}: {error}")),
     }
@@ -271,5 +310,9 @@ async fn blocking<T: Send + 'static>(
 
 /// The result of a blocking thread.
 fn join<T>(joined: Result<Result<T, BlobError>, tokio::task::JoinError>) -> Result<T, BlobError> {
-    joined.unwrap_or_else(|error| Err(BlobError::Unavailable(format!("a file operation did not end: {error}"))))
+    joined.unwrap_or_else(|error| {
+        Err(BlobError::Unavailable(format!(
+            "a file operation did not end: {error}"
+        )))
+    })
 }

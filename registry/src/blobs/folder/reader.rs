@@ -43,7 +43,11 @@ impl Buffers {
     fn take(&self) -> Buffer {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let bytes = free.unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-        Buffer { bytes, filled: 0, home: self.clone() }
+        Buffer {
+            bytes,
+            filled: 0,
+            home: self.clone(),
+        }
     }
 }
 
@@ -95,18 +99,34 @@ fn open(path: &PathBuf, name: ObjectKey, range: Range<u64>, buffers: Buffers) ->
         io::ErrorKind::NotFound => BlobError::NotFound { what: name.path() },
         _ => failed("cannot open an object")(error),
     })?;
-    let size = file.metadata().map_err(failed("cannot read an object's size"))?.len();
+    let size = file
+        .metadata()
+        .map_err(failed("cannot read an object's size"))?
+        .len();
     if range.end > size {
-        return Err(BlobError::Broken(format!("{} has {size} bytes, not {}", name.path(), range.end)));
+        return Err(BlobError::Broken(format!(
+            "{} has {size} bytes, not {}",
+            name.path(),
+            range.end
+        )));
     }
-    let mut rest = Rest { file: Arc::new(file), name, range, buffers, first: None, cached_reads: true };
+    let mut rest = Rest {
+        file: Arc::new(file),
+        name,
+        range,
+        buffers,
+        first: None,
+        cached_reads: true,
+    };
     let length = rest.range.end.saturating_sub(rest.range.start);
     if length == 0 {
         return Ok(rest);
     }
     let first = if length <= SMALL {
         let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        rest.file.read_exact_at(&mut bytes, rest.range.start).map_err(failed("cannot read an object"))?;
+        rest.file
+            .read_exact_at(&mut bytes, rest.range.start)
+            .map_err(failed("cannot read an object"))?;
         Bytes::from(bytes)
     } else {
         if length > CHUNK as u64 {
@@ -152,13 +172,16 @@ async fn next(mut rest: Rest) -> Result<Option<(Bytes, Rest)>, BlobError> {
 
 /// Bytes of the next chunk of `range`.
 fn wanted(range: &Range<u64>) -> usize {
-    usize::try_from(range.end - range.start).unwrap_or(CHUNK).min(CHUNK)
+    usize::try_from(range.end - range.start)
+        .unwrap_or(CHUNK)
+        .min(CHUNK)
 }
 
 /// Reads the first chunk of `range`, waiting for the disk.
 fn fill(file: &File, range: &Range<u64>, mut buffer: Buffer) -> Result<Bytes, BlobError> {
     let wanted = wanted(range);
-    file.read_exact_at(&mut buffer.bytes[..wanted], range.start).map_err(failed("cannot read an object"))?;
+    file.read_exact_at(&mut buffer.bytes[..wanted], range.start)
+        .map_err(failed("cannot read an object"))?;
     buffer.filled = wanted;
     Ok(Bytes::from_owner(buffer))
 }

@@ -21,7 +21,10 @@ pub(super) struct Space {
 
 impl Space {
     pub(super) fn new(root: File) -> Self {
-        Self { root, allowance: AtomicI64::new(0) }
+        Self {
+            root,
+            allowance: AtomicI64::new(0),
+        }
     }
 
     /// Takes the right to write `bytes`. Blocking: it may ask the file system.
@@ -39,7 +42,8 @@ impl Space {
             return Err(BlobError::Full(what));
         }
         let left = ((free - bytes) / 8).min(LOOK_EVERY);
-        self.allowance.store(i64::try_from(left).unwrap_or(0), Ordering::Relaxed);
+        self.allowance
+            .store(i64::try_from(left).unwrap_or(0), Ordering::Relaxed);
         Ok(())
     }
 }

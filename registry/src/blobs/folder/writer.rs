@@ -86,7 +86,9 @@ impl FolderWriter {
                     .write(true)
                     .open(taken.layout.unpublished(id))
                     .map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => BlobError::Broken(format!("the file of upload {id} is gone")),
+                        io::ErrorKind::NotFound => {
+                            BlobError::Broken(format!("the file of upload {id} is gone"))
+                        }
                         _ => failed("cannot open an upload")(error),
                     })?;
                 truncate(&file, id, offset)?;
@@ -122,7 +124,11 @@ impl FolderWriter {
             return Ok(());
         }
         // A small upload takes what it needs, a growing one takes steps.
-        let step = if self.accepted == 0 { missing } else { missing.max(GRANT_STEP) };
+        let step = if self.accepted == 0 {
+            missing
+        } else {
+            missing.max(GRANT_STEP)
+        };
         match (self.budget.try_take(step), &mut self.grant) {
             (Some(more), Some((grant, allowed))) => {
                 grant.merge(more);
@@ -145,7 +151,12 @@ impl FolderWriter {
             return Ok(());
         }
         let batch = self.take_pending();
-        let (folder, claim, id, file) = (self.folder.clone(), self.claim.clone(), self.id, self.file.clone());
+        let (folder, claim, id, file) = (
+            self.folder.clone(),
+            self.claim.clone(),
+            self.id,
+            self.file.clone(),
+        );
         let task = tokio::task::spawn_blocking(move || claim.hold(|| batch.write(&folder, id, file)));
         let boundary = self.at_boundary().then_some(self.accepted);
         self.writing = Some(Writing { task, boundary });
@@ -155,12 +166,19 @@ impl FolderWriter {
     fn take_pending(&mut self) -> Batch {
         let bytes = std::mem::take(&mut self.pending_bytes);
         let slices = std::mem::take(&mut self.pending);
-        Batch { slices, bytes, offset: self.accepted - bytes, grant: self.grant.take() }
+        Batch {
+            slices,
+            bytes,
+            offset: self.accepted - bytes,
+            grant: self.grant.take(),
+        }
     }
 
     /// Waits for the batch that is being written; starts the sync that follows it.
     async fn settle_write(&mut self) -> Result<(), BlobError> {
-        let Some(writing) = &mut self.writing else { return Ok(()) };
+        let Some(writing) = &mut self.writing else {
+            return Ok(());
+        };
         let (result, boundary) = (join((&mut writing.task).await), writing.boundary);
         self.writing = None;
         let file = self.check(result)?;
@@ -177,7 +195,9 @@ impl FolderWriter {
 
     /// Waits for the sync that is running.
     async fn settle_sync(&mut self) -> Result<(), BlobError> {
-        let Some(syncing) = &mut self.syncing else { return Ok(()) };
+        let Some(syncing) = &mut self.syncing else {
+            return Ok(());
+        };
         let result = join((&mut syncing.task).await);
         self.synced(result)
     }
@@ -199,7 +219,10 @@ impl FolderWriter {
 
     fn usable(&self) -> Result<(), BlobError> {
         if self.broken {
-            let what = format!("an earlier write of upload {} failed; resume from the last state", self.id);
+            let what = format!(
+                "an earlier write of upload {} failed; resume from the last state",
+                self.id
+            );
             return Err(BlobError::Unavailable(what));
         }
         Ok(())
@@ -225,7 +248,10 @@ impl BlobWriter for FolderWriter {
     }
 
     fn durable(&mut self) -> Option<UploadState> {
-        let done = self.syncing.as_mut().and_then(|syncing| (&mut syncing.task).now_or_never());
+        let done = self
+            .syncing
+            .as_mut()
+            .and_then(|syncing| (&mut syncing.task).now_or_never());
         if let Some(result) = done {
             // The next call on this writer reports the failure.
             let _ = self.synced(join(result));
@@ -275,7 +301,14 @@ impl BlobWriter for FolderWriter {
         self.settle_write().await?;
         self.settle_sync().await?;
         let batch = self.take_pending();
-        let Self { folder, claim, id, file, accepted, .. } = *self;
+        let Self {
+            folder,
+            claim,
+            id,
+            file,
+            accepted,
+            ..
+        } = *self;
         blocking(move || {
             claim.hold(|| {
                 let file = batch.write(&folder, id, file)?;
@@ -294,7 +327,11 @@ impl BlobWriter for FolderWriter {
 fn sync(folder: &Folder, file: &File, named: bool) -> Result<(), BlobError> {
     file.sync_data().map_err(failed("cannot sync an upload"))?;
     if !named {
-        folder.layout.tmp().sync().map_err(failed("cannot sync a directory"))?;
+        folder
+            .layout
+            .tmp()
+            .sync()
+            .map_err(failed("cannot sync a directory"))?;
     }
     Ok(())
 }

@@ -73,7 +73,9 @@ impl Bucket {
             .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
             .timeout_config(timeouts(ANSWER))
             .stalled_stream_protection(
-                StalledStreamProtectionConfig::enabled().grace_period(STALLED).build(),
+                StalledStreamProtectionConfig::enabled()
+                    .grace_period(STALLED)
+                    .build(),
             );
         if let Some(region) = &options.region {
             loader = loader.region(Region::new(region.clone()));
@@ -95,7 +97,11 @@ impl Bucket {
             Some(endpoint) => config.clone().endpoint_url(endpoint),
             None => config.clone(),
         };
-        Self { client: Client::from_conf(config.build()), public: Client::from_conf(public.build()), options }
+        Self {
+            client: Client::from_conf(config.build()),
+            public: Client::from_conf(public.build()),
+            options,
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -143,5 +149,8 @@ pub(super) fn completing() -> Builder {
 }
 
 fn timeouts(answer: Duration) -> TimeoutConfig {
-    TimeoutConfig::builder().connect_timeout(CONNECT).read_timeout(answer).build()
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT)
+        .read_timeout(answer)
+        .build()
 }

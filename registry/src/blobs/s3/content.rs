@@ -27,7 +27,10 @@ pub(super) struct Content {
 impl Content {
     /// The content of a state's tail.
     pub(super) fn of_tail(tail: &[Segment]) -> Self {
-        Self { pieces: tail.to_vec(), size: tail.iter().map(Segment::size).sum() }
+        Self {
+            pieces: tail.to_vec(),
+            size: tail.iter().map(Segment::size).sum(),
+        }
     }
 
     /// Appends bytes.
@@ -46,7 +49,10 @@ impl Content {
 
     /// Bytes in memory.
     pub(super) fn memory_size(&self) -> u64 {
-        let in_memory = self.pieces.iter().filter(|piece| matches!(piece, Segment::Bytes(_)));
+        let in_memory = self
+            .pieces
+            .iter()
+            .filter(|piece| matches!(piece, Segment::Bytes(_)));
         in_memory.map(Segment::size).sum()
     }
 

@@ -14,7 +14,9 @@ where
     move |error| {
         let message = format!("{what}: {}", describe(&error));
         match error.code() {
-            Some("NoSuchKey" | "NotFound") => BlobError::NotFound { what: what.to_string() },
+            Some("NoSuchKey" | "NotFound") => BlobError::NotFound {
+                what: what.to_string(),
+            },
             Some("NoSuchUpload" | "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "InvalidRange") => {
                 BlobError::Broken(message)
             }
@@ -33,7 +35,10 @@ pub(super) fn may_have_succeeded<E: ProvideErrorMetadata>(error: &SdkError<E>) -
     match error {
         SdkError::ServiceError(service) => {
             service.raw().status().is_server_error()
-                || matches!(error.code(), Some("NoSuchUpload" | "PreconditionFailed" | "ConditionalRequestConflict"))
+                || matches!(
+                    error.code(),
+                    Some("NoSuchUpload" | "PreconditionFailed" | "ConditionalRequestConflict")
+                )
         }
         _ => true,
     }

@@ -25,7 +25,11 @@ pub(super) async fn find(
     idle: Duration,
     after: Option<Uuid>,
 ) -> Result<Vec<Uuid>, BlobError> {
-    let before = DateTime::from(SystemTime::now().checked_sub(idle).unwrap_or(SystemTime::UNIX_EPOCH));
+    let before = DateTime::from(
+        SystemTime::now()
+            .checked_sub(idle)
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+    );
     let mut found = BTreeSet::new();
     let mut note = |id: Option<Uuid>, at: Option<&DateTime>| {
         let Some(id) = id else { return };
@@ -41,7 +45,9 @@ pub(super) async fn find(
     loop {
         let page = multiparts(bucket, &blobs, key_marker, id_marker).await?;
         for upload in page.uploads() {
-            let id = upload.key().and_then(|key| key.strip_prefix(&blobs)?.get(3..)?.parse().ok());
+            let id = upload
+                .key()
+                .and_then(|key| key.strip_prefix(&blobs)?.get(3..)?.parse().ok());
             note(id, upload.initiated());
         }
         if !page.is_truncated().unwrap_or(false) {
@@ -61,7 +67,9 @@ pub(super) async fn find(
         .send();
     while let Some(page) = pages.next().await {
         for object in page.map_err(failed(&uploads))?.contents() {
-            let id = object.key().and_then(|key| key.strip_prefix(&uploads)?.get(..36)?.parse().ok());
+            let id = object
+                .key()
+                .and_then(|key| key.strip_prefix(&uploads)?.get(..36)?.parse().ok());
             note(id, object.last_modified());
         }
     }
@@ -83,11 +91,19 @@ pub(super) async fn free(bucket: &Bucket, upload: Uuid) -> Result<(), BlobError>
         }
     }
     let segments = bucket.key(&format!("uploads/{upload}/"));
-    let mut pages =
-        bucket.client.list_objects_v2().bucket(bucket.name()).prefix(&segments).into_paginator().send();
+    let mut pages = bucket
+        .client
+        .list_objects_v2()
+        .bucket(bucket.name())
+        .prefix(&segments)
+        .into_paginator()
+        .send();
     while let Some(page) = pages.next().await {
         let page = page.map_err(failed(&segments))?;
-        let keys = page.contents().iter().filter_map(|object| object.key().map(str::to_owned));
+        let keys = page
+            .contents()
+            .iter()
+            .filter_map(|object| object.key().map(str::to_owned));
         delete_all(bucket, keys.collect()).await?;
     }
     Ok(())
@@ -96,8 +112,13 @@ pub(super) async fn free(bucket: &Bucket, upload: Uuid) -> Result<(), BlobError>
 /// Aborts one multipart upload; absent is success.
 pub(super) async fn abort(bucket: &Bucket, upload: Uuid, multipart: &str) -> Result<(), BlobError> {
     let key = bucket.object(upload);
-    let request =
-        bucket.client.abort_multipart_upload().bucket(bucket.name()).key(&key).upload_id(multipart).send();
+    let request = bucket
+        .client
+        .abort_multipart_upload()
+        .bucket(bucket.name())
+        .key(&key)
+        .upload_id(multipart)
+        .send();
     match request.await {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some("NoSuchUpload") => Ok(()),
@@ -107,7 +128,10 @@ pub(super) async fn abort(bucket: &Bucket, upload: Uuid, multipart: &str) -> Res
 
 /// Deletes segments that nothing needs any more. What fails stays behind for [`find`].
 pub(super) async fn drop_segments(bucket: &Bucket, upload: Uuid, names: Vec<SegmentName>) {
-    let keys = names.into_iter().map(|name| bucket.segment(upload, name)).collect();
+    let keys = names
+        .into_iter()
+        .map(|name| bucket.segment(upload, name))
+        .collect();
     if let Err(error) = delete_all(bucket, keys).await {
         tracing::warn!(%upload, %error, "segments were not deleted; a later sweep will find them");
     }
@@ -115,7 +139,14 @@ pub(super) async fn drop_segments(bucket: &Bucket, upload: Uuid, names: Vec<Segm
 
 /// Deletes one object; absent is success.
 pub(super) async fn delete(bucket: &Bucket, key: String) -> Result<(), BlobError> {
-    match bucket.client.delete_object().bucket(bucket.name()).key(&key).send().await {
+    match bucket
+        .client
+        .delete_object()
+        .bucket(bucket.name())
+        .key(&key)
+        .send()
+        .await
+    {
         Ok(_) => Ok(()),
         Err(error) if error.code() == Some("NoSuchKey") => Ok(()),
         Err(error) => Err(failed(key)(error)),
@@ -145,4 +176,51 @@ async fn multiparts(
         .set_key_marker(key_marker)
         .set_upload_id_marker(id_marker);
     request.send().await.map_err(failed(prefix))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Every key below the prefix, of objects and of multipart uploads.
+    pub(in crate::blobs) async fn listing(bucket: &Bucket) -> Vec<String> {
+        let prefix = bucket.key("");
+        let mut pages = bucket
+            .client
+            .list_objects_v2()
+            .bucket(bucket.name())
+            .prefix(&prefix)
+            .into_paginator()
+            .send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            keys.extend(
+                page.unwrap()
+                    .contents()
+                    .iter()
+                    .filter_map(|object| object.key().map(str::to_owned)),
+            );
+        }
+        let unfinished = multiparts(bucket, &prefix, None, None).await.unwrap();
+        keys.extend(
+            unfinished
+                .uploads()
+                .iter()
+                .filter_map(|upload| upload.key().map(str::to_owned)),
+        );
+        keys
+    }
+
+    /// Empties the prefix.
+    pub(in crate::blobs) async fn wipe(bucket: &Bucket) {
+        let unfinished = multiparts(bucket, &bucket.key(""), None, None).await.unwrap();
+        for upload in unfinished.uploads() {
+            let key = upload.key().unwrap_or_default();
+            let id = key.rsplit('/').next().unwrap().parse().unwrap();
+            abort(bucket, id, upload.upload_id().unwrap_or_default())
+                .await
+                .unwrap();
+        }
+        delete_all(bucket, listing(bucket).await).await.unwrap();
+    }
 }

@@ -38,7 +38,7 @@ use errors::failed;
 /// S3's limit for an object: 5 TiB.
 pub const MAX_OBJECT: u64 = 5 << 40;
 /// S3's limit for the number of a part.
-const MAX_PARTS: u64 = 10_000;
+const MAX_PARTS: i64 = 10_000;
 /// Parts that an upload of known length is cut into at most: some numbers stay free for gaps.
 const PLANNED_PARTS: u64 = 9_500;
 
@@ -53,7 +53,10 @@ impl S3Store {
     /// Reads credentials by the AWS default chain. Upload buffers come out of `budget`. Makes no request to
     /// the bucket; [`BlobStore::probe`] does.
     pub async fn open(options: Options, budget: Budget) -> Self {
-        Self { bucket: Arc::new(bucket::Bucket::open(options).await), budget }
+        Self {
+            bucket: Arc::new(bucket::Bucket::open(options).await),
+            budget,
+        }
     }
 }
 
@@ -75,7 +78,14 @@ impl BlobStore for S3Store {
             UploadState::Folder(_) => return Err(foreign()),
         };
         let part_size = part_size(self.bucket.part_size(), &state, expected)?;
-        Ok(Box::new(writer::S3Writer::new(&self.bucket, &self.budget, id, epoch, state, part_size)))
+        Ok(Box::new(writer::S3Writer::new(
+            &self.bucket,
+            &self.budget,
+            id,
+            epoch,
+            state,
+            part_size,
+        )))
     }
 
     async fn complete(&self, id: Uuid, state: &UploadState) -> Result<u64, BlobError> {
@@ -127,7 +137,13 @@ impl BlobStore for S3Store {
 
     async fn probe(&self) -> Result<(), BlobError> {
         let name = self.bucket.name();
-        self.bucket.client.head_bucket().bucket(name).send().await.map_err(failed(format!("bucket {name}")))?;
+        self.bucket
+            .client
+            .head_bucket()
+            .bucket(name)
+            .send()
+            .await
+            .map_err(failed(format!("bucket {name}")))?;
         Ok(())
     }
 
@@ -141,6 +157,24 @@ impl BlobStore for S3Store {
 }
 
 impl S3Store {
+    /// A look behind the store at `url`, for tests.
+    #[cfg(test)]
+    pub(super) async fn of_url(url: &str) -> Self {
+        Self::open(super::open::bucket_options(url), Budget::new(1)).await
+    }
+
+    /// Everything below the prefix.
+    #[cfg(test)]
+    pub(super) async fn listing(&self) -> Vec<String> {
+        leftovers::tests::listing(&self.bucket).await
+    }
+
+    /// Empties the prefix.
+    #[cfg(test)]
+    pub(super) async fn wipe(&self) {
+        leftovers::tests::wipe(&self.bucket).await;
+    }
+
     /// Makes the object from the state alone.
     async fn publish(&self, id: Uuid, state: &State) -> Result<(), BlobError> {
         let rest = content::Content::of_tail(&state.tail);
@@ -149,7 +183,7 @@ impl S3Store {
         };
         let mut parts = state.parts.clone();
         if rest.size > 0 {
-            let number = next_number(state)?;
+            let number = next_number(state, state.epoch.saturating_add(1))?;
             match publish::part(&self.bucket, id, multipart, number, &rest).await {
                 Ok(part) => parts.push(part),
                 // Another call may have completed the upload meanwhile: completing it again settles that.
@@ -157,35 +191,55 @@ impl S3Store {
                 Err(error) => return Err(error),
             }
         }
-        publish::of_parts(&self.bucket, id, multipart, &parts, state.offset()).await.map(drop)
+        publish::of_parts(&self.bucket, id, multipart, &parts, state.offset())
+            .await
+            .map(drop)
     }
 }
 
-/// Numbers that are left out after a writer that may still have parts under way.
-const GAP: i32 = 8;
+/// Numbers that are left free for a writer that may still have parts under way.
+const GAP: i64 = 16;
+/// So many such writers at most get numbers of their own. What they send otherwise meets their successor's
+/// parts, and shows when the object is put together.
+const MOST_GAPS: i64 = 16;
 
-/// The number of the part after those of a state.
-fn next_number(state: &State) -> Result<i32, BlobError> {
-    let last = state.parts.last().map_or(0, |part| part.0);
-    let gap = if state.sealed || state.multipart.is_none() { 0 } else { GAP };
-    let number = last + 1 + gap;
-    // Close to the end a gap costs more than the rare collision that it avoids, which is found at the end.
-    let number = if u64::from(number.unsigned_abs()) > MAX_PARTS { last + 1 } else { number };
-    if u64::from(number.unsigned_abs()) > MAX_PARTS {
-        return Err(BlobError::TooLarge(format!("it takes more than {MAX_PARTS} parts; configure larger ones")));
+/// The number of the first part of the writer `epoch` after a state.
+fn next_number(state: &State, epoch: i64) -> Result<i32, BlobError> {
+    let last = state.parts.last().map_or(0, |part| i64::from(part.0));
+    // The writer of the state, unless it sealed it, and those since then that left no state.
+    let dangling = epoch.saturating_sub(state.epoch).saturating_sub(1) + i64::from(!state.sealed);
+    let gap = if state.multipart.is_some() {
+        GAP * dangling.clamp(0, MOST_GAPS)
+    } else {
+        0
+    };
+    let number = if last + 1 + gap > MAX_PARTS {
+        last + 1
+    } else {
+        last + 1 + gap
+    };
+    match i32::try_from(number) {
+        Ok(number) if i64::from(number) <= MAX_PARTS => Ok(number),
+        _ => Err(BlobError::TooLarge(format!(
+            "it takes more than {MAX_PARTS} parts; configure larger ones"
+        ))),
     }
-    Ok(number)
 }
 
 /// Bytes of a part of this upload: fixed once a part was sent.
 fn part_size(configured: u64, state: &State, expected: Option<u64>) -> Result<u64, BlobError> {
     if expected.is_some_and(|expected| expected > MAX_OBJECT) {
-        return Err(BlobError::TooLarge(format!("an object of this store holds at most {MAX_OBJECT} bytes")));
+        return Err(BlobError::TooLarge(format!(
+            "an object of this store holds at most {MAX_OBJECT} bytes"
+        )));
     }
     if !state.parts.is_empty() {
         return Ok(state.part_size);
     }
-    let needed = expected.unwrap_or(0).div_ceil(PLANNED_PARTS).next_multiple_of(1 << 20);
+    let needed = expected
+        .unwrap_or(0)
+        .div_ceil(PLANNED_PARTS)
+        .next_multiple_of(1 << 20);
     Ok(configured.max(needed).max(state.part_size))
 }
 
@@ -213,19 +267,33 @@ mod tests {
         assert_eq!(part_size(16 * mib, &new, Some(50 << 30)).unwrap(), 16 * mib);
         let largest = part_size(16 * mib, &new, Some(MAX_OBJECT)).unwrap();
         assert!(MAX_OBJECT.div_ceil(largest) <= PLANNED_PARTS && largest < 5 << 30);
-        assert!(matches!(part_size(16 * mib, &new, Some(MAX_OBJECT + 1)), Err(BlobError::TooLarge(_))));
-        let begun = State { part_size: 8 * mib, parts: vec![Part(1, "a".into())], ..State::default() };
+        assert!(matches!(
+            part_size(16 * mib, &new, Some(MAX_OBJECT + 1)),
+            Err(BlobError::TooLarge(_))
+        ));
+        let begun = State {
+            part_size: 8 * mib,
+            parts: vec![Part(1, "a".into())],
+            ..State::default()
+        };
         assert_eq!(part_size(16 * mib, &begun, Some(MAX_OBJECT)).unwrap(), 8 * mib);
     }
 
     #[test]
-    fn a_writer_that_did_not_seal_leaves_a_gap_behind_it() {
-        let parts = |last| vec![Part(last, "a".into())];
-        let open = State { multipart: Some("m".into()), parts: parts(3), ..State::default() };
-        assert_eq!(next_number(&open).unwrap(), 4 + GAP);
-        assert_eq!(next_number(&State { sealed: true, ..open.clone() }).unwrap(), 4);
-        assert_eq!(next_number(&State { parts: parts(9_999), ..open.clone() }).unwrap(), 10_000);
-        assert!(next_number(&State { parts: parts(10_000), ..open }).is_err());
-        assert_eq!(next_number(&State::default()).unwrap(), 1);
+    fn part_numbers_keep_clear_of_writers_that_left_no_sealed_state() {
+        let after = |last, sealed| State {
+            multipart: Some("m".into()),
+            parts: vec![Part(last, "a".into())],
+            epoch: 7,
+            sealed,
+            ..State::default()
+        };
+        assert_eq!(next_number(&after(3, true), 8).unwrap(), 4);
+        assert_eq!(next_number(&after(3, false), 8).unwrap(), 4 + 16);
+        assert_eq!(next_number(&after(3, true), 9).unwrap(), 4 + 16);
+        assert_eq!(next_number(&after(3, true), i64::MAX).unwrap(), 4 + 256);
+        assert_eq!(next_number(&after(9_999, false), 8).unwrap(), 10_000);
+        assert!(next_number(&after(10_000, false), 8).is_err());
+        assert_eq!(next_number(&State::default(), 5).unwrap(), 1);
     }
 }

@@ -78,18 +78,25 @@ pub(super) async fn whole(
         }
         match found(bucket, upload).await? {
             Some(found) if found.writer > writer && writer.is_some() => {
-                return Err(BlobError::Broken(format!("another writer has taken over upload {upload}")));
+                return Err(BlobError::Broken(format!(
+                    "another writer has taken over upload {upload}"
+                )));
             }
             Some(found) if found.writer == writer || writer.is_none() => {
                 return found.of_size(content.size, &key);
             }
             // A writer before this one made it, and never told anybody.
             Some(_) => replace = true,
-            None if matches!(error.code(), Some("ConditionalRequestConflict" | "PreconditionFailed")) => {}
+            None if matches!(
+                error.code(),
+                Some("ConditionalRequestConflict" | "PreconditionFailed")
+            ) => {}
             None => return Err(failed(key)(error)),
         }
     }
-    Err(BlobError::Unavailable(format!("writing {key} kept meeting other writes of it")))
+    Err(BlobError::Unavailable(format!(
+        "writing {key} kept meeting other writes of it"
+    )))
 }
 
 /// Puts the parts together. `size` is the size of the whole.
@@ -101,16 +108,23 @@ pub(super) async fn of_parts(
     size: u64,
 ) -> Result<u64, BlobError> {
     let key = bucket.object(upload);
-    let list = parts
-        .iter()
-        .map(|Part(number, tag)| CompletedPart::builder().part_number(*number).e_tag(format!("\"{tag}\"")).build());
+    let list = parts.iter().map(|Part(number, tag)| {
+        CompletedPart::builder()
+            .part_number(*number)
+            .e_tag(format!("\"{tag}\""))
+            .build()
+    });
     let completed = bucket
         .client
         .complete_multipart_upload()
         .bucket(bucket.name())
         .key(&key)
         .upload_id(multipart)
-        .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(list.collect())).build())
+        .multipart_upload(
+            CompletedMultipartUpload::builder()
+                .set_parts(Some(list.collect()))
+                .build(),
+        )
         .customize()
         .config_override(completing())
         .send()
@@ -209,9 +223,18 @@ pub(super) async fn size(bucket: &Bucket, upload: Uuid) -> Result<Option<u64>, B
 
 async fn found(bucket: &Bucket, upload: Uuid) -> Result<Option<Found>, BlobError> {
     let key = bucket.object(upload);
-    match bucket.client.head_object().bucket(bucket.name()).key(&key).send().await {
+    match bucket
+        .client
+        .head_object()
+        .bucket(bucket.name())
+        .key(&key)
+        .send()
+        .await
+    {
         Ok(head) => {
-            let writer = head.metadata().and_then(|metadata| metadata.get(WRITER)?.parse().ok());
+            let writer = head
+                .metadata()
+                .and_then(|metadata| metadata.get(WRITER)?.parse().ok());
             let size = u64::try_from(head.content_length().unwrap_or(0)).unwrap_or(0);
             Ok(Some(Found { size, writer }))
         }
@@ -225,7 +248,10 @@ impl Found {
         if self.size == size {
             return Ok(size);
         }
-        Err(BlobError::Broken(format!("{key} holds {} bytes, not {size}", self.size)))
+        Err(BlobError::Broken(format!(
+            "{key} holds {} bytes, not {size}",
+            self.size
+        )))
     }
 }
 

@@ -26,12 +26,26 @@ struct Rest {
 }
 
 /// Streams `range` of the object `key`. The first request is made before this returns.
-pub(super) async fn read(bucket: Arc<Bucket>, key: String, range: Range<u64>) -> Result<BlobStream, BlobError> {
+pub(super) async fn read(
+    bucket: Arc<Bucket>,
+    key: String,
+    range: Range<u64>,
+) -> Result<BlobStream, BlobError> {
     if range.is_empty() {
         return Ok(stream::empty().boxed());
     }
     let answer = request(&bucket, &key, &range).await?;
-    Ok(stream::try_unfold(Rest { bucket, key, range, answer, breaks: 0 }, next).boxed())
+    Ok(stream::try_unfold(
+        Rest {
+            bucket,
+            key,
+            range,
+            answer,
+            breaks: 0,
+        },
+        next,
+    )
+    .boxed())
 }
 
 async fn next(mut rest: Rest) -> Result<Option<(Bytes, Rest)>, BlobError> {
@@ -50,7 +64,10 @@ async fn next(mut rest: Rest) -> Result<Option<(Bytes, Rest)>, BlobError> {
         };
         rest.breaks += 1;
         if rest.breaks > BREAKS {
-            return Err(BlobError::Unavailable(format!("reading {} broke off: {cause}", rest.key)));
+            return Err(BlobError::Unavailable(format!(
+                "reading {} broke off: {cause}",
+                rest.key
+            )));
         }
         let pause = PAUSE * 2u32.pow(rest.breaks - 1);
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;

@@ -22,8 +22,10 @@ pub struct State {
     /// Segments that this state needs no more; whoever resumes from it deletes them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) retired: Vec<SegmentName>,
-    /// The writer had no part under way when it handed this state out, and was about to end. Otherwise
-    /// its successor leaves a gap in the part numbers, for parts that may still arrive.
+    /// Epoch of the writer that handed this state out.
+    #[serde(default)]
+    pub(super) epoch: i64,
+    /// That writer had no part under way, and was about to end.
     #[serde(default)]
     pub(super) sealed: bool,
 }
@@ -111,10 +113,14 @@ mod tests {
             part_size: 5,
             parts: vec![Part(1, "a".into()), Part(9, "b".into())],
             tail: vec![
-                Segment::Object { name: SegmentName(3, 0), size: 2 },
+                Segment::Object {
+                    name: SegmentName(3, 0),
+                    size: 2,
+                },
                 Segment::Bytes(Bytes::from_static(b"\x00\xff")),
             ],
             retired: vec![SegmentName(2, 7)],
+            epoch: 4,
             sealed: true,
         };
         let stored = serde_json::to_string(&state).unwrap();

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::bucket::Bucket;
 use super::content::Content;
 use super::state::{Part, Segment, SegmentName, State};
-use super::{GAP, MAX_OBJECT, MAX_PARTS, leftovers, next_number, publish};
+use super::{MAX_OBJECT, MAX_PARTS, leftovers, next_number, publish};
 use crate::blobs::budget::{Budget, Grant};
 use crate::blobs::{BlobError, BlobWriter, UploadState};
 
@@ -27,6 +27,9 @@ const FIRST_STEP: u64 = 64 << 10;
 const LARGEST_STEP: u64 = 1 << 20;
 /// A tail of at most this many bytes lies in the session row.
 const INLINE: u64 = 32 << 10;
+
+/// Numbers that are left free for a successor by a writer that writes on after it sealed a state.
+const WRITE_ON_GAP: i32 = 8;
 
 /// One writer.
 pub(super) struct S3Writer {
@@ -71,7 +74,11 @@ impl S3Writer {
         part_size: u64,
     ) -> Self {
         let names = state.segments();
-        let used = names.iter().filter(|name| name.0 == epoch).map(|name| name.1 + 1).max();
+        let used = names
+            .iter()
+            .filter(|name| name.0 == epoch)
+            .map(|name| name.1 + 1)
+            .max();
         let partial = Content::of_tail(&state.tail);
         Self {
             bucket: bucket.clone(),
@@ -80,7 +87,7 @@ impl S3Writer {
             epoch,
             part_size,
             // A number beyond the limit is refused when a part would carry it.
-            next_number: next_number(&state).unwrap_or(i32::MAX),
+            next_number: next_number(&state, epoch).unwrap_or(i32::MAX),
             multipart: state.multipart,
             started: state.parts.len(),
             reported_parts: state.parts.len(),
@@ -110,7 +117,9 @@ impl S3Writer {
     fn usable(&self) -> Result<(), BlobError> {
         match &self.failed {
             None => Ok(()),
-            Some(cause) => Err(BlobError::Unavailable(format!("resume from the last state after: {cause}"))),
+            Some(cause) => Err(BlobError::Unavailable(format!(
+                "resume from the last state after: {cause}"
+            ))),
         }
     }
 
@@ -170,18 +179,22 @@ impl S3Writer {
         }
         let multipart = match &self.multipart {
             Some(multipart) => multipart.clone(),
-            None => self.multipart.insert(publish::start(&self.bucket, self.id).await?).clone(),
+            None => self
+                .multipart
+                .insert(publish::start(&self.bucket, self.id).await?)
+                .clone(),
         };
         let number = self.next_number;
-        if u64::try_from(number).unwrap_or(u64::MAX) > MAX_PARTS {
+        if i64::from(number) > MAX_PARTS {
             let what = format!("it takes more than {MAX_PARTS} parts of {} bytes", self.part_size);
             return Err(BlobError::TooLarge(what));
         }
         self.next_number += 1;
         self.freeze();
         let content = std::mem::take(&mut self.partial);
-        let (known, own): (Vec<_>, Vec<_>) =
-            content.objects().partition(|name| self.reported_segments.contains(name));
+        let (known, own): (Vec<_>, Vec<_>) = content
+            .objects()
+            .partition(|name| self.reported_segments.contains(name));
         self.retired.extend(known);
         let (bucket, id, index, grant) = (self.bucket.clone(), self.id, self.started, self.grant.take());
         self.filling = BytesMut::new();
@@ -213,7 +226,9 @@ impl S3Writer {
         let landed = match joined {
             Ok((index, Ok(part))) => Ok((index, part)),
             Ok((_, Err(error))) => Err(error),
-            Err(error) => Err(BlobError::Unavailable(format!("sending a part did not end: {error}"))),
+            Err(error) => Err(BlobError::Unavailable(format!(
+                "sending a part did not end: {error}"
+            ))),
         };
         let (index, part) = landed.inspect_err(|error| self.failed = Some(error.to_string()))?;
         self.landed.insert(index, part);
@@ -243,6 +258,7 @@ impl S3Writer {
             parts: self.parts.clone(),
             tail,
             retired: self.retired.clone(),
+            epoch: self.epoch,
             sealed,
         })
     }
@@ -253,7 +269,9 @@ impl BlobWriter for S3Writer {
     async fn write(&mut self, mut bytes: Bytes) -> Result<(), BlobError> {
         self.usable()?;
         if self.accepted() + bytes.len() as u64 > MAX_OBJECT {
-            return Err(BlobError::TooLarge(format!("an object holds at most {MAX_OBJECT} bytes")));
+            return Err(BlobError::TooLarge(format!(
+                "an object holds at most {MAX_OBJECT} bytes"
+            )));
         }
         while !bytes.is_empty() {
             if self.partial_size() >= self.part_size {
@@ -263,7 +281,8 @@ impl BlobWriter for S3Writer {
                 self.grow().await?;
             }
             let room = self.filling.capacity() - self.filling.len();
-            self.filling.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+            self.filling
+                .extend_from_slice(&bytes.split_to(room.min(bytes.len())));
         }
         // A first part that is full waits: the object may end here, and then takes one request.
         if self.partial_size() >= self.part_size && self.multipart.is_some() {
@@ -315,8 +334,8 @@ impl BlobWriter for S3Writer {
         let tail = self.partial.pieces.clone();
         let state = self.state(tail, true);
         // Should the caller write on, its parts keep clear of those of a successor.
-        if self.multipart.is_some() && u64::try_from(self.next_number + GAP).unwrap_or(0) < MAX_PARTS / 2 {
-            self.next_number += GAP;
+        if self.multipart.is_some() && i64::from(self.next_number) < MAX_PARTS / 2 {
+            self.next_number += WRITE_ON_GAP;
         }
         Ok(state)
     }

@@ -11,13 +11,29 @@ use crate::domain::digest;
 
 /// Keys of manifests that some reader understands.
 const MANIFEST_KEYS: [&str; 10] = [
-    "schemaVersion", "mediaType", "artifactType", "config", "layers", "manifests", "subject", "annotations",
-    "fsLayers", "signatures",
+    "schemaVersion",
+    "mediaType",
+    "artifactType",
+    "config",
+    "layers",
+    "manifests",
+    "subject",
+    "annotations",
+    "fsLayers",
+    "signatures",
 ];
 
 /// Keys of descriptors that some reader understands.
-const DESCRIPTOR_KEYS: [&str; 8] =
-    ["mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"];
+const DESCRIPTOR_KEYS: [&str; 8] = [
+    "mediaType",
+    "digest",
+    "size",
+    "urls",
+    "annotations",
+    "data",
+    "platform",
+    "artifactType",
+];
 
 /// Deepest nesting of a document.
 const NESTING_LIMIT: usize = 100;
@@ -47,15 +63,21 @@ pub(super) struct Descriptor {
 pub(super) fn read(bytes: &[u8]) -> Result<Document<'_>, ManifestError> {
     let invalid = |error: serde_json::Error| ManifestError::Invalid(error.to_string());
     if nesting(bytes) > NESTING_LIMIT {
-        return Err(ManifestError::Invalid(format!("it nests deeper than {NESTING_LIMIT} levels")));
+        return Err(ManifestError::Invalid(format!(
+            "it nests deeper than {NESTING_LIMIT} levels"
+        )));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut descriptors = 0;
-    let document =
-        deserializer.deserialize_map(DocumentVisitor { descriptors: &mut descriptors }).map_err(invalid)?;
+    let document = deserializer
+        .deserialize_map(DocumentVisitor {
+            descriptors: &mut descriptors,
+        })
+        .map_err(invalid)?;
     deserializer.end().map_err(invalid)?;
     if let Some(annotations) = document.annotations {
-        let texts: Result<std::collections::HashMap<String, String>, _> = serde_json::from_str(annotations.get());
+        let texts: Result<std::collections::HashMap<String, String>, _> =
+            serde_json::from_str(annotations.get());
         texts.map_err(|_| ManifestError::Invalid("annotations must be strings".into()))?;
     }
     Ok(document)
@@ -84,7 +106,11 @@ fn nesting(bytes: &[u8]) -> usize {
 
 /// Which known key `key` is. A key that Go's decoder, which folds case, would take for a known one is an
 /// error; so is one that was there before (`seen` has a bit a key).
-fn known<E: serde::de::Error>(key: &str, keys: &[&'static str], seen: &mut u32) -> Result<Option<&'static str>, E> {
+fn known<E: serde::de::Error>(
+    key: &str,
+    keys: &[&'static str],
+    seen: &mut u32,
+) -> Result<Option<&'static str>, E> {
     let fold = |c: char| match c {
         '\u{17f}' => 's',
         '\u{212a}' => 'k',
@@ -126,7 +152,9 @@ impl<'de> Visitor<'de> for DocumentVisitor<'_> {
                 Some("artifactType") => document.artifact_type = map.next_value()?,
                 Some("config") => document.config = map.next_value_seed(OneDescriptor(self.descriptors))?,
                 Some("layers") => document.layers = map.next_value_seed(Descriptors(self.descriptors))?,
-                Some("manifests") => document.manifests = map.next_value_seed(Descriptors(self.descriptors))?,
+                Some("manifests") => {
+                    document.manifests = map.next_value_seed(Descriptors(self.descriptors))?
+                }
                 Some("subject") => document.subject = map.next_value_seed(OneDescriptor(self.descriptors))?,
                 Some("annotations") => {
                     let raw: &RawValue = map.next_value()?;
@@ -170,7 +198,9 @@ impl<'de> Visitor<'de> for OneDescriptor<'_> {
     fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
         *self.0 += 1;
         if *self.0 > DESCRIPTOR_LIMIT {
-            return Err(M::Error::custom(format_args!("more than {DESCRIPTOR_LIMIT} descriptors")));
+            return Err(M::Error::custom(format_args!(
+                "more than {DESCRIPTOR_LIMIT} descriptors"
+            )));
         }
         let (mut media_type, mut digest, mut size, mut has_urls) = (None, None, None, false);
         let mut seen = 0;
@@ -180,7 +210,9 @@ impl<'de> Visitor<'de> for OneDescriptor<'_> {
                 Some("digest") => digest = Some(map.next_value::<String>()?),
                 Some("size") => size = Some(map.next_value::<i64>()?),
                 Some("urls") => {
-                    has_urls = map.next_value::<Option<Vec<String>>>()?.is_some_and(|urls| !urls.is_empty());
+                    has_urls = map
+                        .next_value::<Option<Vec<String>>>()?
+                        .is_some_and(|urls| !urls.is_empty());
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
@@ -194,7 +226,11 @@ impl<'de> Visitor<'de> for OneDescriptor<'_> {
         if size.ok_or_else(|| M::Error::missing_field("size"))? < 0 {
             return Err(M::Error::custom("a descriptor's size is not negative"));
         }
-        Ok(Some(Descriptor { media_type: media_type.unwrap_or_default(), digest, has_urls }))
+        Ok(Some(Descriptor {
+            media_type: media_type.unwrap_or_default(),
+            digest,
+            has_urls,
+        }))
     }
 }
 

@@ -107,7 +107,10 @@ impl Manifest {
 
     /// The descriptor under which this manifest, of `size` bytes, is listed with its subject.
     pub fn referrer_descriptor(&self, digest: Digest, size: usize) -> String {
-        let annotations = self.annotations.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let annotations = self
+            .annotations
+            .as_deref()
+            .and_then(|text| serde_json::from_str(text).ok());
         let descriptor = Referrer {
             media_type: self.media_type.as_str(),
             digest,
@@ -152,18 +155,23 @@ impl json::Document<'_> {
         let mut artifact_type = self.artifact_type;
         let (mut blobs, mut children) = (BTreeMap::new(), Vec::new());
         if media_type.is_index() {
-            let Some(manifests) = self.manifests else { return invalid("manifests is missing".into()) };
+            let Some(manifests) = self.manifests else {
+                return invalid("manifests is missing".into());
+            };
             for child in &manifests {
                 children.push(supported(child)?);
             }
             children.sort_unstable();
             children.dedup();
         } else {
-            let Some(config) = self.config else { return invalid("config is missing".into()) };
-            let Some(layers) = self.layers else { return invalid("layers is missing".into()) };
+            let Some(config) = self.config else {
+                return invalid("config is missing".into());
+            };
+            let Some(layers) = self.layers else {
+                return invalid("layers is missing".into());
+            };
             for descriptor in std::iter::once(&config).chain(&layers) {
-                let optional =
-                    descriptor.has_urls || media_type::is_nondistributable(&descriptor.media_type);
+                let optional = descriptor.has_urls || media_type::is_nondistributable(&descriptor.media_type);
                 match supported(descriptor) {
                     Ok(digest) => *blobs.entry(digest).or_insert(false) |= !optional,
                     Err(_) if optional => {}
@@ -175,7 +183,10 @@ impl json::Document<'_> {
         Ok(Manifest {
             media_type,
             artifact_type: artifact_type.filter(|text| !text.is_empty()),
-            blobs: blobs.into_iter().map(|(digest, required)| BlobReference { digest, required }).collect(),
+            blobs: blobs
+                .into_iter()
+                .map(|(digest, required)| BlobReference { digest, required })
+                .collect(),
             children,
             subject: self.subject.map(|subject| subject.digest),
             annotations: self.annotations.map(|raw| raw.get().to_owned()),
@@ -184,10 +195,9 @@ impl json::Document<'_> {
 }
 
 fn supported(descriptor: &json::Descriptor) -> Result<Digest, ManifestError> {
-    descriptor
-        .digest
-        .parse()
-        .map_err(|error: digest::DigestError| ManifestError::Invalid(format!("{}: {error}", descriptor.digest)))
+    descriptor.digest.parse().map_err(|error: digest::DigestError| {
+        ManifestError::Invalid(format!("{}: {error}", descriptor.digest))
+    })
 }
 
 #[cfg(test)]

@@ -6,11 +6,17 @@ use crate::domain::media_type::{DOCKER_LIST, OCI_INDEX, OCI_MANIFEST};
 
 fn descriptor(media_type: &str, content: &str) -> String {
     let digest = Digest::of(Algorithm::Sha256, content.as_bytes());
-    format!(r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{}}}"#, content.len())
+    format!(
+        r#"{{"mediaType":"{media_type}","digest":"{digest}","size":{}}}"#,
+        content.len()
+    )
 }
 
 fn image(extra: &str) -> String {
-    let (config, layer) = (descriptor("application/x.config", "c"), descriptor("application/x.layer", "l"));
+    let (config, layer) = (
+        descriptor("application/x.config", "c"),
+        descriptor("application/x.layer", "l"),
+    );
     format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer},{layer}]{extra}}}"#)
 }
 
@@ -35,9 +41,15 @@ fn documents_that_two_readers_could_read_in_two_ways_are_refused() {
     let trailing = format!("{}{{}}", image(""));
     let in_descriptor = image("").replace(r#""digest""#, r#""Digest":"x","digest""#);
     for text in [both, twice, folded, unicode, trailing, in_descriptor] {
-        assert!(matches!(read(&text, OCI_MANIFEST), Err(ManifestError::Invalid(_))), "{text}");
+        assert!(
+            matches!(read(&text, OCI_MANIFEST), Err(ManifestError::Invalid(_))),
+            "{text}"
+        );
     }
-    assert!(read(&format!("{} \n", image("")), OCI_MANIFEST).is_ok(), "white space is content");
+    assert!(
+        read(&format!("{} \n", image("")), OCI_MANIFEST).is_ok(),
+        "white space is content"
+    );
 }
 
 #[test]
@@ -47,7 +59,15 @@ fn shapes_that_do_not_fit_the_type_are_refused() {
     assert!(read(index, DOCKER_LIST).is_ok());
     assert!(read(index, OCI_MANIFEST).is_err());
     assert!(read(&image(""), OCI_INDEX).is_err());
-    for text in ["", "[]", "null", "7", r#"{"schemaVersion":2}"#, r#"{"schemaVersion":1,"manifests":[]}"#, "{\"schemaVersion\":NaN}"] {
+    for text in [
+        "",
+        "[]",
+        "null",
+        "7",
+        r#"{"schemaVersion":2}"#,
+        r#"{"schemaVersion":1,"manifests":[]}"#,
+        "{\"schemaVersion\":NaN}",
+    ] {
         assert!(read(text, OCI_INDEX).is_err(), "{text}");
     }
     let negative = image("").replace(r#""size":1"#, r#""size":-1"#);
@@ -60,9 +80,18 @@ fn shapes_that_do_not_fit_the_type_are_refused() {
 fn content_type_and_media_type_must_agree_and_one_must_be_there() {
     let typed = image(&format!(r#","mediaType":"{OCI_MANIFEST}""#));
     assert!(Manifest::read(typed.as_bytes(), None).is_ok());
-    assert_eq!(Manifest::read(image("").as_bytes(), None), Err(ManifestError::NoMediaType));
-    assert!(matches!(read(&typed, OCI_INDEX), Err(ManifestError::MediaTypeMismatch { .. })));
-    assert!(matches!(read(&typed, "text/plain"), Err(ManifestError::Unsupported(_))));
+    assert_eq!(
+        Manifest::read(image("").as_bytes(), None),
+        Err(ManifestError::NoMediaType)
+    );
+    assert!(matches!(
+        read(&typed, OCI_INDEX),
+        Err(ManifestError::MediaTypeMismatch { .. })
+    ));
+    assert!(matches!(
+        read(&typed, "text/plain"),
+        Err(ManifestError::Unsupported(_))
+    ));
     let schema1 = "application/vnd.docker.distribution.manifest.v1+prettyjws";
     assert_eq!(read(&typed, schema1), Err(ManifestError::Schema1));
 }
@@ -84,8 +113,18 @@ fn foreign_layers_and_subjects_may_be_absent_and_of_unknown_algorithms() {
 fn a_manifest_bomb_is_refused() {
     let child = descriptor(OCI_MANIFEST, "c");
     let children = vec![child; DESCRIPTOR_LIMIT + 1].join(",");
-    assert!(read(&format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#), OCI_INDEX).is_err());
-    let deep = format!(r#"{{"schemaVersion":2,"manifests":[],"x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));
+    assert!(
+        read(
+            &format!(r#"{{"schemaVersion":2,"manifests":[{children}]}}"#),
+            OCI_INDEX
+        )
+        .is_err()
+    );
+    let deep = format!(
+        r#"{{"schemaVersion":2,"manifests":[],"x":{}{}}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
     assert!(read(&deep, OCI_INDEX).is_err());
 }
 

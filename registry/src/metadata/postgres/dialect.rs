@@ -22,10 +22,16 @@ pub(in crate::metadata) fn uuids(uuids: &[uuid::Uuid]) -> Vec<uuid::Uuid> {
     uuids.to_vec()
 }
 
-pub(in crate::metadata) fn bind_manifest_queries<'q>(query: Query<'q>, asked: &[&ManifestQuery]) -> Query<'q> {
+pub(in crate::metadata) fn bind_manifest_queries<'q>(
+    query: Query<'q>,
+    asked: &[&ManifestQuery],
+) -> Query<'q> {
     let numbers: Vec<i64> = (0..).take(asked.len()).collect();
     let tenants: Vec<i64> = asked.iter().map(|(repository, _)| repository.tenant.0).collect();
-    let names: Vec<String> = asked.iter().map(|(repository, _)| repository.name.to_string()).collect();
+    let names: Vec<String> = asked
+        .iter()
+        .map(|(repository, _)| repository.name.to_string())
+        .collect();
     let (mut tags, mut digests) = (Vec::new(), Vec::new());
     for (_, reference) in asked {
         let (tag, digest) = match reference {
@@ -35,13 +41,21 @@ pub(in crate::metadata) fn bind_manifest_queries<'q>(query: Query<'q>, asked: &[
         tags.push(tag);
         digests.push(digest);
     }
-    query.bind(numbers).bind(tenants).bind(names).bind(tags).bind(digests)
+    query
+        .bind(numbers)
+        .bind(tenants)
+        .bind(names)
+        .bind(tags)
+        .bind(digests)
 }
 
 pub(in crate::metadata) fn bind_blob_queries<'q>(query: Query<'q>, asked: &[&BlobQuery]) -> Query<'q> {
     let numbers: Vec<i64> = (0..).take(asked.len()).collect();
     let tenants: Vec<i64> = asked.iter().map(|(repository, _)| repository.tenant.0).collect();
-    let names: Vec<String> = asked.iter().map(|(repository, _)| repository.name.to_string()).collect();
+    let names: Vec<String> = asked
+        .iter()
+        .map(|(repository, _)| repository.name.to_string())
+        .collect();
     let digests: Vec<Vec<u8>> = asked.iter().map(|(_, digest)| digest.to_bytes()).collect();
     query.bind(numbers).bind(tenants).bind(names).bind(digests)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgPool};
+use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 
 use super::batch::{Batcher, BlobQuery, ManifestQuery};
 use super::outcome::Outcome;
@@ -34,8 +34,8 @@ mod tenants;
 #[path = "../statements/uploads.rs"]
 mod uploads;
 
-use dialect::Connection;
 pub(super) use PostgresStore as Database;
+use dialect::Connection;
 
 /// How often a transaction that the database aborted is run again.
 const RETRIES: u32 = 5;
@@ -55,6 +55,9 @@ impl PostgresStore {
             why: error.to_string(),
         })?;
         connect = connect.application_name("berth-registry");
+        if options.migrate {
+            migrate(&connect).await?;
+        }
         if options.prepared {
             connect = connect.options([("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string())]);
         } else {
@@ -66,12 +69,6 @@ impl PostgresStore {
             .acquire_timeout(STATEMENT_TIMEOUT)
             .connect_with(connect)
             .await?;
-        if options.migrate {
-            let mut migrator = sqlx::migrate!("src/metadata/migrations/postgres");
-            // A newer release may have added to the schema; this one works with what it knows.
-            migrator.set_ignore_missing(true);
-            migrator.run(&pool).await.map_err(|error| MetadataError::Migration(error.to_string()))?;
-        }
         let (for_manifests, for_blobs) = (pool.clone(), pool.clone());
         Ok(Self {
             pool,
@@ -116,8 +113,23 @@ impl PostgresStore {
                 }
             }
         });
-        task.await.map_err(|error| MetadataError::Unavailable(error.to_string()))?
+        task.await
+            .map_err(|error| MetadataError::Unavailable(error.to_string()))?
     }
+}
+
+/// Migrates on a connection of its own, without a statement timeout: a migration, and the wait for another
+/// process's, take as long as they take.
+async fn migrate(connect: &PgConnectOptions) -> Result<()> {
+    let mut connection = connect.connect().await?;
+    let mut migrator = sqlx::migrate!("src/metadata/migrations/postgres");
+    // A newer release may have added to the schema; this one works with what it knows.
+    migrator.set_ignore_missing(true);
+    migrator
+        .run(&mut connection)
+        .await
+        .map_err(|error| MetadataError::Migration(error.to_string()))?;
+    Ok(connection.close().await?)
 }
 
 enum Aborted {
@@ -135,8 +147,12 @@ where
     let mut transaction = connection.begin().await.map_err(failed)?;
     match work(&mut transaction, asked).await {
         Ok(outcome) if outcome.commits() => {
-            transaction.commit().await.map_err(failed)?;
-            Ok(outcome)
+            match transaction.commit().await.map_err(MetadataError::from) {
+                Ok(()) => Ok(outcome),
+                // Some engines detect the conflict here; the transaction has then been undone.
+                Err(error @ MetadataError::Conflict(_)) => Err(Aborted::Retry(error)),
+                Err(error) => Err(Aborted::Final(error)),
+            }
         }
         Ok(outcome) => {
             transaction.rollback().await.map_err(failed)?;

@@ -15,7 +15,10 @@ type Query<'q> = sqlx::query::Query<'q, sqlx::Sqlite, SqliteArguments>;
 pub(in crate::metadata) type List = String;
 
 pub(in crate::metadata) fn digests<'a>(digests: impl IntoIterator<Item = &'a Digest>) -> List {
-    let list: Vec<Value> = digests.into_iter().map(|digest| hex::encode(digest.to_bytes()).into()).collect();
+    let list: Vec<Value> = digests
+        .into_iter()
+        .map(|digest| hex::encode(digest.to_bytes()).into())
+        .collect();
     Value::Array(list).to_string()
 }
 
@@ -27,13 +30,21 @@ pub(in crate::metadata) fn uuids(uuids: &[uuid::Uuid]) -> List {
     Value::Array(uuids.iter().map(|id| hex::encode(id.as_bytes()).into()).collect()).to_string()
 }
 
-pub(in crate::metadata) fn bind_manifest_queries<'q>(query: Query<'q>, asked: &[&ManifestQuery]) -> Query<'q> {
+pub(in crate::metadata) fn bind_manifest_queries<'q>(
+    query: Query<'q>,
+    asked: &[&ManifestQuery],
+) -> Query<'q> {
     let rows = asked.iter().map(|(repository, reference)| {
         let TenantId(tenant) = repository.tenant;
         match reference {
             Reference::Tag(tag) => json!([tenant, repository.name.as_str(), tag.as_str(), null]),
             Reference::Digest(digest) => {
-                json!([tenant, repository.name.as_str(), null, hex::encode(digest.to_bytes())])
+                json!([
+                    tenant,
+                    repository.name.as_str(),
+                    null,
+                    hex::encode(digest.to_bytes())
+                ])
             }
         }
     });
@@ -42,7 +53,11 @@ pub(in crate::metadata) fn bind_manifest_queries<'q>(query: Query<'q>, asked: &[
 
 pub(in crate::metadata) fn bind_blob_queries<'q>(query: Query<'q>, asked: &[&BlobQuery]) -> Query<'q> {
     let rows = asked.iter().map(|(repository, digest)| {
-        json!([repository.tenant.0, repository.name.as_str(), hex::encode(digest.to_bytes())])
+        json!([
+            repository.tenant.0,
+            repository.name.as_str(),
+            hex::encode(digest.to_bytes())
+        ])
     });
     query.bind(Value::Array(rows.collect()).to_string())
 }
@@ -64,12 +79,20 @@ macro_rules! in_texts {
 }
 macro_rules! digest_rows {
     ($parameter:literal) => {
-        concat!(" (SELECT unhex(value) AS digest FROM json_each(", $parameter, ")) AS listed ")
+        concat!(
+            " (SELECT unhex(value) AS digest FROM json_each(",
+            $parameter,
+            ")) AS listed "
+        )
     };
 }
 macro_rules! text_rows {
     ($parameter:literal) => {
-        concat!(" (SELECT value AS name FROM json_each(", $parameter, ")) AS listed ")
+        concat!(
+            " (SELECT value AS name FROM json_each(",
+            $parameter,
+            ")) AS listed "
+        )
     };
 }
 /// Row locks: the write transaction holds the whole database.

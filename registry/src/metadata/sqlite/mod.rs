@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Connection as _, SqlitePool};
 
 use super::batch::{Batcher, BlobQuery, ManifestQuery};
 use super::outcome::Outcome;
@@ -64,7 +64,11 @@ impl SqliteStore {
             .pragma("mmap_size", "268435456")
             .pragma("wal_autocheckpoint", "4000");
         let writer = writer::connect(&connect).await?;
-        let writer = if options.migrate { migrate(writer).await? } else { writer };
+        let writer = if options.migrate {
+            migrate(writer).await?
+        } else {
+            writer
+        };
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(connect.read_only(true).create_if_missing(false))
@@ -110,6 +114,13 @@ async fn migrate(mut connection: Connection) -> Result<Connection> {
     let mut migrator = sqlx::migrate!("src/metadata/migrations/sqlite");
     // A newer release may have added to the schema; this one works with what it knows.
     migrator.set_ignore_missing(true);
-    migrator.run(&mut connection).await.map_err(|error| MetadataError::Migration(error.to_string()))?;
+    // One transaction that holds the write lock from its start: of two processes the second waits, and finds
+    // nothing to do.
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    migrator
+        .run(&mut *transaction)
+        .await
+        .map_err(|error| MetadataError::Migration(error.to_string()))?;
+    transaction.commit().await?;
     Ok(connection)
 }

@@ -2,7 +2,8 @@
 //!
 //! While a commit waits for the disk, further writes queue up; the next transaction takes them all, each
 //! in a savepoint of its own, and one commit makes them durable together. A write that fails undoes its own
-//! savepoint and nobody else's.
+//! savepoint and nobody else's. Nobody is answered before the commit, refusals included: a refusal may be
+//! due to another write of the same group.
 
 use futures_util::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -52,10 +53,13 @@ where
 
     fn finish(self: Box<Self>, committed: Result<()>) {
         let never_ran = || Err(MetadataError::Unavailable("the write was not run".into()));
-        let outcome = self.outcome.unwrap_or_else(never_ran);
-        // A refusal is true whether or not the others' commit went through. The caller may have gone away.
-        let kept = outcome.as_ref().is_ok_and(Outcome::commits);
-        let _ = self.reply.send(if kept { committed.and(outcome) } else { outcome });
+        // A refusal may rest on what an earlier write of the group did: it is no truer than the commit. The
+        // caller may have gone away.
+        let outcome = self
+            .outcome
+            .unwrap_or_else(never_ran)
+            .and_then(|outcome| committed.map(|()| outcome));
+        let _ = self.reply.send(outcome);
     }
 }
 
@@ -98,7 +102,12 @@ impl Writer {
     {
         let stopped = || MetadataError::Unavailable("the writing task has ended".into());
         let (reply, outcome) = oneshot::channel();
-        let job = Box::new(Work { asked, work, outcome: None, reply });
+        let job = Box::new(Work {
+            asked,
+            work,
+            outcome: None,
+            reply,
+        });
         self.queue.send(job).await.map_err(|_| stopped())?;
         outcome.await.map_err(|_| stopped())?
     }

@@ -33,11 +33,16 @@ pub(super) async fn link(
 }
 
 /// Asks for a review of a blob at `due`, or later if one is asked for already.
-pub(super) async fn review_later(c: &mut Connection, tenant: TenantId, digest: &Digest, due: Time) -> Result<()> {
+pub(super) async fn review_later(
+    c: &mut Connection,
+    tenant: TenantId,
+    digest: &Digest,
+    due: Time,
+) -> Result<()> {
     sqlx::query(
         "INSERT INTO review_blob (tenant_id, digest, due_at) VALUES ($1, $2, $3) \
-         ON CONFLICT (tenant_id, digest) DO UPDATE SET due_at = \
-         CASE WHEN review_blob.due_at > excluded.due_at THEN review_blob.due_at ELSE excluded.due_at END",
+         ON CONFLICT (tenant_id, digest) DO UPDATE SET due_at = excluded.due_at \
+         WHERE review_blob.due_at < excluded.due_at",
     )
     .bind(tenant.0)
     .bind(digest.to_bytes())
@@ -71,7 +76,12 @@ pub(super) async fn mount(c: &mut Connection, into: &Repository, mount: &MountBl
     Ok(true)
 }
 
-pub(super) async fn lease(c: &mut Connection, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
+pub(super) async fn lease(
+    c: &mut Connection,
+    repository: &Repository,
+    digest: &Digest,
+    until: Time,
+) -> Result<bool> {
     let leased = sqlx::query(
         "UPDATE blob SET leased_until = CASE WHEN leased_until > $4 THEN leased_until ELSE $4 END \
          WHERE tenant_id = $1 AND digest = $3 AND EXISTS (SELECT 1 FROM repository_blob WHERE tenant_id = $1 \
@@ -86,9 +96,16 @@ pub(super) async fn lease(c: &mut Connection, repository: &Repository, digest: &
     Ok(leased.rows_affected() == 1)
 }
 
-pub(super) async fn unlink(c: &mut Connection, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked> {
+pub(super) async fn unlink(
+    c: &mut Connection,
+    repository: &Repository,
+    digest: &Digest,
+    now: Time,
+) -> Result<Unlinked> {
     let tenant = repository.tenant.0;
-    let Some(id) = super::tenants::repository_id(c, repository).await? else { return Ok(Unlinked::Absent) };
+    let Some(id) = super::tenants::repository_id(c, repository).await? else {
+        return Ok(Unlinked::Absent);
+    };
     // The lock waits for manifests that are just being pushed on this blob; the next statement sees them.
     let found = sqlx::query(concat!(
         "SELECT 1 FROM repository_blob WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
@@ -105,7 +122,7 @@ pub(super) async fn unlink(c: &mut Connection, repository: &Repository, digest: 
     let user = sqlx::query(
         "SELECT manifest FROM manifest_blob WHERE tenant_id = $1 AND blob = $3 AND repository_id = $2 \
          UNION ALL SELECT parent FROM manifest_child WHERE tenant_id = $1 AND repository_id = $2 \
-         AND child = $3 AND kind = 1 LIMIT 1",
+         AND child = $3 AND kind <> 0 LIMIT 1",
     )
     .bind(tenant)
     .bind(id)

@@ -4,14 +4,17 @@ use bytes::Bytes;
 use sqlx::Row as _;
 
 use super::super::batch::{BlobQuery, ManifestQuery};
-use super::super::{BlobRow, ManifestRow, MetadataError, ReferrersPage, ReferrersQuery, Repository, Result, Time};
+use super::super::{
+    BlobRow, ManifestRow, MetadataError, ReferrersPage, ReferrersQuery, Repository, Result, Time,
+};
 use super::{Connection, dialect};
 use crate::blobs::ObjectKey;
 use crate::domain::Digest;
 
 /// Reads a stored digest.
 pub(super) fn digest(stored: &[u8]) -> Result<Digest> {
-    Digest::from_bytes(stored).ok_or_else(|| MetadataError::Corrupt(format!("digest {}", hex::encode(stored))))
+    Digest::from_bytes(stored)
+        .ok_or_else(|| MetadataError::Corrupt(format!("digest {}", hex::encode(stored))))
 }
 
 /// Reads a stored number of bytes.
@@ -26,7 +29,10 @@ fn place<A>(answers: &mut [Option<A>], question: i64, answer: A) {
     }
 }
 
-pub(super) async fn manifests(c: &mut Connection, asked: &[&ManifestQuery]) -> Result<Vec<Option<ManifestRow>>> {
+pub(super) async fn manifests(
+    c: &mut Connection,
+    asked: &[&ManifestQuery],
+) -> Result<Vec<Option<ManifestRow>>> {
     // By unique keys throughout: repository by name, tag by name, manifest by digest.
     let query = sqlx::query(concat!(
         "SELECT q.i, m.digest, m.media_type, m.size, m.leased_until FROM ",
@@ -37,7 +43,10 @@ pub(super) async fn manifests(c: &mut Connection, asked: &[&ManifestQuery]) -> R
          AND m.digest = coalesce(t.digest, q.digest)",
     ));
     let mut answers = vec![None; asked.len()];
-    for row in dialect::bind_manifest_queries(query, asked).fetch_all(&mut *c).await? {
+    for row in dialect::bind_manifest_queries(query, asked)
+        .fetch_all(&mut *c)
+        .await?
+    {
         let found = ManifestRow {
             digest: digest(row.try_get(1)?)?,
             media_type: row.try_get(2)?,
@@ -58,7 +67,10 @@ pub(super) async fn blobs(c: &mut Connection, asked: &[&BlobQuery]) -> Result<Ve
          JOIN blob b ON b.tenant_id = l.tenant_id AND b.digest = l.digest",
     ));
     let mut answers = vec![None; asked.len()];
-    for row in dialect::bind_blob_queries(query, asked).fetch_all(&mut *c).await? {
+    for row in dialect::bind_blob_queries(query, asked)
+        .fetch_all(&mut *c)
+        .await?
+    {
         let found = BlobRow {
             key: ObjectKey::of_upload(row.try_get(1)?),
             size: size(row.try_get(2)?)?,

@@ -20,15 +20,30 @@ const CHILD_MANIFEST: i16 = 0;
 const CHILD_BLOB: i16 = 1;
 const CHILD_ABSENT: i16 = 2;
 
-pub(super) async fn put(c: &mut Connection, repository: &Repository, put: &PutManifest) -> Result<PutOutcome> {
+pub(super) async fn put(
+    c: &mut Connection,
+    repository: &Repository,
+    put: &PutManifest,
+) -> Result<PutOutcome> {
     let id = super::tenants::ensure_repository(c, repository, put.repository_id, put.now).await?;
-    let place = Place { tenant: repository.tenant.0, repository: id };
+    let place = Place {
+        tenant: repository.tenant.0,
+        repository: id,
+    };
 
     // 1. What it refers to, locked against collection and unlinking: blobs first, then manifests.
     let manifest = &put.manifest;
-    let named: BTreeSet<Digest> =
-        manifest.blobs.iter().map(|blob| blob.digest).chain(manifest.children.iter().copied()).collect();
-    let blobs = if named.is_empty() { BTreeSet::new() } else { lock_blobs(c, &place, &named).await? };
+    let named: BTreeSet<Digest> = manifest
+        .blobs
+        .iter()
+        .map(|blob| blob.digest)
+        .chain(manifest.children.iter().copied())
+        .collect();
+    let blobs = if named.is_empty() {
+        BTreeSet::new()
+    } else {
+        lock_blobs(c, &place, &named).await?
+    };
     let children = if manifest.children.is_empty() {
         BTreeSet::new()
     } else {
@@ -36,10 +51,21 @@ pub(super) async fn put(c: &mut Connection, repository: &Repository, put: &PutMa
     };
     let mut missing: Vec<Digest> = Vec::new();
     if put.sparse != Sparse::Always {
-        missing.extend(manifest.blobs.iter().filter(|b| b.required && !blobs.contains(&b.digest)).map(|b| b.digest));
+        missing.extend(
+            manifest
+                .blobs
+                .iter()
+                .filter(|b| b.required && !blobs.contains(&b.digest))
+                .map(|b| b.digest),
+        );
     }
     if put.sparse == Sparse::Never {
-        missing.extend(manifest.children.iter().filter(|d| !children.contains(d) && !blobs.contains(d)));
+        missing.extend(
+            manifest
+                .children
+                .iter()
+                .filter(|d| !children.contains(d) && !blobs.contains(d)),
+        );
     }
     if !missing.is_empty() {
         return Ok(PutOutcome::Missing(missing));
@@ -47,8 +73,9 @@ pub(super) async fn put(c: &mut Connection, repository: &Repository, put: &PutMa
 
     // 2. The manifest and its edges.
     insert(c, &place, put).await?;
-    let held: Vec<Digest> = manifest.blobs.iter().map(|b| b.digest).filter(|d| blobs.contains(d)).collect();
-    insert_blob_edges(c, &place, &put.digest, &held).await?;
+    // Edges to absent blobs too: one that is pushed later is then in use.
+    let named: Vec<Digest> = manifest.blobs.iter().map(|blob| blob.digest).collect();
+    insert_blob_edges(c, &place, &put.digest, &named).await?;
     for kind in [CHILD_MANIFEST, CHILD_BLOB, CHILD_ABSENT] {
         let of_kind = |digest: &&Digest| match kind {
             CHILD_MANIFEST => children.contains(digest),
@@ -126,7 +153,12 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<
     Ok(())
 }
 
-async fn insert_blob_edges(c: &mut Connection, place: &Place, manifest: &Digest, blobs: &[Digest]) -> Result<()> {
+async fn insert_blob_edges(
+    c: &mut Connection,
+    place: &Place,
+    manifest: &Digest,
+    blobs: &[Digest],
+) -> Result<()> {
     if blobs.is_empty() {
         return Ok(());
     }
@@ -190,7 +222,12 @@ async fn insert_referrer(c: &mut Connection, place: &Place, put: &PutManifest, s
     Ok(())
 }
 
-pub(super) async fn lease(c: &mut Connection, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
+pub(super) async fn lease(
+    c: &mut Connection,
+    repository: &Repository,
+    digest: &Digest,
+    until: Time,
+) -> Result<bool> {
     let leased = sqlx::query(
         "UPDATE manifest SET leased_until = CASE WHEN leased_until > $4 THEN leased_until ELSE $4 END \
          WHERE tenant_id = $1 AND digest = $3 \
@@ -213,8 +250,13 @@ pub(super) async fn delete(
     digest: &Digest,
     by: &Deletion,
 ) -> Result<bool> {
-    let Some(id) = super::tenants::repository_id(c, repository).await? else { return Ok(false) };
-    let place = Place { tenant: repository.tenant.0, repository: id };
+    let Some(id) = super::tenants::repository_id(c, repository).await? else {
+        return Ok(false);
+    };
+    let place = Place {
+        tenant: repository.tenant.0,
+        repository: id,
+    };
     let found = sqlx::query(concat!(
         "SELECT 1 FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
         for_update!()
@@ -228,14 +270,21 @@ pub(super) async fn delete(
         return Ok(false);
     }
     tags::delete_all_of(c, &place, digest, by).await?;
+    // A child that was absent when the parent was pushed may have come since, as a blob or as a manifest.
     for review in [
         "INSERT INTO review_blob (tenant_id, digest, due_at) SELECT tenant_id, blob, $4 FROM manifest_blob \
-         WHERE tenant_id = $1 AND repository_id = $2 AND manifest = $3 ON CONFLICT DO NOTHING",
+         WHERE tenant_id = $1 AND repository_id = $2 AND manifest = $3 ORDER BY blob \
+         ON CONFLICT (tenant_id, digest) DO UPDATE SET due_at = excluded.due_at \
+         WHERE review_blob.due_at < excluded.due_at",
         "INSERT INTO review_blob (tenant_id, digest, due_at) SELECT tenant_id, child, $4 FROM manifest_child \
-         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind = 1 ON CONFLICT DO NOTHING",
+         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind <> 0 ORDER BY child \
+         ON CONFLICT (tenant_id, digest) DO UPDATE SET due_at = excluded.due_at \
+         WHERE review_blob.due_at < excluded.due_at",
         "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at) \
          SELECT tenant_id, repository_id, child, $4 FROM manifest_child \
-         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind = 0 ON CONFLICT DO NOTHING",
+         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind <> 1 ORDER BY child \
+         ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET due_at = excluded.due_at \
+         WHERE review_manifest.due_at < excluded.due_at",
     ] {
         sqlx::query(review)
             .bind(place.tenant)

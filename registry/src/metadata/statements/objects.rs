@@ -20,19 +20,28 @@ pub(super) async fn enqueue(c: &mut Connection, tenant: TenantId, key: Uuid, due
     Ok(())
 }
 
-pub(super) async fn due(c: &mut Connection, now: Time, retry: Time, limit: u32) -> Result<Vec<(TenantId, ObjectKey)>> {
+pub(super) async fn due(
+    c: &mut Connection,
+    now: Time,
+    retry: Time,
+    limit: u32,
+) -> Result<Vec<(TenantId, ObjectKey)>> {
     let rows = sqlx::query(concat!(
-        "UPDATE object_deletion SET due_at = $2, attempts = attempts + 1 WHERE (tenant_id, object_key) IN \
-         (SELECT tenant_id, object_key FROM object_deletion WHERE due_at <= $1 ORDER BY due_at LIMIT $3",
+        // Materialised, since a plan that ran the choice again for each row would exceed the limit.
+        "WITH due AS MATERIALIZED (SELECT tenant_id, object_key FROM object_deletion WHERE due_at <= $1 \
+         ORDER BY due_at LIMIT $3",
         for_update_skip_locked!(),
-        ") RETURNING tenant_id, object_key"
+        ") UPDATE object_deletion SET due_at = $2, attempts = attempts + 1 \
+         WHERE (tenant_id, object_key) IN (SELECT tenant_id, object_key FROM due) RETURNING tenant_id, object_key"
     ))
     .bind(now.0)
     .bind(retry.0)
     .bind(i64::from(limit))
     .fetch_all(&mut *c)
     .await?;
-    rows.iter().map(|row| Ok((TenantId(row.try_get(0)?), ObjectKey::of_upload(row.try_get(1)?)))).collect()
+    rows.iter()
+        .map(|row| Ok((TenantId(row.try_get(0)?), ObjectKey::of_upload(row.try_get(1)?))))
+        .collect()
 }
 
 pub(super) async fn forget(c: &mut Connection, tenant: TenantId, key: Uuid) -> Result<()> {
@@ -46,9 +55,12 @@ pub(super) async fn forget(c: &mut Connection, tenant: TenantId, key: Uuid) -> R
 
 /// Which of `keys` a blob refers to. For sweeps only: `blob` has no index by key.
 pub(super) async fn live(c: &mut Connection, keys: &[Uuid]) -> Result<Vec<Uuid>> {
-    let live = sqlx::query_scalar(concat!("SELECT object_key FROM blob WHERE object_key", in_uuids!("$1")))
-        .bind(dialect::uuids(keys))
-        .fetch_all(&mut *c)
-        .await?;
+    let live = sqlx::query_scalar(concat!(
+        "SELECT object_key FROM blob WHERE object_key",
+        in_uuids!("$1")
+    ))
+    .bind(dialect::uuids(keys))
+    .fetch_all(&mut *c)
+    .await?;
     Ok(live)
 }

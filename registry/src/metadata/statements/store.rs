@@ -12,7 +12,10 @@ use crate::domain::{Digest, TagName};
 #[async_trait]
 impl Store for Database {
     async fn probe(&self) -> Result<()> {
-        self.read((), |c, ()| Box::pin(async { Ok(sqlx::query("SELECT 1").execute(&mut *c).await.map(drop)?) })).await
+        self.read((), |c, ()| {
+            Box::pin(async { Ok(sqlx::query("SELECT 1").execute(&mut *c).await.map(drop)?) })
+        })
+        .await
     }
 
     async fn tenants(&self) -> Result<Vec<Tenant>> {
@@ -20,7 +23,8 @@ impl Store for Database {
     }
 
     async fn ensure_tenant(&self, tenant: NewTenant) -> Result<Tenant> {
-        self.write(tenant, |c, tenant| Box::pin(tenants::ensure_tenant(c, tenant))).await
+        self.write(tenant, |c, tenant| Box::pin(tenants::ensure_tenant(c, tenant)))
+            .await
     }
 
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<ManifestRow>> {
@@ -28,16 +32,27 @@ impl Store for Database {
     }
 
     async fn manifest_payload(&self, repository: &Repository, digest: &Digest) -> Result<Option<Bytes>> {
-        self.read((repository.clone(), *digest), |c, (r, d)| Box::pin(lookups::manifest_payload(c, r, d))).await
+        self.read((repository.clone(), *digest), |c, (r, d)| {
+            Box::pin(lookups::manifest_payload(c, r, d))
+        })
+        .await
     }
 
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobRow>> {
         self.blobs.ask((repository.clone(), *digest)).await
     }
 
-    async fn tags(&self, repository: &Repository, after: Option<String>, limit: u32) -> Result<Option<Vec<String>>> {
+    async fn tags(
+        &self,
+        repository: &Repository,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Option<Vec<String>>> {
         let asked = (repository.clone(), after, limit);
-        self.read(asked, |c, (r, after, limit)| Box::pin(lookups::tags(c, r, after.as_deref(), *limit))).await
+        self.read(asked, |c, (r, after, limit)| {
+            Box::pin(lookups::tags(c, r, after.as_deref(), *limit))
+        })
+        .await
     }
 
     async fn repositories(&self, tenant: TenantId, after: Option<String>, limit: u32) -> Result<Vec<String>> {
@@ -48,91 +63,143 @@ impl Store for Database {
     }
 
     async fn referrers(&self, repository: &Repository, query: &ReferrersQuery) -> Result<ReferrersPage> {
-        self.read((repository.clone(), query.clone()), |c, (r, q)| Box::pin(lookups::referrers(c, r, q))).await
+        self.read((repository.clone(), query.clone()), |c, (r, q)| {
+            Box::pin(lookups::referrers(c, r, q))
+        })
+        .await
     }
 
     async fn lease_manifest(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
         let lease = (repository.clone(), *digest, until);
-        self.write(lease, |c, (r, d, until)| Box::pin(manifests::lease(c, r, d, *until))).await
+        self.write(lease, |c, (r, d, until)| {
+            Box::pin(manifests::lease(c, r, d, *until))
+        })
+        .await
     }
 
     async fn lease_blob(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
         let lease = (repository.clone(), *digest, until);
-        self.write(lease, |c, (r, d, until)| Box::pin(blobs::lease(c, r, d, *until))).await
+        self.write(lease, |c, (r, d, until)| Box::pin(blobs::lease(c, r, d, *until)))
+            .await
     }
 
     async fn create_upload(&self, upload: NewUpload) -> Result<()> {
-        self.write(upload, |c, upload| Box::pin(uploads::create(c, upload))).await
+        self.write(upload, |c, upload| Box::pin(uploads::create(c, upload)))
+            .await
     }
 
     async fn open_uploads(&self, tenant: TenantId) -> Result<u64> {
-        self.read(tenant, |c, tenant| Box::pin(uploads::count_open(c, *tenant))).await
+        self.read(tenant, |c, tenant| Box::pin(uploads::count_open(c, *tenant)))
+            .await
     }
 
     async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
-        self.read((repository.clone(), id), |c, (r, id)| Box::pin(uploads::find(c, r, *id))).await
+        self.read((repository.clone(), id), |c, (r, id)| {
+            Box::pin(uploads::find(c, r, *id))
+        })
+        .await
     }
 
     async fn take_upload(&self, repository: &Repository, id: Uuid, take: TakeUpload) -> Result<Taken> {
-        self.write((repository.clone(), id, take), |c, (r, id, take)| Box::pin(uploads::take(c, r, *id, take))).await
+        self.write((repository.clone(), id, take), |c, (r, id, take)| {
+            Box::pin(uploads::take(c, r, *id, take))
+        })
+        .await
     }
 
     async fn checkpoint_upload(&self, tenant: TenantId, id: Uuid, checkpoint: Checkpoint) -> Result<bool> {
         let asked = (tenant, id, checkpoint);
-        self.write(asked, |c, (tenant, id, now)| Box::pin(uploads::checkpoint(c, *tenant, *id, now))).await
+        self.write(asked, |c, (tenant, id, now)| {
+            Box::pin(uploads::checkpoint(c, *tenant, *id, now))
+        })
+        .await
     }
 
     async fn renew_upload(&self, tenant: TenantId, id: Uuid, epoch: i64, until: Time) -> Result<bool> {
         let asked = (tenant, id, epoch, until);
-        self.write(asked, |c, (tenant, id, epoch, until)| Box::pin(uploads::renew(c, *tenant, *id, *epoch, *until)))
-            .await
+        self.write(asked, |c, (tenant, id, epoch, until)| {
+            Box::pin(uploads::renew(c, *tenant, *id, *epoch, *until))
+        })
+        .await
     }
 
     async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool> {
-        self.write((repository.clone(), commit), |c, (r, commit)| Box::pin(uploads::commit(c, r, commit))).await
+        self.write((repository.clone(), commit), |c, (r, commit)| {
+            Box::pin(uploads::commit(c, r, commit))
+        })
+        .await
     }
 
     async fn cancel_upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
-        self.write((repository.clone(), id), |c, (r, id)| Box::pin(uploads::cancel(c, r, *id))).await
+        self.write((repository.clone(), id), |c, (r, id)| {
+            Box::pin(uploads::cancel(c, r, *id))
+        })
+        .await
     }
 
     async fn expire_uploads(&self, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>> {
-        self.write((before, limit), |c, (before, limit)| Box::pin(uploads::expire(c, *before, *limit))).await
+        self.write((before, limit), |c, (before, limit)| {
+            Box::pin(uploads::expire(c, *before, *limit))
+        })
+        .await
     }
 
     async fn live_uploads(&self, ids: &[Uuid]) -> Result<Vec<Uuid>> {
-        self.read(ids.to_vec(), |c, ids| Box::pin(uploads::live(c, ids))).await
+        self.read(ids.to_vec(), |c, ids| Box::pin(uploads::live(c, ids)))
+            .await
     }
 
     async fn live_objects(&self, keys: &[Uuid]) -> Result<Vec<Uuid>> {
-        self.read(keys.to_vec(), |c, keys| Box::pin(objects::live(c, keys))).await
+        self.read(keys.to_vec(), |c, keys| Box::pin(objects::live(c, keys)))
+            .await
     }
 
     async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool> {
-        self.write((into.clone(), mount), |c, (into, mount)| Box::pin(blobs::mount(c, into, mount))).await
+        self.write((into.clone(), mount), |c, (into, mount)| {
+            Box::pin(blobs::mount(c, into, mount))
+        })
+        .await
     }
 
     async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked> {
-        self.write((repository.clone(), *digest, now), |c, (r, d, now)| Box::pin(blobs::unlink(c, r, d, *now))).await
+        self.write((repository.clone(), *digest, now), |c, (r, d, now)| {
+            Box::pin(blobs::unlink(c, r, d, *now))
+        })
+        .await
     }
 
     async fn put_manifest(&self, repository: &Repository, put: PutManifest) -> Result<PutOutcome> {
-        self.write((repository.clone(), put), |c, (r, put)| Box::pin(manifests::put(c, r, put))).await
+        self.write((repository.clone(), put), |c, (r, put)| {
+            Box::pin(manifests::put(c, r, put))
+        })
+        .await
     }
 
     async fn delete_manifest(&self, repository: &Repository, digest: &Digest, by: Deletion) -> Result<bool> {
-        self.write((repository.clone(), *digest, by), |c, (r, d, by)| Box::pin(manifests::delete(c, r, d, by))).await
+        self.write((repository.clone(), *digest, by), |c, (r, d, by)| {
+            Box::pin(manifests::delete(c, r, d, by))
+        })
+        .await
     }
 
     async fn delete_tag(&self, repository: &Repository, tag: &TagName, by: Deletion) -> Result<bool> {
-        self.write((repository.clone(), tag.clone(), by), |c, (r, tag, by)| Box::pin(tags::delete(c, r, tag, by))).await
+        self.write((repository.clone(), tag.clone(), by), |c, (r, tag, by)| {
+            Box::pin(tags::delete(c, r, tag, by))
+        })
+        .await
     }
 
     async fn due_objects(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<(TenantId, ObjectKey)>> {
-        self.write((now, retry, limit), |c, (now, retry, limit)| Box::pin(objects::due(c, *now, *retry, *limit))).await
+        self.write((now, retry, limit), |c, (now, retry, limit)| {
+            Box::pin(objects::due(c, *now, *retry, *limit))
+        })
+        .await
     }
 
     async fn forget_object(&self, tenant: TenantId, key: &ObjectKey) -> Result<()> {
-        self.write((tenant, key.upload()), |c, (tenant, key)| Box::pin(objects::forget(c, *tenant, *key))).await
+        self.write((tenant, key.upload()), |c, (tenant, key)| {
+            Box::pin(objects::forget(c, *tenant, *key))
+        })
+        .await
     }
 }

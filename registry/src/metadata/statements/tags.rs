@@ -1,6 +1,6 @@
 //! Setting and deleting tags, with their history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row as _;
 
@@ -15,7 +15,9 @@ pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) ->
     if put.tags.is_empty() {
         return Ok(true);
     }
-    let names = || put.tags.iter().map(TagName::as_str);
+    // In order, and each once: two pushes that make the same tags must not wait for each other.
+    let names: BTreeSet<&str> = put.tags.iter().map(TagName::as_str).collect();
+    let names = || names.iter().copied();
     let rows = sqlx::query(concat!(
         "SELECT name, digest FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND name",
         in_texts!("$3"),
@@ -34,9 +36,9 @@ pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) ->
     let holds = match &put.precondition {
         Precondition::None => true,
         Precondition::Absent => before.is_empty(),
-        Precondition::Present => before.len() == put.tags.len(),
+        Precondition::Present => before.len() == names().count(),
         Precondition::Is(digests) => {
-            before.len() == put.tags.len() && before.values().all(|digest| digests.contains(digest))
+            before.len() == names().count() && before.values().all(|digest| digests.contains(digest))
         }
     };
     if !holds {
@@ -56,7 +58,11 @@ pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) ->
         text_rows!("$3"),
         "WHERE true ON CONFLICT (tenant_id, repository_id, name) DO NOTHING"
     );
-    let statement = if put.precondition == Precondition::Absent { insert_new } else { upsert };
+    let statement = if put.precondition == Precondition::Absent {
+        insert_new
+    } else {
+        upsert
+    };
     let written = sqlx::query(statement)
         .bind(place.tenant)
         .bind(place.repository)
@@ -66,14 +72,19 @@ pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) ->
         .bind(&put.principal)
         .execute(&mut *c)
         .await?;
-    if written.rows_affected() != put.tags.len() as u64 {
+    if written.rows_affected() != names().count() as u64 {
         return Ok(false);
     }
-    let moved: Vec<&str> = names().filter(|name| before.get(*name) != Some(&put.digest)).collect();
+    let moved: Vec<&str> = names()
+        .filter(|name| before.get(*name) != Some(&put.digest))
+        .collect();
     record(c, place, &moved, put).await?;
-    let dropped: Vec<Digest> = before.into_values().filter(|digest| *digest != put.digest).collect();
-    review(c, place, &dropped, put.review_at).await
-        .map(|()| true)
+    let dropped: BTreeSet<Digest> = before
+        .into_values()
+        .filter(|digest| *digest != put.digest)
+        .collect();
+    review(c, place, &dropped, put.review_at).await?;
+    Ok(true)
 }
 
 async fn record(c: &mut Connection, place: &Place, names: &[&str], put: &PutManifest) -> Result<()> {
@@ -99,15 +110,16 @@ async fn record(c: &mut Connection, place: &Place, names: &[&str], put: &PutMani
 }
 
 /// Asks for a review of manifests that a tag no longer points to.
-async fn review(c: &mut Connection, place: &Place, digests: &[Digest], due: Time) -> Result<()> {
+async fn review(c: &mut Connection, place: &Place, digests: &BTreeSet<Digest>, due: Time) -> Result<()> {
     if digests.is_empty() {
         return Ok(());
     }
     sqlx::query(concat!(
         "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at) \
-         SELECT DISTINCT $1, $2, listed.digest, $4 FROM",
+         SELECT $1, $2, listed.digest, $4 FROM",
         digest_rows!("$3"),
-        "WHERE true ON CONFLICT DO NOTHING"
+        "WHERE true ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET due_at = excluded.due_at \
+         WHERE review_manifest.due_at < excluded.due_at"
     ))
     .bind(place.tenant)
     .bind(place.repository)
@@ -118,9 +130,19 @@ async fn review(c: &mut Connection, place: &Place, digests: &[Digest], due: Time
     Ok(())
 }
 
-pub(super) async fn delete(c: &mut Connection, repository: &Repository, tag: &TagName, by: &Deletion) -> Result<bool> {
-    let Some(id) = super::tenants::repository_id(c, repository).await? else { return Ok(false) };
-    let place = Place { tenant: repository.tenant.0, repository: id };
+pub(super) async fn delete(
+    c: &mut Connection,
+    repository: &Repository,
+    tag: &TagName,
+    by: &Deletion,
+) -> Result<bool> {
+    let Some(id) = super::tenants::repository_id(c, repository).await? else {
+        return Ok(false);
+    };
+    let place = Place {
+        tenant: repository.tenant.0,
+        repository: id,
+    };
     let deleted: Option<Vec<u8>> = sqlx::query_scalar(
         "DELETE FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND name = $3 RETURNING digest",
     )
@@ -144,12 +166,29 @@ pub(super) async fn delete(c: &mut Connection, repository: &Repository, tag: &Ta
     .bind(&by.principal)
     .execute(&mut *c)
     .await?;
-    review(c, &place, &[read_digest(&digest)?], by.review_at).await?;
+    review(c, &place, &BTreeSet::from([read_digest(&digest)?]), by.review_at).await?;
     Ok(true)
 }
 
-/// Deletes every tag that points to a manifest, in two statements however many there are.
-pub(super) async fn delete_all_of(c: &mut Connection, place: &Place, digest: &Digest, by: &Deletion) -> Result<()> {
+/// Deletes every tag that points to a manifest, in three statements however many there are.
+pub(super) async fn delete_all_of(
+    c: &mut Connection,
+    place: &Place,
+    digest: &Digest,
+    by: &Deletion,
+) -> Result<()> {
+    // Locked first, by name: a push that moves one of them comes before all of this or after it.
+    sqlx::query(concat!(
+        "SELECT count(*) FROM (SELECT name FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3 \
+         ORDER BY name",
+        for_update!(),
+        ") AS locked"
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(digest.to_bytes())
+    .execute(&mut *c)
+    .await?;
     sqlx::query(concat!(
         "INSERT INTO tag_history (tenant_id, repository_id, name, at, id, action, digest, principal) \
          SELECT tenant_id, repository_id, name, $4,",

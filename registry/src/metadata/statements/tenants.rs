@@ -14,7 +14,9 @@ fn tenant(row: &super::dialect::Row) -> Result<Tenant> {
 }
 
 pub(super) async fn all_tenants(c: &mut Connection) -> Result<Vec<Tenant>> {
-    let rows = sqlx::query("SELECT id, name, uid, sparse FROM tenant ORDER BY name").fetch_all(&mut *c).await?;
+    let rows = sqlx::query("SELECT id, name, uid, sparse FROM tenant ORDER BY name")
+        .fetch_all(&mut *c)
+        .await?;
     rows.iter().map(tenant).collect()
 }
 

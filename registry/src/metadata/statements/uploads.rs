@@ -4,8 +4,8 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::super::{
-    Checkpoint, CommitUpload, MetadataError, NewUpload, Repository, Result, Taken, TakeUpload, TenantId, Time,
-    UploadRow,
+    Checkpoint, CommitUpload, MetadataError, NewUpload, Repository, Result, TakeUpload, Taken, TenantId,
+    Time, UploadRow,
 };
 use super::lookups::{digest, size};
 use super::{Connection, dialect};
@@ -79,7 +79,12 @@ pub(super) async fn find(c: &mut Connection, repository: &Repository, id: Uuid) 
     row.as_ref().map(upload_row).transpose()
 }
 
-pub(super) async fn take(c: &mut Connection, repository: &Repository, id: Uuid, take: &TakeUpload) -> Result<Taken> {
+pub(super) async fn take(
+    c: &mut Connection,
+    repository: &Repository,
+    id: Uuid,
+    take: &TakeUpload,
+) -> Result<Taken> {
     let closing = take.closing.map(|digest| digest.to_bytes());
     let taken = sqlx::query(concat!(
         "UPDATE upload SET epoch = epoch + 1, writer_until = $4, active_at = $5, digest = coalesce(digest, $6) \
@@ -98,7 +103,9 @@ pub(super) async fn take(c: &mut Connection, repository: &Repository, id: Uuid, 
     if let Some(row) = taken {
         return Ok(Taken::Yours(upload_row(&row)?));
     }
-    let Some(row) = find(c, repository, id).await? else { return Ok(Taken::Gone) };
+    let Some(row) = find(c, repository, id).await? else {
+        return Ok(Taken::Gone);
+    };
     Ok(match (row.committed, row.digest, take.closing) {
         (true, ..) => Taken::Committed(row),
         (false, Some(bound), Some(asked)) if bound != asked => Taken::OtherDigest(bound),
@@ -106,7 +113,12 @@ pub(super) async fn take(c: &mut Connection, repository: &Repository, id: Uuid, 
     })
 }
 
-pub(super) async fn checkpoint(c: &mut Connection, tenant: TenantId, id: Uuid, now: &Checkpoint) -> Result<bool> {
+pub(super) async fn checkpoint(
+    c: &mut Connection,
+    tenant: TenantId,
+    id: Uuid,
+    now: &Checkpoint,
+) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE upload SET byte_offset = $4, hash_states = $5, state = $6, active_at = $7, writer_until = $8 \
          WHERE tenant_id = $1 AND id = $2 AND epoch = $3 AND committed_at IS NULL",
@@ -124,7 +136,13 @@ pub(super) async fn checkpoint(c: &mut Connection, tenant: TenantId, id: Uuid, n
     Ok(done.rows_affected() == 1)
 }
 
-pub(super) async fn renew(c: &mut Connection, tenant: TenantId, id: Uuid, epoch: i64, until: Time) -> Result<bool> {
+pub(super) async fn renew(
+    c: &mut Connection,
+    tenant: TenantId,
+    id: Uuid,
+    epoch: i64,
+    until: Time,
+) -> Result<bool> {
     let done = sqlx::query(
         "UPDATE upload SET writer_until = $4 WHERE tenant_id = $1 AND id = $2 AND epoch = $3 \
          AND committed_at IS NULL",
@@ -138,7 +156,11 @@ pub(super) async fn renew(c: &mut Connection, tenant: TenantId, id: Uuid, epoch:
     Ok(done.rows_affected() == 1)
 }
 
-pub(super) async fn commit(c: &mut Connection, repository: &Repository, commit: &CommitUpload) -> Result<bool> {
+pub(super) async fn commit(
+    c: &mut Connection,
+    repository: &Repository,
+    commit: &CommitUpload,
+) -> Result<bool> {
     let tenant = repository.tenant.0;
     let digest = commit.digest.to_bytes();
     // 1. The session must still be this writer's.
@@ -181,7 +203,11 @@ pub(super) async fn commit(c: &mut Connection, repository: &Repository, commit: 
     Ok(true)
 }
 
-pub(super) async fn cancel(c: &mut Connection, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+pub(super) async fn cancel(
+    c: &mut Connection,
+    repository: &Repository,
+    id: Uuid,
+) -> Result<Option<UploadRow>> {
     let row = sqlx::query(concat!(
         "DELETE FROM upload WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND committed_at IS NULL RETURNING",
         upload_columns!()
@@ -196,10 +222,12 @@ pub(super) async fn cancel(c: &mut Connection, repository: &Repository, id: Uuid
 
 pub(super) async fn expire(c: &mut Connection, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>> {
     let rows = sqlx::query(concat!(
-        "DELETE FROM upload WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM upload WHERE active_at < $1 \
-         AND writer_until < $1 ORDER BY active_at LIMIT $2",
+        // Materialised, since a plan that ran the choice again for each row would exceed the limit.
+        "WITH idle AS MATERIALIZED (SELECT tenant_id, id FROM upload WHERE active_at < $1 AND writer_until < $1 \
+         ORDER BY active_at LIMIT $2",
         for_update_skip_locked!(),
-        ") RETURNING id, state, committed_at"
+        ") DELETE FROM upload WHERE (tenant_id, id) IN (SELECT tenant_id, id FROM idle) \
+         RETURNING id, state, committed_at"
     ))
     .bind(before.0)
     .bind(i64::from(limit))
@@ -216,10 +244,12 @@ pub(super) async fn expire(c: &mut Connection, before: Time, limit: u32) -> Resu
 }
 
 pub(super) async fn live(c: &mut Connection, ids: &[Uuid]) -> Result<Vec<Uuid>> {
-    let live =
-        sqlx::query_scalar(concat!("SELECT id FROM upload WHERE committed_at IS NULL AND id", in_uuids!("$1")))
-            .bind(dialect::uuids(ids))
-            .fetch_all(&mut *c)
-            .await?;
+    let live = sqlx::query_scalar(concat!(
+        "SELECT id FROM upload WHERE committed_at IS NULL AND id",
+        in_uuids!("$1")
+    ))
+    .bind(dialect::uuids(ids))
+    .fetch_all(&mut *c)
+    .await?;
     Ok(live)
 }

@@ -54,6 +54,7 @@ CREATE TABLE manifest (
     PRIMARY KEY (tenant_id, repository_id, digest)
 );
 
+-- The blobs that a manifest names, those that were absent when it was pushed included.
 CREATE TABLE manifest_blob (
     tenant_id INTEGER NOT NULL,
     repository_id INTEGER NOT NULL,

@@ -1,0 +1,182 @@
+//! `GET`, `HEAD` and `DELETE /v2/<name>/blobs/<digest>` (end-2, end-10).
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
+    LOCATION, RANGE, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde_json::json;
+
+use super::answer::CONTENT_DIGEST;
+use super::error::{ApiError, Code};
+use super::{Asked, answer, blob_body, conditions, redirect, state};
+use crate::domain::digest::{Digest, DigestError};
+use crate::domain::range::{self, Requested};
+use crate::metadata::{BlobRow, Repository, Time, Unlinked};
+
+/// Sends a blob, a part of it, or the way to it. HEAD never touches the blob store.
+pub(super) async fn get(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    reference: &str,
+    parts: &Parts,
+) -> Result<Response, ApiError> {
+    let registry = asked.registry;
+    let digest = parse(reference)?;
+    let unknown = || {
+        ApiError::of(
+            Code::BlobUnknown,
+            format!("{digest} is not in {}", repository.name),
+        )
+    };
+    let blob = registry
+        .metadata
+        .blob(repository, &digest)
+        .await?
+        .ok_or_else(unknown)?;
+    if conditions::has_it(&parts.headers, &digest) {
+        let mut response = answer::empty(StatusCode::NOT_MODIFIED);
+        describe(response.headers_mut(), &digest);
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return Ok(response);
+    }
+    if parts.method == Method::HEAD {
+        let now = Time::now();
+        // Whoever is told that a blob exists may go on to push a manifest of it.
+        if blob.leased_until < now.plus(state::LEASE_LEAST)
+            && !registry
+                .metadata
+                .lease_blob(repository, &digest, now.plus(state::LEASE))
+                .await?
+        {
+            return Err(unknown());
+        }
+        let mut response = Response::new(Body::empty());
+        whole(response.headers_mut(), &digest, blob.size);
+        return Ok(response);
+    }
+    if redirect::wanted(registry.redirect, &parts.headers)
+        && let Some(url) = registry.blobs.presign(&blob.key, redirect::LIFETIME).await?
+    {
+        return found_elsewhere(&url, &digest);
+    }
+    send(asked, &blob, &digest, &parts.headers).await
+}
+
+async fn send(
+    asked: &Asked<'_>,
+    blob: &BlobRow,
+    digest: &Digest,
+    headers: &HeaderMap,
+) -> Result<Response, ApiError> {
+    let blobs = &asked.registry.blobs;
+    let asked_range = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    let requested = match asked_range.filter(|_| conditions::range_counts(headers, digest)) {
+        Some(text) => range::requested(text, blob.size),
+        None => Requested::Whole,
+    };
+    let size = blob.size;
+    match requested {
+        Requested::Whole => {
+            let mut response = Response::new(blob_body::whole(blobs, &blob.key, 0..size).await?);
+            whole(response.headers_mut(), digest, size);
+            Ok(response)
+        }
+        Requested::One(range) => {
+            let length = range.end - range.start;
+            let content_range = format!("bytes {}-{}/{size}", range.start, range.end - 1);
+            let mut response = Response::new(blob_body::whole(blobs, &blob.key, range).await?);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            whole(response.headers_mut(), digest, length);
+            response
+                .headers_mut()
+                .insert(CONTENT_RANGE, answer::value(content_range));
+            Ok(response)
+        }
+        Requested::Many(ranges) => {
+            let (body, length, content_type) =
+                blob_body::multipart(blobs.clone(), blob.key.clone(), ranges, size);
+            let mut response = Response::new(body);
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            whole(response.headers_mut(), digest, length);
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, answer::value(content_type));
+            Ok(response)
+        }
+        Requested::Unsatisfiable => Err(ApiError::of(
+            Code::RangeInvalid,
+            format!("the blob has {size} bytes; ask for some of them"),
+        )
+        .header(CONTENT_RANGE, answer::value(format!("bytes */{size}")))),
+    }
+}
+
+/// Headers of a full or partial answer of `length` bytes.
+fn whole(headers: &mut HeaderMap, digest: &Digest, length: u64) {
+    describe(headers, digest);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    // A browser must never show a blob as a page of this host.
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment"));
+}
+
+fn describe(headers: &mut HeaderMap, digest: &Digest) {
+    let digest = digest.to_string();
+    headers.insert(ETAG, answer::value(format!("\"{digest}\"")));
+    headers.insert(CONTENT_DIGEST, answer::value(digest));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("private, max-age=31536000, immutable"),
+    );
+}
+
+fn found_elsewhere(url: &str, digest: &Digest) -> Result<Response, ApiError> {
+    let mut response = answer::empty(StatusCode::TEMPORARY_REDIRECT);
+    let headers = response.headers_mut();
+    let location =
+        HeaderValue::try_from(url).map_err(|error| ApiError::of(Code::Unknown, error.to_string()))?;
+    headers.insert(LOCATION, location);
+    headers.insert(CONTENT_DIGEST, answer::value(digest.to_string()));
+    // The URL is a secret for as long as it lives.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    Ok(response)
+}
+
+/// Unlinks a blob from this repository, unless a manifest here refers to it.
+pub(super) async fn delete(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    reference: &str,
+) -> Result<Response, ApiError> {
+    let digest = parse(reference)?;
+    match asked
+        .registry
+        .metadata
+        .unlink_blob(repository, &digest, Time::now())
+        .await?
+    {
+        Unlinked::Done => Ok(answer::empty(StatusCode::ACCEPTED)),
+        Unlinked::Absent => Err(ApiError::of(
+            Code::BlobUnknown,
+            format!("{digest} is not in {}", repository.name),
+        )),
+        Unlinked::InUse(manifest) => {
+            let message = format!("manifest {manifest} refers to this blob; delete the manifest first");
+            Err(ApiError::of(Code::Unsupported, message).detail(json!({ "manifest": manifest.to_string() })))
+        }
+    }
+}
+
+/// A blob's digest in a path. Content of an algorithm that is not computed here cannot be here.
+fn parse(reference: &str) -> Result<Digest, ApiError> {
+    reference.parse().map_err(|error: DigestError| match error {
+        DigestError::Unsupported(_) => ApiError::of(Code::BlobUnknown, error.to_string()),
+        DigestError::Malformed => error.into(),
+    })
+}

@@ -1,0 +1,140 @@
+//! `GET`, `HEAD` and `DELETE /v2/<name>/manifests/<reference>` (end-3, end-9).
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+
+use super::answer::CONTENT_DIGEST;
+use super::error::{ApiError, Code};
+use super::{Asked, answer, conditions, state};
+use crate::domain::digest::{Digest, DigestError};
+use crate::metadata::{Deletion, ManifestRow, Reference, Repository, Time};
+
+/// Sends a manifest exactly as it was pushed, whatever `Accept` says.
+pub(super) async fn get(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    reference: &str,
+    parts: &Parts,
+) -> Result<Response, ApiError> {
+    let registry = asked.registry;
+    let unknown = || {
+        ApiError::of(
+            Code::ManifestUnknown,
+            format!("there is no {reference} in {}", repository.name),
+        )
+    };
+    let reference = parse(reference)?.ok_or_else(unknown)?;
+    let row = registry
+        .metadata
+        .manifest(repository, &reference)
+        .await?
+        .ok_or_else(unknown)?;
+    if conditions::has_it(&parts.headers, &row.digest) {
+        let mut response = answer::empty(StatusCode::NOT_MODIFIED);
+        describe(response.headers_mut(), &row, &reference);
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return Ok(response);
+    }
+    let payload = if parts.method == Method::HEAD {
+        let now = Time::now();
+        // Whoever is told that a manifest exists may go on to push an index of it.
+        if row.leased_until < now.plus(state::LEASE_LEAST)
+            && !registry
+                .metadata
+                .lease_manifest(repository, &row.digest, now.plus(state::LEASE))
+                .await?
+        {
+            return Err(unknown());
+        }
+        Bytes::new()
+    } else {
+        payload(asked, repository, &row).await?.ok_or_else(unknown)?
+    };
+    let mut response = Response::new(Body::from(payload));
+    describe(response.headers_mut(), &row, &reference);
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(row.size));
+    Ok(response)
+}
+
+/// The bytes, from memory or the store; `None` if the manifest was deleted just now.
+async fn payload(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    row: &ManifestRow,
+) -> Result<Option<Bytes>, ApiError> {
+    let registry = asked.registry;
+    // The key holds the tenant: what another tenant has read must not show in how fast an answer is.
+    let key = (asked.tenant, row.digest);
+    if let Some(payload) = registry.payloads.get(&key) {
+        return Ok(Some(payload));
+    }
+    let payload = registry
+        .metadata
+        .manifest_payload(repository, &row.digest)
+        .await?;
+    if let Some(payload) = &payload {
+        registry.payloads.insert(key, payload.clone());
+    }
+    Ok(payload)
+}
+
+fn describe(headers: &mut HeaderMap, row: &ManifestRow, reference: &Reference) {
+    let digest = row.digest.to_string();
+    headers.insert(ETAG, answer::value(format!("\"{digest}\"")));
+    headers.insert(CONTENT_DIGEST, answer::value(digest));
+    headers.insert(CONTENT_TYPE, answer::value(row.media_type.as_str()));
+    let caching = match reference {
+        Reference::Digest(_) => "private, max-age=31536000, immutable",
+        Reference::Tag(_) => "no-cache",
+    };
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static(caching));
+}
+
+/// Deletes a tag, or a manifest with the tags that point to it.
+pub(super) async fn delete(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    reference: &str,
+) -> Result<Response, ApiError> {
+    let unknown = || {
+        ApiError::of(
+            Code::ManifestUnknown,
+            format!("there is no {reference} in {}", repository.name),
+        )
+    };
+    let metadata = &asked.registry.metadata;
+    let now = Time::now();
+    let by = Deletion {
+        principal: asked.principal.clone(),
+        now,
+        review_at: now.plus(state::REVIEW_DELAY),
+    };
+    let deleted = match parse(reference)?.ok_or_else(unknown)? {
+        Reference::Tag(tag) => metadata.delete_tag(repository, &tag, by).await?,
+        Reference::Digest(digest) => metadata.delete_manifest(repository, &digest, by).await?,
+    };
+    if deleted {
+        Ok(answer::empty(StatusCode::ACCEPTED))
+    } else {
+        Err(unknown())
+    }
+}
+
+/// A tag or digest in a path; `None` for what no manifest can have: names that are no tags, and digests of
+/// algorithms that are not computed here.
+pub(super) fn parse(reference: &str) -> Result<Option<Reference>, ApiError> {
+    if !reference.contains(':') {
+        return Ok(reference.parse().ok().map(Reference::Tag));
+    }
+    match reference.parse::<Digest>() {
+        Ok(digest) => Ok(Some(Reference::Digest(digest))),
+        Err(DigestError::Unsupported(_)) => Ok(None),
+        Err(error @ DigestError::Malformed) => Err(error.into()),
+    }
+}

@@ -1,0 +1,88 @@
+//! `GET /v2/<name>/referrers/<digest>` (end-12).
+
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, LINK};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, StatusCode};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::error::{ApiError, Code};
+use super::query::Query;
+use super::{Asked, answer};
+use crate::domain::digest;
+use crate::domain::media_type::OCI_INDEX;
+use crate::metadata::{ReferrersQuery, Repository};
+
+/// Bytes of a page's descriptors. Some clients read one page and no more than 4 MiB of it.
+const PAGE_BYTES: u64 = 3_500_000;
+
+/// Descriptors of a page.
+const PAGE_LIMIT: u32 = 10_000;
+
+const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+
+/// An index of the manifests whose subject is `subject`; empty, never 404, for whatever is unknown.
+pub(super) async fn list(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    subject: &str,
+    parts: &Parts,
+) -> Result<Response, ApiError> {
+    // A subject may be of an algorithm that this registry does not compute; the known ones are read strictly.
+    if let Err(error @ digest::DigestError::Malformed) = subject.parse::<digest::Digest>() {
+        return Err(error.into());
+    }
+    let query = Query::of(&parts.uri)?;
+    let artifact_types: Vec<String> = query
+        .all("artifactType")
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect();
+    let after = query.first("last").map(str::parse).transpose()?;
+    let filtered = !artifact_types.is_empty();
+    let wanted = ReferrersQuery {
+        subject: subject.to_owned(),
+        artifact_types,
+        after,
+        limit: PAGE_LIMIT,
+        bytes: PAGE_BYTES,
+    };
+    let page = asked.registry.metadata.referrers(repository, &wanted).await?;
+
+    let descriptors: Vec<&str> = page
+        .descriptors
+        .iter()
+        .map(|(_, descriptor)| descriptor.as_str())
+        .collect();
+    let body = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#,
+        descriptors.join(",")
+    );
+    let mut response = answer::json(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(OCI_INDEX));
+    if filtered {
+        headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+    }
+    if let (true, Some((last, _))) = (page.more, page.descriptors.last()) {
+        headers.insert(LINK, next(repository, &wanted, last)?);
+    }
+    Ok(response)
+}
+
+fn next(
+    repository: &Repository,
+    wanted: &ReferrersQuery,
+    last: &digest::Digest,
+) -> Result<HeaderValue, ApiError> {
+    let mut query = format!("last={last}");
+    for artifact_type in &wanted.artifact_types {
+        query.push_str("&artifactType=");
+        query.extend(utf8_percent_encode(artifact_type, NON_ALPHANUMERIC));
+    }
+    let link = format!(
+        "</v2/{}/referrers/{}?{query}>; rel=\"next\"",
+        repository.name, wanted.subject
+    );
+    HeaderValue::try_from(link).map_err(|error| ApiError::of(Code::Unknown, error.to_string()))
+}

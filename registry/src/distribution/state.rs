@@ -1,0 +1,116 @@
+//! What every request shares.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use bytes::Bytes;
+use moka::sync::Cache;
+use rand::RngExt as _;
+use uuid::Uuid;
+
+use crate::blobs::BlobStore;
+use crate::blobs::budget::Budget;
+use crate::domain::{Digest, TenantName};
+use crate::metadata::{MetadataError, NewTenant, Sparse, Store, Tenant, TenantId, Time};
+use crate::settings::{self, Redirect, Settings};
+
+/// The tenant of a first run.
+const FIRST_TENANT: &str = "default";
+
+/// Bytes of manifests kept in memory.
+const PAYLOAD_CACHE: u64 = 64 * 1024 * 1024;
+
+/// What is promised to a client that was told that something exists: not collected for this long.
+pub const LEASE: Duration = Duration::from_secs(24 * 3600);
+/// A lease that ends sooner than this is extended before the answer.
+pub const LEASE_LEAST: Duration = Duration::from_secs(12 * 3600);
+/// When what has lost a reference is reviewed.
+pub const REVIEW_DELAY: Duration = Duration::from_secs(3600);
+/// When an object that nothing refers to may be deleted: no URL or stream that was handed out reads it then.
+pub const SPARE_DELAY: Duration = Duration::from_secs(3600);
+
+/// The stores and settings of the distribution API; cheap to clone.
+#[derive(Clone)]
+pub struct Registry(Arc<Shared>);
+
+/// What [`Registry`] shares.
+pub struct Shared {
+    pub(super) metadata: Arc<dyn Store>,
+    pub(super) blobs: Arc<dyn BlobStore>,
+    pub(super) tenant: Tenant,
+    pub(super) budget: Budget,
+    pub(super) may_be_open: bool,
+    pub(super) redirect: Redirect,
+    pub(super) max_manifest_size: u64,
+    pub(super) max_open_uploads: u64,
+    pub(super) upload_expiry: Duration,
+    /// Open sessions of the tenant: counted now and then, and raised by each new one in between.
+    pub(super) open_uploads: AtomicU64,
+    /// Manifest bytes. Immutable under their digest; whether a repository has them is asked each time.
+    pub(super) payloads: Cache<(TenantId, Digest), Bytes>,
+}
+
+/// Why the API cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store failed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The first tenant's name is none.
+    #[error(transparent)]
+    Name(#[from] crate::domain::name::NameError),
+}
+
+impl Deref for Registry {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+/// A random row id.
+pub fn row_id() -> i64 {
+    rand::rng().random_range(1..i64::MAX)
+}
+
+impl Registry {
+    /// Finds the tenant, which a first run makes.
+    pub async fn open(
+        settings: &Settings,
+        metadata: Arc<dyn Store>,
+        blobs: Arc<dyn BlobStore>,
+        budget: Budget,
+    ) -> Result<Self, OpenError> {
+        let first = NewTenant {
+            name: FIRST_TENANT.parse::<TenantName>()?,
+            uid: Uuid::new_v4(),
+            id: row_id(),
+            sparse: match settings.sparse {
+                settings::Sparse::Never => Sparse::Never,
+                settings::Sparse::Indexes => Sparse::Indexes,
+                settings::Sparse::Always => Sparse::Always,
+            },
+            now: Time::now(),
+        };
+        let tenant = metadata.ensure_tenant(first).await?;
+        Ok(Self(Arc::new(Shared {
+            metadata,
+            blobs,
+            tenant,
+            budget,
+            may_be_open: settings.may_be_open(),
+            redirect: settings.redirect,
+            max_manifest_size: settings.max_manifest_size,
+            max_open_uploads: settings.max_open_uploads,
+            upload_expiry: settings.upload_expiry,
+            open_uploads: AtomicU64::new(0),
+            payloads: Cache::builder()
+                .max_capacity(PAYLOAD_CACHE)
+                .weigher(|_, payload: &Bytes| u32::try_from(payload.len() + 256).unwrap_or(u32::MAX))
+                .build(),
+        })))
+    }
+}

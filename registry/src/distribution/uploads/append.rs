@@ -1,0 +1,90 @@
+//! `PATCH /v2/<name>/blobs/uploads/<id>` (end-5): append a chunk, or a stream of unknown length.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::request::Parts;
+use http_body::Body as _;
+
+use super::super::Asked;
+use super::super::error::{ApiError, Code};
+use super::hashes::Hashes;
+use super::lease::{self, Session};
+use super::writing::Writing;
+use super::{Sent, accepted, out_of_order, parse_id, unknown};
+use crate::metadata::{Checkpoint, Repository, Time, UploadRow};
+
+/// Appends the body. A chunk that does not begin where the session stands changes nothing.
+pub async fn append(
+    asked: &Asked<'_>,
+    repository: &Repository,
+    id: &str,
+    parts: &Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let id = parse_id(id)?;
+    let sent = Sent::of(parts)?;
+    let (row, waited) = match lease::take(asked, repository, id, None).await? {
+        Session::Mine { row, waited } => (row, waited),
+        Session::Committed(_) | Session::Bound(_) => return Err(unknown(id)),
+    };
+    let in_order = sent.range.as_ref().is_none_or(|range| range.start == row.offset);
+    // Another writer stored bytes while this request waited: its own bytes are from before.
+    if !in_order || waited {
+        release(asked, &row).await?;
+        return Err(out_of_order(repository, id, row.offset));
+    }
+    if body.is_end_stream() {
+        release(asked, &row).await?;
+        return Ok(accepted(repository, id, row.offset));
+    }
+    let hashes = hashes(&row)?;
+    let mut writing = Writing::open(asked, &row, hashes, None).await?;
+    let end = sent.range.map(|range| range.end);
+    writing.append(body, end).await?;
+    if end.is_some_and(|end| writing.offset != end) {
+        restore(asked, &row).await?;
+        return Err(ApiError::of(
+            Code::SizeInvalid,
+            "the body is shorter than Content-Range says",
+        ));
+    }
+    writing.flush().await?;
+    Ok(accepted(repository, id, writing.offset))
+}
+
+/// The running hashes of a session.
+pub(super) fn hashes(row: &UploadRow) -> Result<Hashes, ApiError> {
+    // A newer release wrote it: this replica cannot go on, the client can start again.
+    Hashes::from_stored(&row.hash_states)
+        .map_err(|error| ApiError::of(Code::BlobUploadUnknown, error.to_string()))
+}
+
+/// Ends a lease without having written.
+pub(super) async fn release(asked: &Asked<'_>, row: &UploadRow) -> Result<(), ApiError> {
+    let ended = Time::now();
+    asked
+        .registry
+        .metadata
+        .renew_upload(asked.tenant, row.id, row.epoch, ended)
+        .await?;
+    Ok(())
+}
+
+/// Puts a session back to where it stood when the lease was taken, and ends the lease.
+async fn restore(asked: &Asked<'_>, row: &UploadRow) -> Result<(), ApiError> {
+    let now = Time::now();
+    let before = Checkpoint {
+        epoch: row.epoch,
+        offset: row.offset,
+        hash_states: row.hash_states.clone(),
+        state: row.state.clone(),
+        now,
+        until: now,
+    };
+    asked
+        .registry
+        .metadata
+        .checkpoint_upload(asked.tenant, row.id, before)
+        .await?;
+    Ok(())
+}
