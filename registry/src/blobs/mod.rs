@@ -97,14 +97,15 @@ pub enum BlobError {
 /// A stream of an object's bytes. Dropping it releases everything it holds.
 pub type BlobStream = BoxStream<'static, Result<Bytes, BlobError>>;
 
-/// One writer appending to one upload.
+/// One writer appending to one upload. After an error, or a call that was dropped before it ended, the
+/// writer is of no more use: resume from the last state.
 #[async_trait]
 pub trait BlobWriter: Send {
     /// Appends bytes. Waits while the buffer budget is spent: that wait is the back-pressure on the client.
     async fn write(&mut self, bytes: Bytes) -> Result<(), BlobError>;
 
     /// The newest state that has become durable since the last call, if any. Its offset may lie
-    /// behind what was written, and is always one of the boundaries that [`BlobWriter::mark`] was told of.
+    /// behind what was written, and is always a boundary at which [`BlobWriter::at_boundary`] was true.
     fn durable(&mut self) -> Option<UploadState>;
 
     /// Tells whether the bytes written so far end on a boundary at which the store can make a state
@@ -115,10 +116,14 @@ pub trait BlobWriter: Send {
     /// writes there, so that it can take its hash midstate exactly at the boundary.
     fn until_boundary(&self) -> u64;
 
-    /// Makes every byte written so far durable and returns the state to continue from.
+    /// Makes every byte written so far durable and returns the state to continue from. Gives back all
+    /// buffer memory: a caller whose client falls silent flushes, so that silent clients cannot hold the
+    /// memory that others wait for. The writer may go on afterwards.
     async fn flush(&mut self) -> Result<UploadState, BlobError>;
 
-    /// Makes the object readable under its key, durably, and returns its size in bytes. The state
+    /// Makes the object readable under its key, durably, and returns its size in bytes. Called only by a
+    /// writer whose lease the session row still confirms, with the digest verified: a store may tell the
+    /// objects of two writers that finish at once apart by their size alone. The state
     /// before it stays valid: after a crash [`BlobStore::complete`] on the last flushed state does the same.
     async fn finish(self: Box<Self>) -> Result<u64, BlobError>;
 }

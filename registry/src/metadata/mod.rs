@@ -21,6 +21,8 @@ mod cached;
 mod outcome;
 mod postgres;
 mod sqlite;
+#[cfg(test)]
+mod suite;
 mod types;
 
 pub use types::*;

@@ -71,6 +71,25 @@ impl Claims {
         ))
     }
 
+    /// Claims the upload if nobody's operation on it runs just now. Does not block.
+    pub(super) fn try_take(&self, upload: Uuid, epoch: i64) -> Option<Result<Claim, BlobError>> {
+        let holder = self.holder(upload);
+        let serial = {
+            let mut held = holder.try_lock().ok()?;
+            if epoch < held.epoch {
+                return Some(Err(overtaken(upload)));
+            }
+            held.epoch = epoch;
+            held.serial += 1;
+            held.serial
+        };
+        Some(Ok(Claim {
+            upload,
+            serial,
+            holder,
+        }))
+    }
+
     /// Shuts out whoever holds the upload and runs `work` before anybody else can touch it.
     pub(super) fn shut_out<T>(
         &self,

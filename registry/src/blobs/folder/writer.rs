@@ -76,26 +76,19 @@ impl FolderWriter {
         epoch: i64,
         offset: u64,
     ) -> Result<Self, BlobError> {
-        let taken = folder.clone();
-        let (claim, file) = blocking(move || {
-            taken.claims.take(id, epoch, || {
-                if offset == 0 {
-                    return Ok(None);
-                }
-                let file = File::options()
-                    .write(true)
-                    .open(taken.layout.unpublished(id))
-                    .map_err(|error| match error.kind() {
-                        io::ErrorKind::NotFound => {
-                            BlobError::Broken(format!("the file of upload {id} is gone"))
-                        }
-                        _ => failed("cannot open an upload")(error),
-                    })?;
-                truncate(&file, id, offset)?;
-                Ok(Some(Arc::new(file)))
-            })
-        })
-        .await?;
+        // Nothing to open yet: no hop to a blocking thread, unless the former writer is at work.
+        let free = if offset == 0 {
+            folder.claims.try_take(id, epoch)
+        } else {
+            None
+        };
+        let (claim, file) = match free {
+            Some(claim) => (claim?, None),
+            None => {
+                let folder = folder.clone();
+                blocking(move || folder.claims.take(id, epoch, || reopen(&folder, id, offset))).await?
+            }
+        };
         Ok(Self {
             folder: folder.clone(),
             budget: budget.clone(),
@@ -321,6 +314,20 @@ impl BlobWriter for FolderWriter {
         })
         .await
     }
+}
+
+/// Opens the file of an upload that holds `offset` durable bytes, and drops those beyond.
+fn reopen(folder: &Folder, id: Uuid, offset: u64) -> Result<Option<Arc<File>>, BlobError> {
+    if offset == 0 {
+        return Ok(None);
+    }
+    let opened = File::options().write(true).open(folder.layout.unpublished(id));
+    let file = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => BlobError::Broken(format!("the file of upload {id} is gone")),
+        _ => failed("cannot open an upload")(error),
+    })?;
+    truncate(&file, id, offset)?;
+    Ok(Some(Arc::new(file)))
 }
 
 /// Makes the file's bytes and its name durable.

@@ -1,5 +1,6 @@
 //! One bucket and prefix, and how requests to it are made.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aws_config::BehaviorVersion;
@@ -64,6 +65,8 @@ pub(super) struct Bucket {
     /// Signs the links that clients get.
     pub(super) public: Client,
     options: Options,
+    /// Whether the service takes conditions on writes; unknown until it refuses one.
+    conditions: AtomicBool,
 }
 
 impl Bucket {
@@ -101,6 +104,7 @@ impl Bucket {
             client: Client::from_conf(config.build()),
             public: Client::from_conf(public.build()),
             options,
+            conditions: AtomicBool::new(true),
         }
     }
 
@@ -110,6 +114,16 @@ impl Bucket {
 
     pub(super) fn part_size(&self) -> u64 {
         self.options.part_size
+    }
+
+    /// Whether writes may carry conditions.
+    pub(super) fn takes_conditions(&self) -> bool {
+        self.conditions.load(Ordering::Relaxed)
+    }
+
+    /// The service does not implement conditions: don't send it any more of them.
+    pub(super) fn refuses_conditions(&self) {
+        self.conditions.store(false, Ordering::Relaxed);
     }
 
     /// The full key of a path below the prefix.

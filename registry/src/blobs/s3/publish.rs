@@ -40,7 +40,7 @@ pub(super) async fn whole(
     writer: Option<i64>,
 ) -> Result<u64, BlobError> {
     let key = bucket.object(upload);
-    let mut replace = false;
+    let mut replace = !bucket.takes_conditions();
     for attempt in 0..=CONFLICTS {
         if attempt > 0 {
             let pause = Duration::from_millis(200) * attempt;
@@ -70,6 +70,7 @@ pub(super) async fn whole(
             Err(error) => error,
         };
         if matches!(error.code(), Some("NotImplemented")) && !replace {
+            bucket.refuses_conditions();
             replace = true;
             continue;
         }

@@ -57,7 +57,7 @@ pub(super) struct S3Writer {
     reported_segments: Vec<SegmentName>,
     /// Those of them that the next state does not need.
     retired: Vec<SegmentName>,
-    /// Unneeded since before the state that this writer resumed from.
+    /// Unneeded by the state that this writer resumed from, which is persisted: they may go.
     obsolete: Vec<SegmentName>,
     reported_parts: usize,
     failed: Option<String>,
@@ -257,7 +257,7 @@ impl S3Writer {
             part_size: self.part_size,
             parts: self.parts.clone(),
             tail,
-            retired: self.retired.clone(),
+            retired: self.obsolete.iter().chain(&self.retired).copied().collect(),
             epoch: self.epoch,
             sealed,
         })

@@ -126,7 +126,7 @@ async fn migrate(connect: &PgConnectOptions) -> Result<()> {
     // A newer release may have added to the schema; this one works with what it knows.
     migrator.set_ignore_missing(true);
     migrator
-        .run(&mut connection)
+        .run_direct(None, &mut connection, false)
         .await
         .map_err(|error| MetadataError::Migration(error.to_string()))?;
     Ok(connection.close().await?)

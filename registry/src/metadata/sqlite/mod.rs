@@ -118,7 +118,7 @@ async fn migrate(mut connection: Connection) -> Result<Connection> {
     // nothing to do.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     migrator
-        .run(&mut *transaction)
+        .run_direct(None, &mut *transaction, false)
         .await
         .map_err(|error| MetadataError::Migration(error.to_string()))?;
     transaction.commit().await?;

@@ -126,3 +126,70 @@ async fn transaction(connection: &mut Connection, group: &mut [Box<dyn Job>]) ->
     connection.execute("COMMIT").await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteJournalMode;
+
+    use super::*;
+
+    /// A database in which a commit fails while `child` names a `parent` that is not there.
+    async fn writer(folder: &tempfile::TempDir) -> (Writer, SqliteConnectOptions) {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.path().join("test.db"))
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal);
+        let mut connection = connect(&options).await.unwrap();
+        let schema = "CREATE TABLE parent (id INTEGER PRIMARY KEY); CREATE TABLE child (id INTEGER PRIMARY KEY, \
+             parent INTEGER NOT NULL REFERENCES parent (id) DEFERRABLE INITIALLY DEFERRED)";
+        connection.execute(schema).await.unwrap();
+        (Writer::start(connection), options)
+    }
+
+    async fn insert(connection: &mut Connection, statement: &'static str) -> Result<bool> {
+        Ok(sqlx::query(statement).execute(&mut *connection).await?.rows_affected() == 1)
+    }
+
+    async fn insert_twice(connection: &mut Connection, statement: &'static str) -> Result<bool> {
+        insert(connection, statement).await?;
+        insert(connection, statement).await
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_rests_on_a_write_whose_commit_fails_fails_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, options) = writer(&folder).await;
+        let orphan = "INSERT INTO child VALUES (1, 7) ON CONFLICT DO NOTHING";
+
+        // Polled in this order before the task runs: they make one group.
+        let (first, second) = tokio::join!(
+            writer.run((), move |c, ()| Box::pin(insert(c, orphan))),
+            writer.run((), move |c, ()| Box::pin(insert(c, orphan))),
+        );
+
+        assert!(matches!(first, Err(MetadataError::Unavailable(_))), "{first:?}");
+        assert!(matches!(second, Err(MetadataError::Unavailable(_))), "its row was never there: {second:?}");
+        let mut reader = connect(&options).await.unwrap();
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM child").fetch_one(&mut reader).await.unwrap();
+        assert_eq!(rows, 0);
+        let next = writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (7)"))).await;
+        assert!(matches!(next, Ok(true)), "the next group is not affected: {next:?}");
+    }
+
+    #[tokio::test]
+    async fn a_statement_that_fails_undoes_its_own_write_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, options) = writer(&folder).await;
+        let (first, second, third) = tokio::join!(
+            writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (1)"))),
+            writer.run((), |c, ()| Box::pin(insert_twice(c, "INSERT INTO parent VALUES (2)"))),
+            writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (3)"))),
+        );
+
+        assert!(matches!((first, third), (Ok(true), Ok(true))));
+        assert!(second.is_err());
+        let mut reader = connect(&options).await.unwrap();
+        let sum: i64 = sqlx::query_scalar("SELECT sum(id) FROM parent").fetch_one(&mut reader).await.unwrap();
+        assert_eq!(sum, 1 + 3);
+    }
+}

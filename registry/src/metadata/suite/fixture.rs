@@ -1,0 +1,138 @@
+//! A store of a test's own, and a second connection to look at its tables.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{Connection as _, PgConnection, PgPool, SqlitePool};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::metadata::{self, Options, Store};
+
+/// A store that nobody else uses. It is removed when this is dropped.
+pub(super) struct TestStore {
+    url: String,
+    tables: Tables,
+    // After `tables` and before `_place`: fields are dropped in this order.
+    store: Arc<dyn Store>,
+    _place: Place,
+}
+
+enum Tables {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// What is removed in the end.
+enum Place {
+    Folder { _folder: TempDir },
+    Database { server: String, name: String },
+}
+
+/// Opens a store as the process does, caches included.
+pub(super) async fn open(url: &str) -> metadata::Result<Arc<dyn Store>> {
+    // Several tests run at once, each with a pool, on one server.
+    metadata::open(url, &Options { connections: 8, ..Options::default() }).await
+}
+
+impl TestStore {
+    pub(super) async fn on_sqlite() -> Arc<Self> {
+        let folder = TempDir::new().expect("a temporary folder");
+        let file = folder.path().join("berth.db");
+        let url = format!("sqlite:{}", file.display());
+        let store = open(&url).await.expect("the store opens");
+        let tables = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&file)).await;
+        let tables = Tables::Sqlite(tables.expect("the file opens twice"));
+        Arc::new(Self { url, tables, store, _place: Place::Folder { _folder: folder } })
+    }
+
+    pub(super) async fn on_postgres() -> Arc<Self> {
+        let server = std::env::var("BERTH_TEST_POSTGRES").expect(
+            "BERTH_TEST_POSTGRES names no server: run the tests through ./tests/run, which starts PostgreSQL",
+        );
+        let name = format!("test_{}", Uuid::new_v4().simple());
+        administer(&server, format!("CREATE DATABASE {name}")).await.expect("a database can be made");
+        // From here on the database is dropped, even if the rest fails.
+        let place = Place::Database { server: server.clone(), name: name.clone() };
+        let (server, _) = server.rsplit_once('/').expect("BERTH_TEST_POSTGRES ends in /<database>");
+        let url = format!("{server}/{name}");
+        let store = open(&url).await.expect("the store opens");
+        let tables = Tables::Postgres(PgPool::connect(&url).await.expect("the database can be reached"));
+        Arc::new(Self { url, tables, store, _place: place })
+    }
+
+    /// The same store opened once more, as by another process.
+    pub(super) async fn open_again(&self) -> metadata::Result<Arc<dyn Store>> {
+        open(&self.url).await
+    }
+
+    /// Where a second store can be made beside this one; nothing is there yet.
+    pub(super) async fn empty_place(&self) -> String {
+        match &self.tables {
+            Tables::Sqlite(_) => format!("{}-second", self.url),
+            Tables::Postgres(_) => {
+                self.execute("CREATE SCHEMA second").await;
+                format!("{}?options=-c%20search_path%3Dsecond", self.url)
+            }
+        }
+    }
+
+    /// Closes the store and opens it again.
+    pub(super) async fn reopened(self: Arc<Self>) -> Arc<Self> {
+        let Self { url, tables, store, _place } = Arc::into_inner(self).expect("nobody else uses the store");
+        drop(store);
+        let store = open(&url).await.expect("the store opens again");
+        Arc::new(Self { url, tables, store, _place })
+    }
+
+    /// The number that a query answers.
+    pub(super) async fn count(&self, query: &'static str) -> i64 {
+        let number = match &self.tables {
+            Tables::Sqlite(pool) => sqlx::query_scalar(query).fetch_one(pool).await,
+            Tables::Postgres(pool) => sqlx::query_scalar(query).fetch_one(pool).await,
+        };
+        number.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// Runs a statement behind the store's back.
+    pub(super) async fn execute(&self, statement: &'static str) {
+        let done = match &self.tables {
+            Tables::Sqlite(pool) => sqlx::query(statement).execute(pool).await.map(drop),
+            Tables::Postgres(pool) => sqlx::query(statement).execute(pool).await.map(drop),
+        };
+        done.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+}
+
+impl Deref for TestStore {
+    type Target = dyn Store;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.store
+    }
+}
+
+async fn administer(server: &str, statement: String) -> sqlx::Result<()> {
+    let mut connection = PgConnection::connect(server).await?;
+    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await?;
+    connection.close().await
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let Self::Database { server, name } = self else { return };
+        // FORCE ends the connections that the store's pool still holds.
+        let (server, statement) = (server.clone(), format!("DROP DATABASE {name} WITH (FORCE)"));
+        // A runtime cannot be entered from within another one, but can on another thread.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(administer(&server, statement))
+        });
+        if !std::thread::panicking() {
+            dropped.join().expect("no panic").expect("the database can be dropped");
+        } else {
+            let _ = dropped.join();
+        }
+    }
+}

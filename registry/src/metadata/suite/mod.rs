@@ -1,0 +1,44 @@
+//! What every metadata store must do, run against SQLite and Postgres alike.
+//!
+//! A test is an async function over a [`fixture::TestStore`]; `on_both_stores!` makes one test a store of it.
+//! SQLite runs in a folder of the test's own, Postgres in a database of the test's own on the server that
+//! `BERTH_TEST_POSTGRES` names. The stores are opened as the process opens them, caches included. Besides the
+//! trait, tests may look at the tables (`TestStore::count`) for what no method shows yet.
+
+/// Makes a test on SQLite and a test on Postgres of each function.
+macro_rules! on_both_stores {
+    ($($test:ident)+) => {
+        mod on_sqlite {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $test() {
+                    super::$test(crate::metadata::suite::fixture::TestStore::on_sqlite().await).await;
+                }
+            )+
+        }
+        mod on_postgres {
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+                async fn $test() {
+                    super::$test(crate::metadata::suite::fixture::TestStore::on_postgres().await).await;
+                }
+            )+
+        }
+    };
+}
+
+mod builders;
+mod fixture;
+
+mod blobs;
+mod deletion;
+mod isolation;
+mod lists;
+mod manifests;
+mod mounts;
+mod reads;
+mod referrers;
+mod schema;
+mod tags;
+mod uploads;
+mod writes;
