@@ -19,12 +19,12 @@ use crate::metadata::{BlobRow, Repository, Time, Unlinked};
 
 /// Sends a blob, a part of it, or the way to it. HEAD never touches the blob store.
 pub(super) async fn get(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     reference: &str,
     parts: &Parts,
 ) -> Result<Response, ApiError> {
-    let registry = asked.registry;
+    let registry = &asked.registry;
     let digest = parse(reference)?;
     let unknown = || {
         ApiError::of(
@@ -67,7 +67,7 @@ pub(super) async fn get(
 }
 
 async fn send(
-    asked: &Asked<'_>,
+    asked: &Asked,
     blob: &BlobRow,
     digest: &Digest,
     headers: &HeaderMap,
@@ -150,7 +150,7 @@ fn found_elsewhere(url: &str, digest: &Digest) -> Result<Response, ApiError> {
 
 /// Unlinks a blob from this repository, unless a manifest here refers to it.
 pub(super) async fn delete(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     reference: &str,
 ) -> Result<Response, ApiError> {

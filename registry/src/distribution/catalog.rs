@@ -12,7 +12,7 @@ use super::query::Query;
 use super::{Asked, answer};
 
 /// One page of repository names, bytewise ascending.
-pub(super) async fn list(asked: &Asked<'_>, parts: &Parts) -> Result<Response, ApiError> {
+pub(super) async fn list(asked: &Asked, parts: &Parts) -> Result<Response, ApiError> {
     let page = Page::of(&Query::of(&parts.uri)?)?;
     let mut names = asked
         .registry

@@ -15,12 +15,12 @@ use crate::metadata::{Deletion, ManifestRow, Reference, Repository, Time};
 
 /// Sends a manifest exactly as it was pushed, whatever `Accept` says.
 pub(super) async fn get(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     reference: &str,
     parts: &Parts,
 ) -> Result<Response, ApiError> {
-    let registry = asked.registry;
+    let registry = &asked.registry;
     let unknown = || {
         ApiError::of(
             Code::ManifestUnknown,
@@ -64,11 +64,11 @@ pub(super) async fn get(
 
 /// The bytes, from memory or the store; `None` if the manifest was deleted just now.
 async fn payload(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     row: &ManifestRow,
 ) -> Result<Option<Bytes>, ApiError> {
-    let registry = asked.registry;
+    let registry = &asked.registry;
     // The key holds the tenant: what another tenant has read must not show in how fast an answer is.
     let key = (asked.tenant, row.digest);
     if let Some(payload) = registry.payloads.get(&key) {
@@ -98,7 +98,7 @@ fn describe(headers: &mut HeaderMap, row: &ManifestRow, reference: &Reference) {
 
 /// Deletes a tag, or a manifest with the tags that point to it.
 pub(super) async fn delete(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     reference: &str,
 ) -> Result<Response, ApiError> {

@@ -22,13 +22,13 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// Stores a manifest under its digest and sets its tags, all or nothing.
 pub(super) async fn put(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     reference: &str,
     parts: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
-    let registry = asked.registry;
+    let registry = &asked.registry;
     // 1. What the path and query say, before anything is read.
     let (expected, tags) = wanted(reference, parts)?;
     if parts.headers.contains_key(CONTENT_ENCODING) {

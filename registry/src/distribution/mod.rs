@@ -26,11 +26,15 @@ mod uploads;
 
 use std::net::SocketAddr;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::Router;
+use http::request::Parts;
 use http::{Method, StatusCode};
+use tracing::Instrument as _;
 
+use crate::metadata::{Repository, TenantId};
 use crate::server::Connection;
 use access::Action;
 use error::{ApiError, Code};
@@ -62,38 +66,61 @@ async fn answer(registry: &Registry, request: Request) -> Result<Response, ApiEr
     let connection = request.extensions().get::<Connection>().copied();
     let principal = access::decide(registry, &request, connection.map(peer), action)?;
     let asked = Asked {
-        registry,
+        registry: registry.clone(),
         tenant,
         principal,
     };
     let (parts, body) = request.into_parts();
+    let work = work(asked, endpoint, repository, parts, body);
+    match action {
+        Action::Ping | Action::Pull => work.await,
+        // A client that goes away must not cut a write in the middle: what it has sent is stored, and its
+        // lease is given back at once.
+        Action::Push | Action::Delete => match tokio::spawn(work.in_current_span()).await {
+            Ok(answer) => answer,
+            Err(ended) => match ended.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(ApiError::of(Code::Unavailable, "the registry is shutting down")),
+            },
+        },
+    }
+}
+
+async fn work(
+    asked: Asked,
+    endpoint: Endpoint,
+    repository: Option<Repository>,
+    parts: Parts,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let asked = &asked;
     // The grammar gives a repository to exactly the endpoints that have one.
     let named = || {
         repository
-            .clone()
+            .as_ref()
             .ok_or_else(|| ApiError::of(Code::NameInvalid, "the path names no repository"))
     };
     match endpoint {
         Endpoint::Base => Ok(answer::json(StatusCode::OK, "{}")),
         Endpoint::Discover => Ok(answer::json(StatusCode::OK, r#"{"extensions":[]}"#)),
-        Endpoint::Catalog => catalog::list(&asked, &parts).await,
-        Endpoint::Tags => tags::list(&asked, &named()?, &parts).await,
-        Endpoint::Referrers(subject) => referrers::list(&asked, &named()?, &subject, &parts).await,
+        Endpoint::Catalog => catalog::list(asked, &parts).await,
+        Endpoint::Tags => tags::list(asked, named()?, &parts).await,
+        Endpoint::Referrers(subject) => referrers::list(asked, named()?, &subject, &parts).await,
         Endpoint::Manifest(reference) => match parts.method {
-            Method::PUT => manifest_put::put(&asked, &named()?, &reference, &parts, body).await,
-            Method::DELETE => manifest::delete(&asked, &named()?, &reference).await,
-            _ => manifest::get(&asked, &named()?, &reference, &parts).await,
+            Method::PUT => manifest_put::put(asked, named()?, &reference, &parts, body).await,
+            Method::DELETE => manifest::delete(asked, named()?, &reference).await,
+            _ => manifest::get(asked, named()?, &reference, &parts).await,
         },
         Endpoint::Blob(digest) => match parts.method {
-            Method::DELETE => blob::delete(&asked, &named()?, &digest).await,
-            _ => blob::get(&asked, &named()?, &digest, &parts).await,
+            Method::DELETE => blob::delete(asked, named()?, &digest).await,
+            _ => blob::get(asked, named()?, &digest, &parts).await,
         },
-        Endpoint::Uploads => uploads::start::start(&asked, &named()?, &parts, body).await,
+        Endpoint::Uploads => uploads::start::start(asked, named()?, &parts, body).await,
         Endpoint::Upload(id) => match parts.method {
-            Method::PATCH => uploads::append::append(&asked, &named()?, &id, &parts, body).await,
-            Method::PUT => uploads::close::close(&asked, &named()?, &id, &parts, body).await,
-            Method::DELETE => uploads::status::cancel(&asked, &named()?, &id).await,
-            _ => uploads::status::get(&asked, &named()?, &id).await,
+            Method::PATCH => uploads::append::append(asked, named()?, &id, &parts, body).await,
+            Method::PUT => uploads::close::close(asked, named()?, &id, &parts, body).await,
+            Method::DELETE => uploads::status::cancel(asked, named()?, &id).await,
+            _ => uploads::status::get(asked, named()?, &id).await,
         },
     }
 }
@@ -129,8 +156,8 @@ fn action(endpoint: &Endpoint, method: &Method) -> Result<Action, ApiError> {
 }
 
 /// One request that may go on: where, and by whom.
-struct Asked<'r> {
-    registry: &'r Registry,
-    tenant: crate::metadata::TenantId,
+struct Asked {
+    registry: Registry,
+    tenant: TenantId,
     principal: String,
 }

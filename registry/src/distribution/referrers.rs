@@ -23,7 +23,7 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 
 /// An index of the manifests whose subject is `subject`; empty, never 404, for whatever is unknown.
 pub(super) async fn list(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     subject: &str,
     parts: &Parts,

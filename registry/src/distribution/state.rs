@@ -10,8 +10,8 @@ use moka::sync::Cache;
 use rand::RngExt as _;
 use uuid::Uuid;
 
-use crate::blobs::BlobStore;
 use crate::blobs::budget::Budget;
+use crate::blobs::{BlobStore, ObjectKey};
 use crate::domain::{Digest, TenantName};
 use crate::metadata::{MetadataError, NewTenant, Sparse, Store, Tenant, TenantId, Time};
 use crate::settings::{self, Redirect, Settings};
@@ -58,6 +58,23 @@ pub enum OpenError {
     /// The store failed.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// Clients keep `Authorization` on redirects to subdomains, and object stores refuse two credentials.
+    #[error(
+        "--redirect {redirect:?} would send clients to {host}, below --domain {domain}: they would send their \
+         registry credential along, which the object store refuses; give the object store a host outside of the \
+         domain (public-endpoint in --blobs), or set --redirect Never"
+    )]
+    RedirectHost {
+        /// The setting.
+        redirect: Redirect,
+        /// Of the object store.
+        host: String,
+        /// The apex.
+        domain: String,
+    },
+    /// The blob store cannot sign.
+    #[error(transparent)]
+    Blobs(#[from] crate::blobs::BlobError),
     /// The first tenant's name is none.
     #[error(transparent)]
     Name(#[from] crate::domain::name::NameError),
@@ -84,6 +101,9 @@ impl Registry {
         blobs: Arc<dyn BlobStore>,
         budget: Budget,
     ) -> Result<Self, OpenError> {
+        if settings.redirect != Redirect::Never {
+            check_redirect_host(settings, &*blobs).await?;
+        }
         let first = NewTenant {
             name: FIRST_TENANT.parse::<TenantName>()?,
             uid: Uuid::new_v4(),
@@ -113,4 +133,25 @@ impl Registry {
                 .build(),
         })))
     }
+}
+
+/// Refuses an object store whose host lies below the registry's domain.
+async fn check_redirect_host(settings: &Settings, blobs: &dyn BlobStore) -> Result<(), OpenError> {
+    let nowhere = ObjectKey::of_upload(Uuid::nil());
+    let Some(signed) = blobs.presign(&nowhere, Duration::from_secs(1)).await? else {
+        return Ok(());
+    };
+    let host = url::Url::parse(&signed)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .unwrap_or_default();
+    let domain = settings.domain.clone();
+    if host == domain || host.ends_with(&format!(".{domain}")) {
+        return Err(OpenError::RedirectHost {
+            redirect: settings.redirect,
+            host,
+            domain,
+        });
+    }
+    Ok(())
 }

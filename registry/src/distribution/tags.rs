@@ -20,7 +20,7 @@ struct Tags<'t> {
 
 /// One page of tags, bytewise ascending; 404 for a repository that does not exist.
 pub(super) async fn list(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     parts: &Parts,
 ) -> Result<Response, ApiError> {

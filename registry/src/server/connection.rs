@@ -14,7 +14,7 @@ use super::activity::{Activity, Verdict, Watch};
 use super::handler::Handler;
 use super::{HEAD_LIMIT, Limits};
 
-/// Go's flow control is slow with small windows (protocol.md §5, quirk 14).
+/// Go's flow control is slow with small windows (BuildKit turned HTTP/2 off for pushes because of it).
 const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 const STREAMS: u32 = 256;

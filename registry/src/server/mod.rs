@@ -32,7 +32,7 @@ use std::time::Duration;
 pub use accept::{BindError, Server, bind};
 pub use request_body::{BodyError, body_error};
 
-/// Longest URL that a route sees, in bytes (protocol.md §1.1).
+/// Longest URL that a route sees, in bytes.
 pub const URL_LIMIT: usize = 16 * 1024;
 /// Most bytes of header lines that a route sees.
 pub const HEADERS_LIMIT: usize = 64 * 1024;

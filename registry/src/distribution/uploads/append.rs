@@ -15,7 +15,7 @@ use crate::metadata::{Checkpoint, Repository, Time, UploadRow};
 
 /// Appends the body. A chunk that does not begin where the session stands changes nothing.
 pub async fn append(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     id: &str,
     parts: &Parts,
@@ -60,7 +60,7 @@ pub(super) fn hashes(row: &UploadRow) -> Result<Hashes, ApiError> {
 }
 
 /// Ends a lease without having written.
-pub(super) async fn release(asked: &Asked<'_>, row: &UploadRow) -> Result<(), ApiError> {
+pub(super) async fn release(asked: &Asked, row: &UploadRow) -> Result<(), ApiError> {
     let ended = Time::now();
     asked
         .registry
@@ -71,7 +71,7 @@ pub(super) async fn release(asked: &Asked<'_>, row: &UploadRow) -> Result<(), Ap
 }
 
 /// Puts a session back to where it stood when the lease was taken, and ends the lease.
-async fn restore(asked: &Asked<'_>, row: &UploadRow) -> Result<(), ApiError> {
+async fn restore(asked: &Asked, row: &UploadRow) -> Result<(), ApiError> {
     let now = Time::now();
     let before = Checkpoint {
         epoch: row.epoch,

@@ -29,7 +29,7 @@ pub(super) struct Closing {
 
 /// Closes a session. Repeating a PUT that succeeded is a success.
 pub async fn close(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     id: &str,
     parts: &Parts,
@@ -73,7 +73,7 @@ pub async fn close(
 
 /// Takes the last bytes, verifies, publishes, commits. The caller holds the lease of `row`.
 pub(super) async fn finish(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     row: UploadRow,
     closing: Closing,
@@ -113,16 +113,17 @@ fn created(repository: &Repository, digest: &Digest) -> Response {
 
 /// Publishes a session whose bytes are all stored.
 async fn publish_stored(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     row: &UploadRow,
     digest: Digest,
 ) -> Result<(u64, Renewal), ApiError> {
-    let renewal = Renewal::start(asked.registry, asked.tenant, row.id, row.epoch);
+    let renewal = Renewal::start(&asked.registry, asked.tenant, row.id, row.epoch);
     let computed = hashes(row)?.digest(digest.algorithm());
     if computed.is_some_and(|computed| computed != digest) {
         return Err(mismatch(asked, repository, row, computed).await);
     }
+    renewal.confirm().await?;
     let size = asked.registry.blobs.complete(row.id, &row.state).await?;
     if computed.is_none() {
         verify_again(asked, repository, row, digest, size).await?;
@@ -132,7 +133,7 @@ async fn publish_stored(
 
 /// Appends the body and publishes the session.
 async fn publish_rest(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     row: &UploadRow,
     closing: Closing,
@@ -165,7 +166,7 @@ async fn publish_rest(
             let state = writing.settle().await?;
             drop(writing);
             let settled = UploadRow { state, ..row.clone() };
-            let renewal = Renewal::start(asked.registry, asked.tenant, row.id, row.epoch);
+            let renewal = Renewal::start(&asked.registry, asked.tenant, row.id, row.epoch);
             let size = asked.registry.blobs.complete(row.id, &settled.state).await?;
             verify_again(asked, repository, &settled, digest, size).await?;
             Ok((size, renewal))
@@ -175,7 +176,7 @@ async fn publish_rest(
 
 /// Reads a published object back for an algorithm that nobody announced; constant memory.
 async fn verify_again(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     row: &UploadRow,
     digest: Digest,
@@ -200,7 +201,7 @@ async fn verify_again(
 
 /// Drops the session and its bytes: what does not match is never kept.
 async fn mismatch(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     row: &UploadRow,
     computed: Option<Digest>,

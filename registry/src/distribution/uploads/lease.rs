@@ -1,8 +1,8 @@
 //! The writer's lease: one writer a session, by compare-and-set, never by a lock.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use super::super::error::ApiError;
 use super::super::state::Registry;
 use super::unknown;
 use crate::domain::Digest;
-use crate::metadata::{Repository, TakeUpload, Taken, TenantId, Time, UploadRow};
+use crate::metadata::{MetadataError, Repository, TakeUpload, Taken, TenantId, Time, UploadRow};
 
 /// How long a lease holds without being renewed.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -33,7 +33,7 @@ pub enum Session {
 
 /// Takes the lease, waiting for the end of another writer's at most as long as one lease lasts.
 pub async fn take(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     id: Uuid,
     closing: Option<Digest>,
@@ -66,35 +66,76 @@ pub async fn take(
 /// Renews a lease for as long as it lives.
 pub struct Renewal {
     task: JoinHandle<()>,
-    lost: Arc<AtomicBool>,
+    lease: Arc<Held>,
+}
+
+/// One lease of one session.
+struct Held {
+    registry: Registry,
+    tenant: TenantId,
+    id: Uuid,
+    epoch: i64,
+    lost: AtomicBool,
+    confirmed: Mutex<Instant>,
 }
 
 impl Renewal {
-    /// Starts renewing.
+    /// Starts renewing a lease that was taken just now.
     pub fn start(registry: &Registry, tenant: TenantId, id: Uuid, epoch: i64) -> Self {
-        let registry = registry.clone();
-        let lost = Arc::new(AtomicBool::new(false));
-        let flag = lost.clone();
+        let lease = Arc::new(Held {
+            registry: registry.clone(),
+            tenant,
+            id,
+            epoch,
+            lost: AtomicBool::new(false),
+            confirmed: Mutex::new(Instant::now()),
+        });
+        let held = lease.clone();
         let task = tokio::spawn(async move {
-            loop {
+            while !held.lost.load(Ordering::Relaxed) {
                 tokio::time::sleep(RENEW).await;
                 // A store that does not answer decides nothing: the next write is fenced by its epoch.
-                let renewed = registry
-                    .metadata
-                    .renew_upload(tenant, id, epoch, Time::now().plus(LEASE))
-                    .await;
-                if matches!(renewed, Ok(false)) {
-                    flag.store(true, Ordering::Relaxed);
-                    return;
-                }
+                let _ = held.renew().await;
             }
         });
-        Self { task, lost }
+        Self { task, lease }
     }
 
     /// Whether another writer, a cancel or the expiry has taken the session.
     pub fn lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed)
+        self.lease.lost.load(Ordering::Relaxed)
+    }
+
+    /// Fails unless the lease certainly holds: publishing is not fenced by the store of the sessions.
+    pub async fn confirm(&self) -> Result<(), ApiError> {
+        let confirmed = *self
+            .lease
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if confirmed.elapsed() < RENEW || self.lease.renew().await? {
+            Ok(())
+        } else {
+            Err(unknown(self.lease.id))
+        }
+    }
+}
+
+impl Held {
+    async fn renew(&self) -> Result<bool, MetadataError> {
+        let until = Time::now().plus(LEASE);
+        let asked_at = Instant::now();
+        let mine = self
+            .registry
+            .metadata
+            .renew_upload(self.tenant, self.id, self.epoch, until)
+            .await?;
+        if mine {
+            *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = asked_at;
+        } else {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        Ok(mine)
     }
 }
 

@@ -20,7 +20,7 @@ use crate::metadata::{MountBlob, NewUpload, Repository, Time, UploadRow};
 
 /// Starts a session unless the request can be answered at once.
 pub async fn start(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     parts: &Parts,
     body: Body,
@@ -57,7 +57,7 @@ pub async fn start(
 
 /// Links the blob, if the tenant has it where the client says; `None` for every other case alike.
 async fn mount(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     digest: &str,
     from: Option<&str>,
@@ -81,8 +81,8 @@ async fn mount(
     Ok(mounted.then(|| answer::created(format!("/v2/{}/blobs/{digest}", repository.name), &digest)))
 }
 
-async fn create(asked: &Asked<'_>, repository: &Repository, hashes: Hashes) -> Result<UploadRow, ApiError> {
-    let registry = asked.registry;
+async fn create(asked: &Asked, repository: &Repository, hashes: Hashes) -> Result<UploadRow, ApiError> {
+    let registry = &asked.registry;
     let limit = registry.max_open_uploads;
     if registry.open_uploads.fetch_add(1, Ordering::Relaxed) >= limit {
         registry.open_uploads.fetch_sub(1, Ordering::Relaxed);

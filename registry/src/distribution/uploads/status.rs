@@ -9,7 +9,7 @@ use super::{describe, parse_id, unknown};
 use crate::metadata::Repository;
 
 /// How many bytes the session holds durably.
-pub async fn get(asked: &Asked<'_>, repository: &Repository, id: &str) -> Result<Response, ApiError> {
+pub async fn get(asked: &Asked, repository: &Repository, id: &str) -> Result<Response, ApiError> {
     let id = parse_id(id)?;
     let row = asked.registry.metadata.upload(repository, id).await?;
     let row = row.filter(|row| !row.committed).ok_or_else(|| unknown(id))?;
@@ -19,7 +19,7 @@ pub async fn get(asked: &Asked<'_>, repository: &Repository, id: &str) -> Result
 }
 
 /// Cancels the session and frees its bytes.
-pub async fn cancel(asked: &Asked<'_>, repository: &Repository, id: &str) -> Result<Response, ApiError> {
+pub async fn cancel(asked: &Asked, repository: &Repository, id: &str) -> Result<Response, ApiError> {
     let id = parse_id(id)?;
     if drop_session(asked, repository, id).await? {
         Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -31,11 +31,11 @@ pub async fn cancel(asked: &Asked<'_>, repository: &Repository, id: &str) -> Res
 /// Forgets a session, then frees its bytes; false if there is none. Cut in between, the bytes are
 /// found by the sweep.
 pub(super) async fn drop_session(
-    asked: &Asked<'_>,
+    asked: &Asked,
     repository: &Repository,
     id: uuid::Uuid,
 ) -> Result<bool, ApiError> {
-    let registry = asked.registry;
+    let registry = &asked.registry;
     let Some(row) = registry.metadata.cancel_upload(repository, id).await? else {
         return Ok(false);
     };

@@ -1,6 +1,7 @@
 //! Streaming a body into a session: hash, write, store progress.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use axum::body::Body;
 use http_body_util::BodyExt as _;
@@ -14,6 +15,9 @@ use super::lease::{LEASE, Renewal};
 use super::{body_failed, unknown};
 use crate::blobs::{BlobWriter, UploadState};
 use crate::metadata::{Checkpoint, TenantId, Time, UploadRow};
+
+/// A client that sends nothing for this long gives its buffers back.
+const SILENCE: Duration = Duration::from_secs(3);
 
 /// Most bytes hashed at once on the reactor: about 0.15 ms.
 const STEP: u64 = 256 * 1024;
@@ -30,18 +34,20 @@ pub struct Writing {
     /// Hash states at boundaries that are not yet known to be durable.
     marks: VecDeque<(u64, Vec<u8>)>,
     renewal: Renewal,
+    /// Everything before it is stored.
+    settled: u64,
 }
 
 impl Writing {
     /// Opens the session of `row`, whose lease the caller holds, for appending. `expected` is the size of
     /// the whole blob if it is known.
     pub async fn open(
-        asked: &Asked<'_>,
+        asked: &Asked,
         row: &UploadRow,
         hashes: Hashes,
         expected: Option<u64>,
     ) -> Result<Self, ApiError> {
-        let renewal = Renewal::start(asked.registry, asked.tenant, row.id, row.epoch);
+        let renewal = Renewal::start(&asked.registry, asked.tenant, row.id, row.epoch);
         let writer = asked
             .registry
             .blobs
@@ -57,13 +63,25 @@ impl Writing {
             writer,
             marks: VecDeque::new(),
             renewal,
+            settled: row.offset,
         })
     }
 
     /// Appends a body. `limit` is where it must end, if the client said so. On an error of the client's, what
     /// has arrived is kept, which is what resuming is for.
     pub async fn append(&mut self, mut body: Body, limit: Option<u64>) -> Result<(), ApiError> {
-        while let Some(frame) = body.frame().await {
+        loop {
+            let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(()),
+                Err(_) => {
+                    // What a silent client has sent goes to the store, and its buffers back to the others.
+                    if self.offset > self.settled {
+                        self.settle().await?;
+                    }
+                    continue;
+                }
+            };
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
@@ -98,7 +116,6 @@ impl Writing {
                 return Err(unknown(self.id));
             }
         }
-        Ok(())
     }
 
     /// Stores progress up to a boundary that has become durable.
@@ -157,6 +174,7 @@ impl Writing {
 
     /// Publishes the object and returns its size. The lease is renewed until the answer is dropped.
     pub async fn finish(self) -> Result<(u64, Renewal), ApiError> {
+        self.renewal.confirm().await?;
         Ok((self.writer.finish().await?, self.renewal))
     }
 }

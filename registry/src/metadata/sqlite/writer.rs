@@ -147,7 +147,11 @@ mod tests {
     }
 
     async fn insert(connection: &mut Connection, statement: &'static str) -> Result<bool> {
-        Ok(sqlx::query(statement).execute(&mut *connection).await?.rows_affected() == 1)
+        Ok(sqlx::query(statement)
+            .execute(&mut *connection)
+            .await?
+            .rows_affected()
+            == 1)
     }
 
     async fn insert_twice(connection: &mut Connection, statement: &'static str) -> Result<bool> {
@@ -168,12 +172,23 @@ mod tests {
         );
 
         assert!(matches!(first, Err(MetadataError::Unavailable(_))), "{first:?}");
-        assert!(matches!(second, Err(MetadataError::Unavailable(_))), "its row was never there: {second:?}");
+        assert!(
+            matches!(second, Err(MetadataError::Unavailable(_))),
+            "its row was never there: {second:?}"
+        );
         let mut reader = connect(&options).await.unwrap();
-        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM child").fetch_one(&mut reader).await.unwrap();
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM child")
+            .fetch_one(&mut reader)
+            .await
+            .unwrap();
         assert_eq!(rows, 0);
-        let next = writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (7)"))).await;
-        assert!(matches!(next, Ok(true)), "the next group is not affected: {next:?}");
+        let next = writer
+            .run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (7)")))
+            .await;
+        assert!(
+            matches!(next, Ok(true)),
+            "the next group is not affected: {next:?}"
+        );
     }
 
     #[tokio::test]
@@ -182,14 +197,20 @@ mod tests {
         let (writer, options) = writer(&folder).await;
         let (first, second, third) = tokio::join!(
             writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (1)"))),
-            writer.run((), |c, ()| Box::pin(insert_twice(c, "INSERT INTO parent VALUES (2)"))),
+            writer.run((), |c, ()| Box::pin(insert_twice(
+                c,
+                "INSERT INTO parent VALUES (2)"
+            ))),
             writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (3)"))),
         );
 
         assert!(matches!((first, third), (Ok(true), Ok(true))));
         assert!(second.is_err());
         let mut reader = connect(&options).await.unwrap();
-        let sum: i64 = sqlx::query_scalar("SELECT sum(id) FROM parent").fetch_one(&mut reader).await.unwrap();
+        let sum: i64 = sqlx::query_scalar("SELECT sum(id) FROM parent")
+            .fetch_one(&mut reader)
+            .await
+            .unwrap();
         assert_eq!(sum, 1 + 3);
     }
 }

@@ -27,7 +27,10 @@ pub(super) fn repository(name: &str) -> Repository {
 }
 
 pub(super) fn repository_of(tenant: i64, name: &str) -> Repository {
-    Repository { tenant: TenantId(tenant), name: name.parse().expect("a repository name") }
+    Repository {
+        tenant: TenantId(tenant),
+        name: name.parse().expect("a repository name"),
+    }
 }
 
 pub(super) fn tag(name: &str) -> TagName {
@@ -72,22 +75,39 @@ pub(super) fn session(repository: &Repository, id: Uuid) -> NewUpload {
 /// Makes a session and answers its id.
 pub(super) async fn begin(store: &TestStore, repository: &Repository) -> Uuid {
     let id = Uuid::new_v4();
-    store.create_upload(session(repository, id)).await.expect("a session can be made");
+    store
+        .create_upload(session(repository, id))
+        .await
+        .expect("a session can be made");
     id
 }
 
 /// A wish to write from [`NOW`] on, for 15 seconds.
 pub(super) fn take() -> TakeUpload {
-    TakeUpload { now: NOW, until: after(15), closing: None }
+    TakeUpload {
+        now: NOW,
+        until: after(15),
+        closing: None,
+    }
 }
 
 pub(super) fn closing(digest: Digest) -> TakeUpload {
-    TakeUpload { closing: Some(digest), ..take() }
+    TakeUpload {
+        closing: Some(digest),
+        ..take()
+    }
 }
 
 /// Progress to `offset` under the lease `epoch`, which ends with it.
 pub(super) fn progress(epoch: i64, offset: u64) -> Checkpoint {
-    Checkpoint { epoch, offset, hash_states: vec![7; 40], state: state(offset), now: NOW, until: NOW }
+    Checkpoint {
+        epoch,
+        offset,
+        hash_states: vec![7; 40],
+        state: state(offset),
+        now: NOW,
+        until: NOW,
+    }
 }
 
 /// A commit under the session's first lease, with a blob lease of an hour.
@@ -105,7 +125,12 @@ pub(super) fn commit(id: Uuid, digest: Digest, size: u64) -> CommitUpload {
 }
 
 /// Takes the free lease of a session.
-pub(super) async fn taken(store: &TestStore, repository: &Repository, id: Uuid, take: TakeUpload) -> UploadRow {
+pub(super) async fn taken(
+    store: &TestStore,
+    repository: &Repository,
+    id: Uuid,
+    take: TakeUpload,
+) -> UploadRow {
     match store.take_upload(repository, id, take).await {
         Ok(Taken::Yours(row)) => row,
         other => panic!("the lease was not free: {other:?}"),
@@ -117,7 +142,12 @@ pub(super) async fn push_object(store: &TestStore, repository: &Repository, cont
     let id = begin(store, repository).await;
     taken(store, repository, id, closing(digest(content))).await;
     let commit = commit(id, digest(content), content.len() as u64);
-    assert!(store.commit_upload(repository, commit).await.expect("a blob can be committed"));
+    assert!(
+        store
+            .commit_upload(repository, commit)
+            .await
+            .expect("a blob can be committed")
+    );
     id
 }
 
@@ -129,11 +159,20 @@ pub(super) async fn push_blob(store: &TestStore, repository: &Repository, conten
 
 /// A mount of any repository's blob.
 pub(super) fn mount(digest: Digest) -> MountBlob {
-    MountBlob { digest, from: None, now: NOW, leased_until: after(3600), repository_id: row_id() }
+    MountBlob {
+        digest,
+        from: None,
+        now: NOW,
+        leased_until: after(3600),
+        repository_id: row_id(),
+    }
 }
 
 pub(super) fn mount_from(digest: Digest, from: &str) -> MountBlob {
-    MountBlob { from: Some(from.parse().expect("a repository name")), ..mount(digest) }
+    MountBlob {
+        from: Some(from.parse().expect("a repository name")),
+        ..mount(digest)
+    }
 }
 
 // -- Manifests ------------------------------------------------------------------------------------------
@@ -154,12 +193,18 @@ pub(super) fn image(blobs: &[Digest]) -> Document {
     let (config, layers) = blobs.split_first().expect("an image has a config");
     let layers: Vec<Value> = layers.iter().map(descriptor).collect();
     let json = json!({"schemaVersion": 2, "config": descriptor(config), "layers": layers});
-    Document { media_type: OCI_MANIFEST, json }
+    Document {
+        media_type: OCI_MANIFEST,
+        json,
+    }
 }
 
 pub(super) fn index(children: &[Digest]) -> Document {
     let children: Vec<Value> = children.iter().map(descriptor).collect();
-    Document { media_type: OCI_INDEX, json: json!({"schemaVersion": 2, "manifests": children}) }
+    Document {
+        media_type: OCI_INDEX,
+        json: json!({"schemaVersion": 2, "manifests": children}),
+    }
 }
 
 /// A manifest that refers to nothing and differs from others by its text.
@@ -203,24 +248,37 @@ impl Document {
 
     /// A push of this document under a tag.
     pub(super) fn push_as(&self, name: &str) -> PutManifest {
-        PutManifest { tags: vec![tag(name)], ..self.push() }
+        PutManifest {
+            tags: vec![tag(name)],
+            ..self.push()
+        }
     }
 }
 
 /// Stores a manifest and answers its digest.
 pub(super) async fn put(store: &TestStore, repository: &Repository, put: PutManifest) -> Digest {
     let digest = put.digest;
-    let outcome = store.put_manifest(repository, put).await.expect("the store answers");
+    let outcome = store
+        .put_manifest(repository, put)
+        .await
+        .expect("the store answers");
     assert_eq!(outcome, PutOutcome::Stored);
     digest
 }
 
 /// The digest that a tag points to.
 pub(super) async fn target(store: &TestStore, repository: &Repository, name: &str) -> Option<Digest> {
-    let row = store.manifest(repository, &by_tag(name)).await.expect("the store answers");
+    let row = store
+        .manifest(repository, &by_tag(name))
+        .await
+        .expect("the store answers");
     row.map(|row| row.digest)
 }
 
 pub(super) fn deletion() -> Deletion {
-    Deletion { principal: "admin".into(), now: after(10), review_at: after(7200) }
+    Deletion {
+        principal: "admin".into(),
+        now: after(10),
+        review_at: after(7200),
+    }
 }

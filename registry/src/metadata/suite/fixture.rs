@@ -33,7 +33,14 @@ enum Place {
 /// Opens a store as the process does, caches included.
 pub(super) async fn open(url: &str) -> metadata::Result<Arc<dyn Store>> {
     // Several tests run at once, each with a pool, on one server.
-    metadata::open(url, &Options { connections: 8, ..Options::default() }).await
+    metadata::open(
+        url,
+        &Options {
+            connections: 8,
+            ..Options::default()
+        },
+    )
+    .await
 }
 
 impl TestStore {
@@ -44,7 +51,12 @@ impl TestStore {
         let store = open(&url).await.expect("the store opens");
         let tables = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&file)).await;
         let tables = Tables::Sqlite(tables.expect("the file opens twice"));
-        Arc::new(Self { url, tables, store, _place: Place::Folder { _folder: folder } })
+        Arc::new(Self {
+            url,
+            tables,
+            store,
+            _place: Place::Folder { _folder: folder },
+        })
     }
 
     pub(super) async fn on_postgres() -> Arc<Self> {
@@ -52,14 +64,26 @@ impl TestStore {
             "BERTH_TEST_POSTGRES names no server: run the tests through ./tests/run, which starts PostgreSQL",
         );
         let name = format!("test_{}", Uuid::new_v4().simple());
-        administer(&server, format!("CREATE DATABASE {name}")).await.expect("a database can be made");
+        administer(&server, format!("CREATE DATABASE {name}"))
+            .await
+            .expect("a database can be made");
         // From here on the database is dropped, even if the rest fails.
-        let place = Place::Database { server: server.clone(), name: name.clone() };
-        let (server, _) = server.rsplit_once('/').expect("BERTH_TEST_POSTGRES ends in /<database>");
+        let place = Place::Database {
+            server: server.clone(),
+            name: name.clone(),
+        };
+        let (server, _) = server
+            .rsplit_once('/')
+            .expect("BERTH_TEST_POSTGRES ends in /<database>");
         let url = format!("{server}/{name}");
         let store = open(&url).await.expect("the store opens");
         let tables = Tables::Postgres(PgPool::connect(&url).await.expect("the database can be reached"));
-        Arc::new(Self { url, tables, store, _place: place })
+        Arc::new(Self {
+            url,
+            tables,
+            store,
+            _place: place,
+        })
     }
 
     /// The same store opened once more, as by another process.
@@ -80,10 +104,20 @@ impl TestStore {
 
     /// Closes the store and opens it again.
     pub(super) async fn reopened(self: Arc<Self>) -> Arc<Self> {
-        let Self { url, tables, store, _place } = Arc::into_inner(self).expect("nobody else uses the store");
+        let Self {
+            url,
+            tables,
+            store,
+            _place,
+        } = Arc::into_inner(self).expect("nobody else uses the store");
         drop(store);
         let store = open(&url).await.expect("the store opens again");
-        Arc::new(Self { url, tables, store, _place })
+        Arc::new(Self {
+            url,
+            tables,
+            store,
+            _place,
+        })
     }
 
     /// The number that a query answers.
@@ -115,22 +149,31 @@ impl Deref for TestStore {
 
 async fn administer(server: &str, statement: String) -> sqlx::Result<()> {
     let mut connection = PgConnection::connect(server).await?;
-    sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await?;
+    sqlx::query(sqlx::AssertSqlSafe(statement))
+        .execute(&mut connection)
+        .await?;
     connection.close().await
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Self::Database { server, name } = self else { return };
+        let Self::Database { server, name } = self else {
+            return;
+        };
         // FORCE ends the connections that the store's pool still holds.
         let (server, statement) = (server.clone(), format!("DROP DATABASE {name} WITH (FORCE)"));
         // A runtime cannot be entered from within another one, but can on another thread.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime").block_on(administer(&server, statement))
+            runtime
+                .expect("a runtime")
+                .block_on(administer(&server, statement))
         });
         if !std::thread::panicking() {
-            dropped.join().expect("no panic").expect("the database can be dropped");
+            dropped
+                .join()
+                .expect("no panic")
+                .expect("the database can be dropped");
         } else {
             let _ = dropped.join();
         }

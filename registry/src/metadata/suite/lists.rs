@@ -31,14 +31,28 @@ macro_rules! all_pages {
 
 async fn tags_are_listed_bytewise_page_by_page(store: Arc<TestStore>) {
     let here = repository("app");
-    let mut names: Vec<&str> = "1 10 2 A B Z _ _a a a-b a.b aB a_b b z v1 v1.10 v1.9 V1 v1-rc v1_rc".split(' ').collect();
+    let mut names: Vec<&str> = "1 10 2 A B Z _ _a a a-b a.b aB a_b b z v1 v1.10 v1.9 V1 v1-rc v1_rc"
+        .split(' ')
+        .collect();
     let tags: Vec<TagName> = names.iter().map(|name| tag(name)).collect();
-    put(&store, &here, PutManifest { tags, ..note("n").push() }).await;
+    put(
+        &store,
+        &here,
+        PutManifest {
+            tags,
+            ..note("n").push()
+        },
+    )
+    .await;
     put(&store, &repository("app2"), note("n").push_as("elsewhere")).await;
     names.sort_unstable();
 
     for limit in [1, 2, 7, 100] {
-        let all = all_pages!(limit, |after| store.tags(&here, after, limit).await.unwrap().unwrap());
+        let all = all_pages!(limit, |after| store
+            .tags(&here, after, limit)
+            .await
+            .unwrap()
+            .unwrap());
         assert_eq!(all, names, "in pages of {limit}");
     }
     let page = async |after: &str| store.tags(&here, Some(after.into()), 2).await.unwrap().unwrap();
@@ -52,9 +66,15 @@ async fn tags_are_listed_bytewise_page_by_page(store: Arc<TestStore>) {
 async fn the_tags_of_an_unknown_repository_are_not_an_empty_list(store: Arc<TestStore>) {
     push_blob(&store, &repository("app"), "a layer, but no tag").await;
 
-    assert_eq!(store.tags(&repository("app"), None, 10).await.unwrap(), Some(Vec::new()));
+    assert_eq!(
+        store.tags(&repository("app"), None, 10).await.unwrap(),
+        Some(Vec::new())
+    );
     assert_eq!(store.tags(&repository("app2"), None, 10).await.unwrap(), None);
-    assert_eq!(store.tags(&repository_of(2, "app"), None, 10).await.unwrap(), None);
+    assert_eq!(
+        store.tags(&repository_of(2, "app"), None, 10).await.unwrap(),
+        None
+    );
 }
 
 async fn repositories_are_listed_bytewise_page_by_page(store: Arc<TestStore>) {
@@ -66,9 +86,24 @@ async fn repositories_are_listed_bytewise_page_by_page(store: Arc<TestStore>) {
     names.sort_unstable();
 
     for limit in [1, 3, 100] {
-        let all = all_pages!(limit, |after| store.repositories(TenantId(1), after, limit).await.unwrap());
+        let all = all_pages!(limit, |after| store
+            .repositories(TenantId(1), after, limit)
+            .await
+            .unwrap());
         assert_eq!(all, names, "in pages of {limit}");
     }
-    assert_eq!(store.repositories(TenantId(1), Some("a-c".into()), 1).await.unwrap(), ["a.b"]);
-    assert!(store.repositories(TenantId(3), None, 10).await.unwrap().is_empty());
+    assert_eq!(
+        store
+            .repositories(TenantId(1), Some("a-c".into()), 1)
+            .await
+            .unwrap(),
+        ["a.b"]
+    );
+    assert!(
+        store
+            .repositories(TenantId(3), None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

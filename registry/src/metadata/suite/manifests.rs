@@ -34,11 +34,23 @@ async fn a_manifest_is_found_by_tag_and_digest_with_its_bytes(store: Arc<TestSto
     };
     put(&store, &here, push.clone()).await;
 
-    assert_eq!(store.manifest(&here, &by_tag("v1")).await.unwrap(), Some(row.clone()));
-    assert_eq!(store.manifest(&here, &by_digest(push.digest)).await.unwrap(), Some(row));
-    assert_eq!(store.manifest_payload(&here, &push.digest).await.unwrap(), Some(push.payload));
+    assert_eq!(
+        store.manifest(&here, &by_tag("v1")).await.unwrap(),
+        Some(row.clone())
+    );
+    assert_eq!(
+        store.manifest(&here, &by_digest(push.digest)).await.unwrap(),
+        Some(row)
+    );
+    assert_eq!(
+        store.manifest_payload(&here, &push.digest).await.unwrap(),
+        Some(push.payload)
+    );
     assert!(store.manifest(&here, &by_tag("v2")).await.unwrap().is_none());
-    assert!(store.manifest(&here, &by_digest(layer)).await.unwrap().is_none(), "a blob is no manifest");
+    assert!(
+        store.manifest(&here, &by_digest(layer)).await.unwrap().is_none(),
+        "a blob is no manifest"
+    );
     assert!(store.manifest_payload(&here, &layer).await.unwrap().is_none());
 }
 
@@ -66,19 +78,37 @@ async fn an_index_whose_children_are_absent_is_refused_with_exactly_those(store:
 
     let push = index(&[child, blob, elsewhere]).push();
 
-    assert_eq!(store.put_manifest(&here, push).await.unwrap(), PutOutcome::Missing(vec![elsewhere]));
+    assert_eq!(
+        store.put_manifest(&here, push).await.unwrap(),
+        PutOutcome::Missing(vec![elsewhere])
+    );
 }
 
 async fn a_refused_manifest_leaves_nothing_behind(store: Arc<TestStore>) {
     let here = repository("new");
     let missing = image(&[digest("absent")]).push_as("v1");
-    let unmet = PutManifest { precondition: Precondition::Present, ..note("n").about(digest("s")).push_as("v1") };
+    let unmet = PutManifest {
+        precondition: Precondition::Present,
+        ..note("n").about(digest("s")).push_as("v1")
+    };
 
-    assert!(matches!(store.put_manifest(&here, missing).await.unwrap(), PutOutcome::Missing(_)));
-    assert_eq!(store.put_manifest(&here, unmet).await.unwrap(), PutOutcome::PreconditionFailed);
+    assert!(matches!(
+        store.put_manifest(&here, missing).await.unwrap(),
+        PutOutcome::Missing(_)
+    ));
+    assert_eq!(
+        store.put_manifest(&here, unmet).await.unwrap(),
+        PutOutcome::PreconditionFailed
+    );
 
     assert_eq!(store.tags(&here, None, 10).await.unwrap(), None);
-    assert!(store.repositories(here.tenant, None, 10).await.unwrap().is_empty());
+    assert!(
+        store
+            .repositories(here.tenant, None, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     let everything = "SELECT (SELECT count(*) FROM repository) + (SELECT count(*) FROM manifest) \
         + (SELECT count(*) FROM manifest_blob) + (SELECT count(*) FROM manifest_child) \
         + (SELECT count(*) FROM referrer) + (SELECT count(*) FROM tag) + (SELECT count(*) FROM tag_history) \
@@ -99,37 +129,66 @@ async fn layers_that_may_be_elsewhere_are_not_required(store: Arc<TestStore>) {
 
 async fn sparse_indexes_may_lack_children_but_sparse_images_no_blobs(store: Arc<TestStore>) {
     let here = repository("app");
-    let sparse = |push: PutManifest| PutManifest { sparse: Sparse::Indexes, ..push };
+    let sparse = |push: PutManifest| PutManifest {
+        sparse: Sparse::Indexes,
+        ..push
+    };
 
     put(&store, &here, sparse(index(&[digest("absent")]).push_as("v1"))).await;
 
-    let refused = store.put_manifest(&here, sparse(image(&[digest("absent")]).push())).await.unwrap();
+    let refused = store
+        .put_manifest(&here, sparse(image(&[digest("absent")]).push()))
+        .await
+        .unwrap();
     assert_eq!(refused, PutOutcome::Missing(vec![digest("absent")]));
-    assert_eq!(store.count("SELECT CAST(kind AS BIGINT) FROM manifest_child").await, 2);
+    assert_eq!(
+        store
+            .count("SELECT CAST(kind AS BIGINT) FROM manifest_child")
+            .await,
+        2
+    );
 }
 
 async fn where_everything_may_be_sparse_nothing_is_missing(store: Arc<TestStore>) {
     let here = repository("app");
-    let sparse = |push: PutManifest| PutManifest { sparse: Sparse::Always, ..push };
+    let sparse = |push: PutManifest| PutManifest {
+        sparse: Sparse::Always,
+        ..push
+    };
 
     put(&store, &here, sparse(image(&[digest("absent")]).push_as("image"))).await;
     put(&store, &here, sparse(index(&[digest("absent")]).push_as("index"))).await;
 
-    assert_eq!(store.tags(&here, None, 10).await.unwrap().unwrap(), ["image", "index"]);
+    assert_eq!(
+        store.tags(&here, None, 10).await.unwrap().unwrap(),
+        ["image", "index"]
+    );
 }
 
 async fn a_manifest_pushed_again_is_one_manifest_with_the_later_lease(store: Arc<TestStore>) {
     let here = repository("app");
     let layer = push_blob(&store, &here, "layer").await;
     let push = image(&[layer]).about(digest("subject")).push_as("v1");
-    let again = PutManifest { leased_until: after(5000), now: after(9), ..push.clone() };
-    let shorter = PutManifest { leased_until: after(10), now: after(11), ..push.clone() };
+    let again = PutManifest {
+        leased_until: after(5000),
+        now: after(9),
+        ..push.clone()
+    };
+    let shorter = PutManifest {
+        leased_until: after(10),
+        now: after(11),
+        ..push.clone()
+    };
 
     let digest = put(&store, &here, push).await;
     put(&store, &here, again).await;
     put(&store, &here, shorter).await;
 
-    let row = store.manifest(&here, &by_digest(digest)).await.unwrap().expect("it is there");
+    let row = store
+        .manifest(&here, &by_digest(digest))
+        .await
+        .unwrap()
+        .expect("it is there");
     assert_eq!(row.leased_until, after(5000));
     for (count, query) in [
         (1, "SELECT count(*) FROM manifest"),
@@ -152,28 +211,58 @@ async fn a_child_is_an_edge_to_a_manifest_or_to_a_blob(store: Arc<TestStore>) {
 
     put(&store, &here, index(&[manifest, blob]).push()).await;
 
-    assert_eq!(store.count("SELECT count(*) FROM manifest_child WHERE kind = 0").await, 1);
-    assert_eq!(store.count("SELECT count(*) FROM manifest_child WHERE kind = 1").await, 1);
+    assert_eq!(
+        store
+            .count("SELECT count(*) FROM manifest_child WHERE kind = 0")
+            .await,
+        1
+    );
+    assert_eq!(
+        store
+            .count("SELECT count(*) FROM manifest_child WHERE kind = 1")
+            .await,
+        1
+    );
     assert_eq!(store.count("SELECT count(*) FROM manifest_child").await, 2);
 }
 
 async fn a_child_that_came_later_is_known_after_the_next_push(store: Arc<TestStore>) {
     let here = repository("app");
     let child = note("child").push();
-    let parent = PutManifest { sparse: Sparse::Indexes, ..index(&[child.digest]).push() };
+    let parent = PutManifest {
+        sparse: Sparse::Indexes,
+        ..index(&[child.digest]).push()
+    };
 
     put(&store, &here, parent.clone()).await;
-    assert_eq!(store.count("SELECT CAST(kind AS BIGINT) FROM manifest_child").await, 2);
+    assert_eq!(
+        store
+            .count("SELECT CAST(kind AS BIGINT) FROM manifest_child")
+            .await,
+        2
+    );
     put(&store, &here, child).await;
     put(&store, &here, parent).await;
 
-    assert_eq!(store.count("SELECT CAST(kind AS BIGINT) FROM manifest_child").await, 0);
+    assert_eq!(
+        store
+            .count("SELECT CAST(kind AS BIGINT) FROM manifest_child")
+            .await,
+        0
+    );
 }
 
 async fn the_lease_of_a_manifest_only_grows(store: Arc<TestStore>) {
     let here = repository("app");
     let digest = put(&store, &here, note("n").push_as("v1")).await;
-    let until = async || store.manifest(&here, &by_tag("v1")).await.unwrap().expect("it is there").leased_until;
+    let until = async || {
+        store
+            .manifest(&here, &by_tag("v1"))
+            .await
+            .unwrap()
+            .expect("it is there")
+            .leased_until
+    };
 
     assert_eq!(until().await, after(3600));
     assert!(store.lease_manifest(&here, &digest, after(9999)).await.unwrap());
@@ -181,20 +270,40 @@ async fn the_lease_of_a_manifest_only_grows(store: Arc<TestStore>) {
     assert!(store.lease_manifest(&here, &digest, after(5)).await.unwrap());
     assert_eq!(until().await, after(9999));
 
-    assert!(!store.lease_manifest(&repository("app2"), &digest, after(5)).await.unwrap());
-    assert!(!store.lease_manifest(&repository_of(2, "app"), &digest, after(5)).await.unwrap());
+    assert!(
+        !store
+            .lease_manifest(&repository("app2"), &digest, after(5))
+            .await
+            .unwrap()
+    );
+    assert!(
+        !store
+            .lease_manifest(&repository_of(2, "app"), &digest, after(5))
+            .await
+            .unwrap()
+    );
     assert!(store.delete_manifest(&here, &digest, deletion()).await.unwrap());
     assert!(!store.lease_manifest(&here, &digest, after(5)).await.unwrap());
 }
 
 async fn a_manifest_of_ten_thousand_layers_is_stored(store: Arc<TestStore>) {
     let here = repository("app");
-    let layers: Vec<Digest> = (0..10_000).map(|layer| digest(&format!("layer {layer}"))).collect();
+    let layers: Vec<Digest> = (0..10_000)
+        .map(|layer| digest(&format!("layer {layer}")))
+        .collect();
     let push = image(&layers).push_as("v1");
 
     let refused = store.put_manifest(&here, push.clone()).await.unwrap();
     assert!(matches!(refused, PutOutcome::Missing(missing) if missing.len() == 10_000));
-    put(&store, &here, PutManifest { sparse: Sparse::Always, ..push }).await;
+    put(
+        &store,
+        &here,
+        PutManifest {
+            sparse: Sparse::Always,
+            ..push
+        },
+    )
+    .await;
 
     assert_eq!(store.count("SELECT count(*) FROM manifest_blob").await, 10_000);
 }

@@ -23,16 +23,26 @@ on_both_stores! {
 async fn no_reader_sees_an_older_tag_than_was_acknowledged_or_seen(store: Arc<TestStore>) {
     const ROUNDS: usize = 2000;
     let here = repository("app");
-    let pushes: Vec<PutManifest> = (0..ROUNDS).map(|n| note(&n.to_string()).push_as("latest")).collect();
+    let pushes: Vec<PutManifest> = (0..ROUNDS)
+        .map(|n| note(&n.to_string()).push_as("latest"))
+        .collect();
     let numbers: HashMap<Digest, usize> = pushes.iter().map(|push| push.digest).zip(0..).collect();
     put(&store, &here, pushes[0].clone()).await;
-    let (numbers, newest, done) =
-        (Arc::new(numbers), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let (numbers, newest, done) = (
+        Arc::new(numbers),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(false)),
+    );
 
     let readers: Vec<_> = (0..8)
         .map(|_| {
-            let (store, here, numbers, newest, done) =
-                (store.clone(), here.clone(), numbers.clone(), newest.clone(), done.clone());
+            let (store, here, numbers, newest, done) = (
+                store.clone(),
+                here.clone(),
+                numbers.clone(),
+                newest.clone(),
+                done.clone(),
+            );
             tokio::spawn(async move {
                 let mut reads = 0;
                 while !done.load(Ordering::SeqCst) {
@@ -81,7 +91,10 @@ async fn every_lookup_after_an_acknowledged_change_of_a_blob_sees_it(store: Arc<
             if linked {
                 assert!(store.mount_blob(&here, mount(layer)).await.unwrap());
             } else {
-                assert_eq!(store.unlink_blob(&here, &layer, NOW).await.unwrap(), Unlinked::Done);
+                assert_eq!(
+                    store.unlink_blob(&here, &layer, NOW).await.unwrap(),
+                    Unlinked::Done
+                );
             }
             let lookups = (0..4).map(|_| store.blob(&here, &layer));
             for answer in join_all(lookups).await {
@@ -104,11 +117,21 @@ async fn a_change_through_another_repository_shows_nothing_stale(store: Arc<Test
     assert!(store.mount_blob(&there, mount(layer)).await.unwrap());
 
     assert!(store.lease_blob(&there, &layer, after(50_000)).await.unwrap());
-    assert_eq!(store.unlink_blob(&there, &layer, NOW).await.unwrap(), Unlinked::Done);
+    assert_eq!(
+        store.unlink_blob(&there, &layer, NOW).await.unwrap(),
+        Unlinked::Done
+    );
 
-    let row = store.blob(&here, &layer).await.unwrap().expect("it is linked still");
+    let row = store
+        .blob(&here, &layer)
+        .await
+        .unwrap()
+        .expect("it is linked still");
     assert_eq!((row.key, row.size), (before.key, before.size));
-    assert!(row.leased_until <= after(50_000), "a lease may be longer than is known, never shorter");
+    assert!(
+        row.leased_until <= after(50_000),
+        "a lease may be longer than is known, never shorter"
+    );
 }
 
 async fn each_of_many_lookups_at_once_gets_its_own_answer(store: Arc<TestStore>) {
@@ -117,8 +140,10 @@ async fn each_of_many_lookups_at_once_gets_its_own_answer(store: Arc<TestStore>)
         for name in ["a", "a/b"] {
             let place = repository_of(tenant, name);
             let text = format!("{tenant} {name}");
-            let (blob, manifest) =
-                (push_blob(&store, &place, &text).await, put(&store, &place, note(&text).push_as("v1")).await);
+            let (blob, manifest) = (
+                push_blob(&store, &place, &text).await,
+                put(&store, &place, note(&text).push_as("v1")).await,
+            );
             expected.push((place, blob, manifest));
         }
     }
@@ -131,8 +156,20 @@ async fn each_of_many_lookups_at_once_gets_its_own_answer(store: Arc<TestStore>)
             match number % 6 {
                 0 => assert_eq!(target(&store, place, "v1").await, Some(*manifest)),
                 1 => assert_eq!(target(&store, place, &format!("no{number}")).await, None),
-                2 => assert!(store.manifest(place, &by_digest(*manifest)).await.unwrap().is_some()),
-                3 => assert!(store.manifest(place, &by_digest(*foreign_manifest)).await.unwrap().is_none()),
+                2 => assert!(
+                    store
+                        .manifest(place, &by_digest(*manifest))
+                        .await
+                        .unwrap()
+                        .is_some()
+                ),
+                3 => assert!(
+                    store
+                        .manifest(place, &by_digest(*foreign_manifest))
+                        .await
+                        .unwrap()
+                        .is_none()
+                ),
                 4 => assert!(store.blob(place, blob).await.unwrap().is_some()),
                 _ => assert!(store.blob(place, foreign_blob).await.unwrap().is_none()),
             }

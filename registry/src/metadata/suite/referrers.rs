@@ -43,7 +43,9 @@ async fn referrers_are_listed_with_type_size_and_annotations(store: Arc<TestStor
     let page = store.referrers(&here, &all_of(&subject)).await.unwrap();
 
     assert!(!page.more);
-    let [(digest, descriptor)] = &page.descriptors[..] else { panic!("{page:?}") };
+    let [(digest, descriptor)] = &page.descriptors[..] else {
+        panic!("{page:?}")
+    };
     assert_eq!(*digest, push.digest);
     let descriptor: serde_json::Value = serde_json::from_str(descriptor).unwrap();
     let expected = serde_json::json!({
@@ -67,7 +69,15 @@ async fn referrers_are_filtered_by_any_of_several_types(store: Arc<TestStore>) {
     let untyped = put(&store, &here, note("untyped").about(subject).push()).await;
     let filtered = async |types: &[&str]| {
         let artifact_types = types.iter().map(|text| (*text).to_owned()).collect();
-        listed(&store, &here, ReferrersQuery { artifact_types, ..all_of(&subject) }).await
+        listed(
+            &store,
+            &here,
+            ReferrersQuery {
+                artifact_types,
+                ..all_of(&subject)
+            },
+        )
+        .await
     };
     let sorted = |digests: &[Digest]| {
         let sorted: BTreeSet<Digest> = digests.iter().copied().collect();
@@ -75,20 +85,37 @@ async fn referrers_are_filtered_by_any_of_several_types(store: Arc<TestStore>) {
     };
 
     assert_eq!(filtered(&["b/b"]).await, [of_type[1]]);
-    assert_eq!(filtered(&["a/a", "c/c", "d/d"]).await, sorted(&[of_type[0], of_type[2]]));
+    assert_eq!(
+        filtered(&["a/a", "c/c", "d/d"]).await,
+        sorted(&[of_type[0], of_type[2]])
+    );
     assert!(filtered(&["d/d"]).await.is_empty());
     assert!(filtered(&["A/A"]).await.is_empty());
-    assert_eq!(filtered(&[]).await, sorted(&[of_type[0], of_type[1], of_type[2], untyped]));
+    assert_eq!(
+        filtered(&[]).await,
+        sorted(&[of_type[0], of_type[1], of_type[2], untyped])
+    );
 }
 
 async fn a_subject_need_not_exist(store: Arc<TestStore>) {
     let (here, there) = (repository("app"), repository("app2"));
     let referrer = put(&store, &here, note("early").about(digest("to come")).push()).await;
 
-    assert_eq!(listed(&store, &here, all_of(&digest("to come"))).await, [referrer]);
+    assert_eq!(
+        listed(&store, &here, all_of(&digest("to come"))).await,
+        [referrer]
+    );
     assert!(listed(&store, &here, all_of(&digest("other"))).await.is_empty());
-    assert!(listed(&store, &there, all_of(&digest("to come"))).await.is_empty());
-    assert!(listed(&store, &repository_of(2, "app"), all_of(&digest("to come"))).await.is_empty());
+    assert!(
+        listed(&store, &there, all_of(&digest("to come")))
+            .await
+            .is_empty()
+    );
+    assert!(
+        listed(&store, &repository_of(2, "app"), all_of(&digest("to come")))
+            .await
+            .is_empty()
+    );
 }
 
 async fn a_descriptor_larger_than_a_page_has_a_page_of_its_own(store: Arc<TestStore>) {
@@ -96,14 +123,25 @@ async fn a_descriptor_larger_than_a_page_has_a_page_of_its_own(store: Arc<TestSt
     let subject = digest("subject");
     let mut digests = BTreeSet::new();
     for number in 0..3 {
-        let push = note(&format!("{number}{}", "x".repeat(5000))).about(subject).push();
+        let push = note(&format!("{number}{}", "x".repeat(5000)))
+            .about(subject)
+            .push();
         digests.insert(put(&store, &here, push).await);
     }
 
-    let mut query = ReferrersQuery { bytes: 100, ..all_of(&subject) };
+    let mut query = ReferrersQuery {
+        bytes: 100,
+        ..all_of(&subject)
+    };
     for digest in &digests {
         let page = store.referrers(&here, &query).await.unwrap();
-        assert_eq!(page.descriptors.iter().map(|(digest, _)| *digest).collect::<Vec<_>>(), [*digest]);
+        assert_eq!(
+            page.descriptors
+                .iter()
+                .map(|(digest, _)| *digest)
+                .collect::<Vec<_>>(),
+            [*digest]
+        );
         query.after = Some(*digest);
     }
     let last = store.referrers(&here, &query).await.unwrap();
@@ -112,12 +150,17 @@ async fn a_descriptor_larger_than_a_page_has_a_page_of_its_own(store: Arc<TestSt
 
 async fn pages_of_any_size_list_every_referrer_once(store: Arc<TestStore>) {
     let sizes = prop::collection::vec((0_usize..600, 0_usize..3), 0..14);
-    let mut runner = TestRunner::new(Config { cases: 32, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config {
+        cases: 32,
+        failure_persistence: None,
+        ..Config::default()
+    });
     let runtime = tokio::runtime::Handle::current();
     let outcome = tokio::task::block_in_place(|| {
-        runner.run(&(sizes, 1_u32..6, 1_u64..2500, 0_usize..3), |(sizes, limit, bytes, types)| {
-            runtime.block_on(every_page(&store, &sizes, limit, bytes, types))
-        })
+        runner.run(
+            &(sizes, 1_u32..6, 1_u64..2500, 0_usize..3),
+            |(sizes, limit, bytes, types)| runtime.block_on(every_page(&store, &sizes, limit, bytes, types)),
+        )
     });
     outcome.unwrap_or_else(|failure| panic!("{failure}"));
 }
@@ -143,18 +186,30 @@ async fn every_page(
     }
 
     let artifact_types = TYPES[..types].iter().map(|text| (*text).to_owned()).collect();
-    let mut query = ReferrersQuery { artifact_types, limit, bytes, ..all_of(&subject) };
+    let mut query = ReferrersQuery {
+        artifact_types,
+        limit,
+        bytes,
+        ..all_of(&subject)
+    };
     let mut found = Vec::new();
     loop {
         let page = store.referrers(&here, &query).await.expect("the store answers");
-        let length: usize = page.descriptors.iter().map(|(_, descriptor)| descriptor.len()).sum();
+        let length: usize = page
+            .descriptors
+            .iter()
+            .map(|(_, descriptor)| descriptor.len())
+            .sum();
         prop_assert!(page.descriptors.len() <= limit as usize);
         prop_assert!(page.descriptors.len() == 1 || length as u64 <= bytes);
         found.extend(page.descriptors.iter().map(|(digest, _)| *digest));
         if !page.more {
             break;
         }
-        prop_assert!(!page.descriptors.is_empty(), "a page that others follow is not empty");
+        prop_assert!(
+            !page.descriptors.is_empty(),
+            "a page that others follow is not empty"
+        );
         query.after = found.last().copied();
     }
     prop_assert_eq!(found, expected.into_iter().collect::<Vec<_>>());

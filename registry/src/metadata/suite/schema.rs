@@ -24,13 +24,26 @@ async fn everything_is_there_after_reopening(store: Arc<TestStore>) {
     let manifest = put(&store, &here, image(&[layer]).push_as("v1")).await;
     let upload = begin(&store, &here).await;
     taken(&store, &here, upload, take()).await;
-    assert!(store.checkpoint_upload(here.tenant, upload, progress(1, 9)).await.unwrap());
+    assert!(
+        store
+            .checkpoint_upload(here.tenant, upload, progress(1, 9))
+            .await
+            .unwrap()
+    );
 
     let store = store.reopened().await;
 
     assert_eq!(target(&store, &here, "v1").await, Some(manifest));
     assert!(store.blob(&here, &layer).await.unwrap().is_some());
-    assert_eq!(store.upload(&here, upload).await.unwrap().expect("the session").offset, 9);
+    assert_eq!(
+        store
+            .upload(&here, upload)
+            .await
+            .unwrap()
+            .expect("the session")
+            .offset,
+        9
+    );
     assert_eq!(put(&store, &here, image(&[layer]).push_as("v2")).await, manifest);
 }
 
@@ -41,7 +54,12 @@ async fn a_store_that_is_up_to_date_is_migrated_again_without_effect(store: Arc<
     let again = store.open_again().await.expect("it opens twice");
 
     assert_eq!(again.tags(&here, None, 10).await.unwrap().unwrap(), ["v1"]);
-    assert_eq!(store.count("SELECT count(*) FROM _sqlx_migrations WHERE version = 1").await, 1);
+    assert_eq!(
+        store
+            .count("SELECT count(*) FROM _sqlx_migrations WHERE version = 1")
+            .await,
+        1
+    );
 }
 
 async fn several_processes_may_migrate_at_once(store: Arc<TestStore>) {
@@ -81,7 +99,10 @@ async fn a_tenant_is_made_once(store: Arc<TestStore>) {
         sparse,
         now: NOW,
     };
-    let first = store.ensure_tenant(new("default", Sparse::Indexes)).await.unwrap();
+    let first = store
+        .ensure_tenant(new("default", Sparse::Indexes))
+        .await
+        .unwrap();
     assert_eq!((first.name.as_str(), first.sparse), ("default", Sparse::Indexes));
 
     let others: Vec<_> = (0..16)
@@ -90,12 +111,25 @@ async fn a_tenant_is_made_once(store: Arc<TestStore>) {
             tokio::spawn(async move { store.ensure_tenant(new).await.unwrap().uid })
         })
         .collect();
-    let mut uids: Vec<String> = join_all(others).await.into_iter().map(|uid| uid.unwrap()).collect();
+    let mut uids: Vec<String> = join_all(others)
+        .await
+        .into_iter()
+        .map(|uid| uid.unwrap())
+        .collect();
     uids.dedup();
     assert_eq!(uids.len(), 1, "all are told of the same tenant");
     let again = store.ensure_tenant(new("default", Sparse::Always)).await.unwrap();
-    assert_eq!((again.id, again.uid, again.sparse), (first.id, first.uid, Sparse::Indexes));
-    let names: Vec<String> = store.tenants().await.unwrap().into_iter().map(|tenant| tenant.name).collect();
+    assert_eq!(
+        (again.id, again.uid, again.sparse),
+        (first.id, first.uid, Sparse::Indexes)
+    );
+    let names: Vec<String> = store
+        .tenants()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|tenant| tenant.name)
+        .collect();
     assert_eq!(names, ["acme", "default"]);
 }
 

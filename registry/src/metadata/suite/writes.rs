@@ -28,8 +28,16 @@ async fn of_many_pushes_for_an_absent_tag_one_wins(store: Arc<TestStore>) {
     let pushes = (0..64).map(|number| {
         let store = store.clone();
         let push = note(&number.to_string()).push_as("v1");
-        let push = PutManifest { precondition: Precondition::Absent, ..push };
-        tokio::spawn(async move { (push.digest, store.put_manifest(&repository("app"), push).await.unwrap()) })
+        let push = PutManifest {
+            precondition: Precondition::Absent,
+            ..push
+        };
+        tokio::spawn(async move {
+            (
+                push.digest,
+                store.put_manifest(&repository("app"), push).await.unwrap(),
+            )
+        })
     });
     let mut winners = Vec::new();
     for outcome in join_all(pushes).await {
@@ -50,12 +58,25 @@ async fn of_many_pushes_that_expect_the_same_tag_one_wins(store: Arc<TestStore>)
     let pushes = (0..64).map(|number| {
         let store = store.clone();
         let push = note(&number.to_string()).push_as("v1");
-        let push = PutManifest { precondition: Precondition::Is(vec![first]), ..push };
+        let push = PutManifest {
+            precondition: Precondition::Is(vec![first]),
+            ..push
+        };
         tokio::spawn(async move { store.put_manifest(&repository("app"), push).await.unwrap() })
     });
-    let outcomes: Vec<PutOutcome> = join_all(pushes).await.into_iter().map(|push| push.unwrap()).collect();
+    let outcomes: Vec<PutOutcome> = join_all(pushes)
+        .await
+        .into_iter()
+        .map(|push| push.unwrap())
+        .collect();
 
-    assert_eq!(outcomes.iter().filter(|outcome| **outcome == PutOutcome::Stored).count(), 1);
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == PutOutcome::Stored)
+            .count(),
+        1
+    );
     assert_eq!(store.count("SELECT count(*) FROM manifest").await, 2);
 }
 
@@ -64,7 +85,12 @@ async fn first_pushes_at_once_make_one_repository(store: Arc<TestStore>) {
         let store = store.clone();
         tokio::spawn(async move {
             if number % 2 == 0 {
-                put(&store, &repository("app"), note("n").push_as(&format!("v{number}"))).await;
+                put(
+                    &store,
+                    &repository("app"),
+                    note("n").push_as(&format!("v{number}")),
+                )
+                .await;
             } else {
                 push_blob(&store, &repository("app"), &format!("layer {number}")).await;
             }
@@ -75,8 +101,21 @@ async fn first_pushes_at_once_make_one_repository(store: Arc<TestStore>) {
     }
 
     assert_eq!(store.count("SELECT count(*) FROM repository").await, 1);
-    assert_eq!(store.tags(&repository("app"), None, 100).await.unwrap().unwrap().len(), 32);
-    assert_eq!(store.count("SELECT count(DISTINCT repository_id) FROM repository_blob").await, 1);
+    assert_eq!(
+        store
+            .tags(&repository("app"), None, 100)
+            .await
+            .unwrap()
+            .unwrap()
+            .len(),
+        32
+    );
+    assert_eq!(
+        store
+            .count("SELECT count(DISTINCT repository_id) FROM repository_blob")
+            .await,
+        1
+    );
     assert_eq!(store.count("SELECT count(*) FROM repository_blob").await, 32);
 }
 
@@ -95,7 +134,15 @@ async fn of_many_writers_one_takes_a_session(store: Arc<TestStore>) {
     }
 
     assert_eq!(taken, 1);
-    assert_eq!(store.upload(&repository("app"), id).await.unwrap().expect("the session").epoch, 1);
+    assert_eq!(
+        store
+            .upload(&repository("app"), id)
+            .await
+            .unwrap()
+            .expect("the session")
+            .epoch,
+        1
+    );
 }
 
 async fn the_same_blob_committed_many_times_at_once_is_one_blob(store: Arc<TestStore>) {
@@ -110,7 +157,10 @@ async fn the_same_blob_committed_many_times_at_once_is_one_blob(store: Arc<TestS
     let due = store.due_objects(after(60), after(90), 100).await.unwrap();
     assert_eq!((live.len(), due.len()), (1, 31));
     for number in 0..4 {
-        let row = store.blob(&repository(&format!("app{number}")), &digest("layer")).await.unwrap();
+        let row = store
+            .blob(&repository(&format!("app{number}")), &digest("layer"))
+            .await
+            .unwrap();
         assert_eq!(row.expect("it is linked").key.upload(), live[0]);
     }
 }
@@ -122,13 +172,20 @@ async fn a_stored_manifest_never_lacks_a_blob_however_unlinking_races_it(store: 
     let races = (0..PAIRS).map(|pair| {
         let store = store.clone();
         tokio::spawn(async move {
-            let (base, here) = (repository(&format!("base{pair}")), repository(&format!("app{pair}")));
+            let (base, here) = (
+                repository(&format!("base{pair}")),
+                repository(&format!("app{pair}")),
+            );
             let layer = push_blob(&store, &base, &format!("layer {pair}")).await;
             let mut stored = 0;
             for round in 0..ROUNDS {
                 assert!(store.mount_blob(&here, mount(layer)).await.unwrap());
                 // As layer of an image and as child of an index.
-                let document = if round % 3 == 0 { index(&[layer]) } else { image(&[layer]) };
+                let document = if round % 3 == 0 {
+                    index(&[layer])
+                } else {
+                    image(&[layer])
+                };
                 let push = document.noted(&round.to_string()).push_as("v1");
                 let manifest = push.digest;
                 let (pushing, unlinking) = (
@@ -149,7 +206,10 @@ async fn a_stored_manifest_never_lacks_a_blob_however_unlinking_races_it(store: 
                 }
                 let kept = pushed == PutOutcome::Stored;
                 assert_eq!(store.blob(&here, &layer).await.unwrap().is_some(), kept);
-                assert_eq!(store.delete_manifest(&here, &manifest, deletion()).await.unwrap(), kept);
+                assert_eq!(
+                    store.delete_manifest(&here, &manifest, deletion()).await.unwrap(),
+                    kept
+                );
                 stored += usize::from(kept);
             }
             stored
@@ -159,7 +219,11 @@ async fn a_stored_manifest_never_lacks_a_blob_however_unlinking_races_it(store: 
     for race in join_all(races).await {
         stored += race.unwrap();
     }
-    assert!((1..PAIRS * ROUNDS).contains(&stored), "each order came up: {stored} of {}", PAIRS * ROUNDS);
+    assert!(
+        (1..PAIRS * ROUNDS).contains(&stored),
+        "each order came up: {stored} of {}",
+        PAIRS * ROUNDS
+    );
 }
 
 async fn a_write_that_fails_fails_alone(store: Arc<TestStore>) {
@@ -172,7 +236,10 @@ async fn a_write_that_fails_fails_alone(store: Arc<TestStore>) {
                 // The id is taken: the database refuses the statement.
                 0 if number == 100 => assert!(store.create_upload(session(&here, existing)).await.is_err()),
                 1 => {
-                    let refused = store.put_manifest(&here, image(&[digest("absent")]).push()).await.unwrap();
+                    let refused = store
+                        .put_manifest(&here, image(&[digest("absent")]).push())
+                        .await
+                        .unwrap();
                     assert_eq!(refused, PutOutcome::Missing(vec![digest("absent")]));
                 }
                 _ => {
@@ -208,7 +275,9 @@ async fn a_caller_that_goes_away_loses_no_write_and_leaves_no_stale_answer(store
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), arrived).await.expect("the write arrives");
+        tokio::time::timeout(Duration::from_secs(20), arrived)
+            .await
+            .expect("the write arrives");
     }
     assert_eq!(store.count("SELECT count(*) FROM tag_history").await, 50);
 }
@@ -220,14 +289,21 @@ async fn pushes_of_the_same_tags_in_any_order_all_succeed(store: Arc<TestStore>)
         if number % 2 == 0 {
             tags.reverse();
         }
-        let push = PutManifest { tags, ..note(&number.to_string()).push() };
+        let push = PutManifest {
+            tags,
+            ..note(&number.to_string()).push()
+        };
         tokio::spawn(async move { put(&store, &repository("app"), push).await })
     });
     for push in join_all(pushes).await {
         push.unwrap();
     }
 
-    assert_eq!(store.count("SELECT count(DISTINCT digest) FROM tag").await, 1, "the last push has them all");
+    assert_eq!(
+        store.count("SELECT count(DISTINCT digest) FROM tag").await,
+        1,
+        "the last push has them all"
+    );
     assert_eq!(store.count("SELECT count(*) FROM tag_history").await, 32 * 50);
 }
 
@@ -240,7 +316,9 @@ async fn manifests_that_share_layers_are_deleted_at_once(store: Arc<TestStore>) 
     let mut manifests = Vec::new();
     for number in 0..24 {
         layers.rotate_left(1);
-        let push = image(&layers).noted(&number.to_string()).push_as(&format!("v{number}"));
+        let push = image(&layers)
+            .noted(&number.to_string())
+            .push_as(&format!("v{number}"));
         manifests.push(put(&store, &here, push).await);
     }
     store.execute("DELETE FROM review_blob").await;
@@ -248,7 +326,12 @@ async fn manifests_that_share_layers_are_deleted_at_once(store: Arc<TestStore>) 
     let deletions = manifests.into_iter().map(|manifest| {
         let store = store.clone();
         tokio::spawn(async move {
-            assert!(store.delete_manifest(&repository("app"), &manifest, deletion()).await.unwrap());
+            assert!(
+                store
+                    .delete_manifest(&repository("app"), &manifest, deletion())
+                    .await
+                    .unwrap()
+            );
         })
     });
     for deletion in join_all(deletions).await {
@@ -257,7 +340,12 @@ async fn manifests_that_share_layers_are_deleted_at_once(store: Arc<TestStore>) 
 
     assert_eq!(store.count("SELECT count(*) FROM review_blob").await, 20);
     assert_eq!(store.count("SELECT count(*) FROM tag").await, 0);
-    assert_eq!(store.count("SELECT count(*) FROM tag_history WHERE action = 1").await, 24);
+    assert_eq!(
+        store
+            .count("SELECT count(*) FROM tag_history WHERE action = 1")
+            .await,
+        24
+    );
 }
 
 async fn a_tag_that_moves_while_its_manifest_is_deleted_is_moved_or_deleted(store: Arc<TestStore>) {
@@ -282,5 +370,10 @@ async fn a_tag_that_moves_while_its_manifest_is_deleted_is_moved_or_deleted(stor
     }
     // Every tag that the history calls deleted was set again afterwards, by its push or the next one's.
     assert_eq!(store.count("SELECT count(*) FROM tag").await, 1);
-    assert_eq!(store.count("SELECT count(*) FROM tag_history WHERE action = 0").await, 400);
+    assert_eq!(
+        store
+            .count("SELECT count(*) FROM tag_history WHERE action = 0")
+            .await,
+        400
+    );
 }
