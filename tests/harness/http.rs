@@ -125,6 +125,27 @@ impl Repository {
         }
     }
 
+    /// The same repository over HTTP/2 without TLS, as a client that knows of it would speak.
+    pub fn over_http2(&self) -> Repository {
+        let client = Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .http2_prior_knowledge()
+            .build();
+        Repository {
+            client: client.expect("an HTTP/2 client"),
+            ..self.clone()
+        }
+    }
+
+    /// Another repository of the same registry.
+    pub fn sibling(&self, name: &str) -> Repository {
+        Repository {
+            name: name.to_owned(),
+            ..self.clone()
+        }
+    }
+
     /// The name.
     pub fn name(&self) -> &str {
         &self.name
@@ -199,6 +220,39 @@ impl Repository {
         digest
     }
 
+    /// Appends to an upload session, with `Content-Range` if one is given.
+    pub async fn patch(&self, location: &str, range: Option<&str>, chunk: impl Into<reqwest::Body>) -> Answer {
+        let mut request = self.at(Method::PATCH, location);
+        if let Some(range) = range {
+            request = request.header("Content-Range", range);
+        }
+        send(request.body(chunk)).await
+    }
+
+    /// Closes an upload session with these last bytes.
+    pub async fn close(&self, location: &str, digest: &str, rest: impl Into<reqwest::Body>) -> Answer {
+        let url = with_query(location, &format!("digest={digest}"));
+        send(self.at(Method::PUT, &url).body(rest)).await
+    }
+
+    /// Where an upload session stands, as its `Range` says; the empty string if there is no such session.
+    pub async fn progress(&self, location: &str) -> String {
+        let answer = send(self.at(Method::GET, location)).await;
+        match answer.status {
+            StatusCode::NOT_FOUND => String::new(),
+            _ => answer.expect(204).header("range").to_owned(),
+        }
+    }
+
+    /// GETs a blob and compares it byte for byte.
+    ///
+    /// # Panics
+    /// If it is not there or differs.
+    pub async fn assert_blob(&self, digest: &str, bytes: &[u8]) {
+        let answer = self.get(&format!("blobs/{digest}")).await.expect(200);
+        assert!(answer.body == bytes, "blob {digest} has other bytes");
+    }
+
     /// PUTs a manifest under a tag or digest.
     pub async fn put_manifest(&self, reference: &str, media_type: &str, bytes: &[u8]) -> Answer {
         let request = self.request(Method::PUT, &format!("manifests/{reference}"));
@@ -210,6 +264,12 @@ impl Repository {
 pub fn with_query(location: &str, parameter: &str) -> String {
     let separator = if location.contains('?') { '&' } else { '?' };
     format!("{location}{separator}{parameter}")
+}
+
+/// A body of these pieces without a declared length: chunked encoding in HTTP/1.1.
+pub fn streamed(pieces: Vec<Vec<u8>>) -> reqwest::Body {
+    let pieces = pieces.into_iter().map(Ok::<_, std::io::Error>);
+    reqwest::Body::wrap_stream(futures_util::stream::iter(pieces))
 }
 
 /// Writes `request` as it is to a new connection and returns everything that comes back until the

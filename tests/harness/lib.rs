@@ -21,6 +21,7 @@ mod layout;
 mod ports;
 mod round_robin;
 mod wait;
+mod wire;
 
 pub use backend::{Backend, Bucket, Storage};
 pub use berth::{Berth, Builder};
@@ -33,3 +34,4 @@ pub use layout::Layout;
 pub use ports::free_port;
 pub use round_robin::RoundRobin;
 pub use wait::{eventually, within};
+pub use wire::{Head, Wire};

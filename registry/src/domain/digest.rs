@@ -24,7 +24,7 @@ impl Algorithm {
     }
 
     /// Length of a hash in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn hash_length(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha512 => 64,
@@ -73,7 +73,7 @@ pub struct Digest {
 impl Digest {
     /// From a hash; `None` if its length is not the algorithm's.
     pub fn from_hash(algorithm: Algorithm, hash: &[u8]) -> Option<Self> {
-        if hash.len() != algorithm.len() {
+        if hash.len() != algorithm.hash_length() {
             return None;
         }
         let mut padded = [0; 64];
@@ -98,12 +98,12 @@ impl Digest {
 
     /// The raw hash.
     pub fn hash(&self) -> &[u8] {
-        &self.hash[..self.algorithm.len()]
+        &self.hash[..self.algorithm.hash_length()]
     }
 
     /// The stored form: one byte for the algorithm, then the hash.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(1 + self.algorithm.len());
+        let mut bytes = Vec::with_capacity(1 + self.algorithm.hash_length());
         bytes.push(self.algorithm.tag());
         bytes.extend_from_slice(self.hash());
         bytes
@@ -124,7 +124,7 @@ impl fmt::Display for Digest {
         f.write_str(self.algorithm.name())?;
         f.write_str(":")?;
         let mut encoded = [0u8; 128];
-        let length = self.algorithm.len() * 2;
+        let length = self.algorithm.hash_length() * 2;
         // The buffer holds the longest hash, so encoding cannot fail.
         hex::encode_to_slice(self.hash(), &mut encoded[..length]).map_err(|_| fmt::Error)?;
         f.write_str(std::str::from_utf8(&encoded[..length]).map_err(|_| fmt::Error)?)
@@ -163,11 +163,11 @@ impl FromStr for Digest {
         let (algorithm, encoded) = text.split_once(':').ok_or(DigestError::Malformed)?;
         let algorithm: Algorithm = algorithm.parse()?;
         let lower_hex = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f');
-        if encoded.len() != algorithm.len() * 2 || !encoded.bytes().all(lower_hex) {
+        if encoded.len() != algorithm.hash_length() * 2 || !encoded.bytes().all(lower_hex) {
             return Err(DigestError::Malformed);
         }
         let mut hash = [0; 64];
-        hex::decode_to_slice(encoded, &mut hash[..algorithm.len()]).map_err(|_| DigestError::Malformed)?;
+        hex::decode_to_slice(encoded, &mut hash[..algorithm.hash_length()]).map_err(|_| DigestError::Malformed)?;
         Ok(Self { algorithm, hash })
     }
 }

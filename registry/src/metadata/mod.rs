@@ -7,6 +7,9 @@
 //!
 //! Lock order in every transaction: blobs by digest, manifests by digest, tags by name.
 
+// The statements are compiled once a database, on purpose.
+#![allow(clippy::duplicate_mod)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -36,6 +36,7 @@ mod isolation;
 mod lists;
 mod manifests;
 mod mounts;
+mod plans;
 mod reads;
 mod referrers;
 mod schema;
