@@ -221,7 +221,12 @@ impl Repository {
     }
 
     /// Appends to an upload session, with `Content-Range` if one is given.
-    pub async fn patch(&self, location: &str, range: Option<&str>, chunk: impl Into<reqwest::Body>) -> Answer {
+    pub async fn patch(
+        &self,
+        location: &str,
+        range: Option<&str>,
+        chunk: impl Into<reqwest::Body>,
+    ) -> Answer {
         let mut request = self.at(Method::PATCH, location);
         if let Some(range) = range {
             request = request.header("Content-Range", range);

@@ -6,5 +6,6 @@
 
 mod conformance;
 mod older_suite;
+mod quirks;
 mod redirect;
 mod report;

@@ -58,26 +58,32 @@ pub(super) async fn get(
         whole(response.headers_mut(), &digest, blob.size);
         return Ok(response);
     }
-    if redirect::wanted(registry.redirect, &parts.headers)
+    let requested = requested(&parts.headers, &blob, &digest);
+    // Object stores disagree on what to say to several ranges and to ranges that make no sense.
+    if matches!(requested, Requested::Whole | Requested::One(_))
+        && redirect::wanted(registry.redirect, &parts.headers)
         && let Some(url) = registry.blobs.presign(&blob.key, redirect::LIFETIME).await?
     {
         return found_elsewhere(&url, &digest);
     }
-    send(asked, &blob, &digest, &parts.headers).await
+    send(asked, &blob, &digest, requested).await
+}
+
+fn requested(headers: &HeaderMap, blob: &BlobRow, digest: &Digest) -> Requested {
+    let asked = headers.get(RANGE).and_then(|range| range.to_str().ok());
+    match asked.filter(|_| conditions::range_counts(headers, digest)) {
+        Some(text) => range::requested(text, blob.size),
+        None => Requested::Whole,
+    }
 }
 
 async fn send(
     asked: &Asked,
     blob: &BlobRow,
     digest: &Digest,
-    headers: &HeaderMap,
+    requested: Requested,
 ) -> Result<Response, ApiError> {
     let blobs = &asked.registry.blobs;
-    let asked_range = headers.get(RANGE).and_then(|range| range.to_str().ok());
-    let requested = match asked_range.filter(|_| conditions::range_counts(headers, digest)) {
-        Some(text) => range::requested(text, blob.size),
-        None => Requested::Whole,
-    };
     let size = blob.size;
     match requested {
         Requested::Whole => {

@@ -167,7 +167,8 @@ impl FromStr for Digest {
             return Err(DigestError::Malformed);
         }
         let mut hash = [0; 64];
-        hex::decode_to_slice(encoded, &mut hash[..algorithm.hash_length()]).map_err(|_| DigestError::Malformed)?;
+        hex::decode_to_slice(encoded, &mut hash[..algorithm.hash_length()])
+            .map_err(|_| DigestError::Malformed)?;
         Ok(Self { algorithm, hash })
     }
 }

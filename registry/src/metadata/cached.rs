@@ -321,21 +321,34 @@ mod tests {
     use super::*;
 
     fn versions() -> Arc<Versions> {
-        Arc::new(Versions { hasher: RandomState::new(), slots: (0..SLOTS).map(|_| Slot::default()).collect() })
+        Arc::new(Versions {
+            hasher: RandomState::new(),
+            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
+        })
     }
 
     #[tokio::test]
     async fn a_cached_answer_counts_until_a_write_begins_and_never_again() {
         let (versions, cache) = (versions(), Answers::<u8, u8>::new(10));
-        let app = Repository { tenant: TenantId(1), name: "app".parse().unwrap() };
+        let app = Repository {
+            tenant: TenantId(1),
+            name: "app".parse().unwrap(),
+        };
         let ask = async |answer: u8| {
             let version = versions.quiet(&app);
-            looked_up(&cache, version, (app.clone(), 0), async move { Ok(Some(answer)) }).await.unwrap().unwrap()
+            looked_up(&cache, version, (app.clone(), 0), async move { Ok(Some(answer)) })
+                .await
+                .unwrap()
+                .unwrap()
         };
 
         assert_eq!((ask(1).await, ask(2).await), (1, 1), "cached");
         let first = Writing::begin(versions.clone(), &app);
-        assert_eq!((ask(3).await, ask(4).await), (3, 4), "asked while a write is under way");
+        assert_eq!(
+            (ask(3).await, ask(4).await),
+            (3, 4),
+            "asked while a write is under way"
+        );
         let second = Writing::begin(versions.clone(), &app);
         drop(first);
         assert_eq!((ask(5).await, ask(6).await), (5, 6), "asked while another one is");
@@ -346,16 +359,24 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_a_write_overtook_is_not_used_again() {
         let (versions, cache) = (versions(), Answers::<u8, u8>::new(10));
-        let app = Repository { tenant: TenantId(1), name: "app".parse().unwrap() };
+        let app = Repository {
+            tenant: TenantId(1),
+            name: "app".parse().unwrap(),
+        };
 
         let version = versions.quiet(&app);
         let slow = async {
             drop(Writing::begin(versions.clone(), &app));
             Ok(Some(1))
         };
-        assert_eq!(looked_up(&cache, version, (app.clone(), 0), slow).await.unwrap(), Some(1));
+        assert_eq!(
+            looked_up(&cache, version, (app.clone(), 0), slow).await.unwrap(),
+            Some(1)
+        );
 
-        let fresh = looked_up(&cache, versions.quiet(&app), (app.clone(), 0), async { Ok(Some(2)) });
+        let fresh = looked_up(&cache, versions.quiet(&app), (app.clone(), 0), async {
+            Ok(Some(2))
+        });
         assert_eq!(fresh.await.unwrap(), Some(2));
     }
 }

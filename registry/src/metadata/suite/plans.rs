@@ -49,15 +49,31 @@ async fn requests(store: &Arc<TestStore>, round: u32) {
         tokio::spawn(async move {
             assert!(target(&store, &here, &format!("v{number}")).await.is_some());
             assert!(target(&store, &here, &format!("none{number}")).await.is_none());
-            assert!(store.manifest(&here, &by_digest(numbered(number))).await.unwrap().is_some());
+            assert!(
+                store
+                    .manifest(&here, &by_digest(numbered(number)))
+                    .await
+                    .unwrap()
+                    .is_some()
+            );
             assert!(store.blob(&here, &numbered(number)).await.unwrap().is_some());
         })
     });
     for lookup in join_all(lookups).await {
         lookup.unwrap();
     }
-    assert!(store.manifest_payload(&here, &numbered(7)).await.unwrap().is_some());
-    let page = store.tags(&here, Some("v15".into()), 1000).await.unwrap().unwrap();
+    assert!(
+        store
+            .manifest_payload(&here, &numbered(7))
+            .await
+            .unwrap()
+            .is_some()
+    );
+    let page = store
+        .tags(&here, Some("v15".into()), 1000)
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(page.len(), 1000);
     for artifact_types in [Vec::new(), vec!["a/a".to_owned()]] {
         let query = ReferrersQuery {
@@ -67,30 +83,77 @@ async fn requests(store: &Arc<TestStore>, round: u32) {
             limit: 100,
             bytes: 1 << 20,
         };
-        assert_eq!(store.referrers(&here, &query).await.unwrap().descriptors.len(), 100);
+        assert_eq!(
+            store.referrers(&here, &query).await.unwrap().descriptors.len(),
+            100
+        );
     }
 
     assert!(store.lease_blob(&here, &numbered(5), after(1)).await.unwrap());
     assert!(store.lease_manifest(&here, &numbered(5), after(1)).await.unwrap());
-    assert!(store.mount_blob(&repository("small"), mount(numbered(9))).await.unwrap());
-    assert!(store.mount_blob(&repository("small"), mount_from(numbered(9), "grown")).await.unwrap());
-    assert_eq!(store.unlink_blob(&repository("small"), &numbered(9), NOW).await.unwrap(), Unlinked::Done);
-    assert!(matches!(store.unlink_blob(&here, &numbered(8), NOW).await.unwrap(), Unlinked::InUse(_)));
+    assert!(
+        store
+            .mount_blob(&repository("small"), mount(numbered(9)))
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .mount_blob(&repository("small"), mount_from(numbered(9), "grown"))
+            .await
+            .unwrap()
+    );
+    assert_eq!(
+        store
+            .unlink_blob(&repository("small"), &numbered(9), NOW)
+            .await
+            .unwrap(),
+        Unlinked::Done
+    );
+    assert!(matches!(
+        store.unlink_blob(&here, &numbered(8), NOW).await.unwrap(),
+        Unlinked::InUse(_)
+    ));
 
     let blob = push_blob(store, &here, &format!("new {round}")).await;
     let image = image(&[blob, numbered(1), numbered(2), numbered(3)]).noted(&round.to_string());
-    let digest = put(store, &here, image.push_as("v77")).await;
-    put(store, &here, index(&[digest, numbered(4)]).about(digest).push_as("index")).await;
-    put(store, &here, PutManifest { tags: vec![tag("new"), tag("v78")], ..image.push() }).await;
+    let digest = put(store, &here, image.push_as("v1077")).await;
+    put(
+        store,
+        &here,
+        index(&[digest, numbered(4)]).about(digest).push_as("index"),
+    )
+    .await;
+    put(
+        store,
+        &here,
+        PutManifest {
+            tags: vec![tag("new"), tag("v1078")],
+            ..image.push()
+        },
+    )
+    .await;
     assert!(store.delete_tag(&here, &tag("new"), deletion()).await.unwrap());
     assert!(store.delete_manifest(&here, &digest, deletion()).await.unwrap());
 
     let upload = begin(store, &here).await;
     taken(store, &here, upload, take()).await;
-    assert!(store.checkpoint_upload(here.tenant, upload, progress(1, 5)).await.unwrap());
+    assert!(
+        store
+            .checkpoint_upload(here.tenant, upload, progress(1, 5))
+            .await
+            .unwrap()
+    );
     assert!(store.cancel_upload(&here, upload).await.unwrap().is_some());
     assert_eq!(store.expire_uploads(Time(1_000_000), 10).await.unwrap().len(), 10);
-    assert_eq!(store.due_objects(Time(1_000_000), after(1), 10).await.unwrap().len(), 10);
+    assert_eq!(
+        store
+            .due_objects(Time(1_000_000), after(1), 10)
+            .await
+            .unwrap()
+            .len(),
+        10
+    );
     assert!(store.upload(&here, Uuid::new_v4()).await.unwrap().is_none());
 }
 
@@ -114,11 +177,21 @@ async fn no_request_on_postgres_reads_a_large_table_from_end_to_end() {
         }
         store = store.reopened().await;
         let reported = async {
-            while store.count("SELECT coalesce(sum(n_tup_upd), 0)::bigint FROM pg_stat_user_tables").await < 80 {
+            while store
+                .count("SELECT coalesce(sum(n_tup_upd), 0)::bigint FROM pg_stat_user_tables")
+                .await
+                < 80
+            {
                 tokio::task::yield_now().await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), reported).await.expect("the sessions report");
-        assert_eq!(store.count(SCANS).await, 0, "tables read from end to end, analysed: {analysed}");
+        tokio::time::timeout(Duration::from_secs(20), reported)
+            .await
+            .expect("the sessions report");
+        assert_eq!(
+            store.count(SCANS).await,
+            0,
+            "tables read from end to end, analysed: {analysed}"
+        );
     }
 }
