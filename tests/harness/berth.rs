@@ -157,6 +157,18 @@ impl Berth {
         self.child.as_ref().expect("the registry runs").id()
     }
 
+    /// The most memory that the process has held so far (`VmHWM`), in bytes.
+    ///
+    /// # Panics
+    /// If the registry does not run.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).expect("the status of a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmHWM in kB") * 1024
+    }
+
     /// A command of the binary under test with this server's stores and folders as settings:
     /// for further subcommands, or for a second `serve` on the same folder.
     pub fn command(&self, subcommand: &str) -> Command {

@@ -93,18 +93,23 @@ pub async fn send(request: RequestBuilder) -> Answer {
     .await
 }
 
+/// Sends a request and reads the whole answer; `None` if there is none, or if it breaks off.
+pub async fn attempt(request: RequestBuilder) -> Option<Answer> {
+    try_read(request.send().await.ok()?).await.ok()
+}
+
 async fn read(response: Response) -> Answer {
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = response
-        .bytes()
+    try_read(response)
         .await
         .unwrap_or_else(|e| panic!("the body broke off: {e:?}"))
-        .to_vec();
-    Answer {
-        status,
-        headers,
-        body,
-    }
+}
+
+async fn try_read(response: Response) -> Result<Answer, reqwest::Error> {
+    Ok(Answer {
+        status: response.status(),
+        headers: response.headers().clone(),
+        body: response.bytes().await?.to_vec(),
+    })
 }
 
 /// One repository of a registry, addressed over HTTP.

@@ -78,7 +78,7 @@ fn split(rest: &str) -> Option<(&str, Endpoint)> {
             return Some((name, endpoint));
         }
     }
-    let (parent, last) = rest.rsplit_once('/')?;
+    let (parent, last) = rest.rsplit_once('/').filter(|(_, last)| !last.is_empty())?;
     let last = last.to_owned();
     if let Some(name) = parent.strip_suffix("/blobs/uploads") {
         return Some((name, Endpoint::Upload(last)));
