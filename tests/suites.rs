@@ -2,4 +2,6 @@
 //! names below: a new suite is one `mod` line here, or in the stage's own mod.rs.
 
 mod clients;
+mod faults;
 mod protocol;
+mod serve;

@@ -185,6 +185,12 @@ impl Berth {
         }
     }
 
+    /// Whether the process was started and has not ended.
+    pub fn is_running(&mut self) -> bool {
+        let child = self.child.as_mut();
+        child.is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
     /// Asks the process to end (SIGTERM) and waits until it has, at most `limit`.
     ///
     /// # Panics
@@ -288,11 +294,7 @@ impl Berth {
         let http = crate::http::client();
         let url = self.ops_url("/readyz");
         while Instant::now() < deadline {
-            let running = self
-                .child
-                .as_mut()
-                .is_some_and(|child| matches!(child.try_wait(), Ok(None)));
-            if !running {
+            if !self.is_running() {
                 return false;
             }
             if http

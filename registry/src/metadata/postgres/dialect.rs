@@ -121,3 +121,26 @@ macro_rules! blob_queries {
         " unnest($1::bigint[], $2::bigint[], $3::text[], $4::bytea[]) AS q(i, tenant_id, repository, digest) "
     };
 }
+// One look at a unique index for each question and table. A plain join leaves the planner the choice, and
+// without statistics of a table that has just grown it reads all manifests of a repository for each question.
+macro_rules! manifest_joins {
+    () => {
+        "CROSS JOIN LATERAL (SELECT id FROM repository \
+           WHERE tenant_id = q.tenant_id AND name = q.repository LIMIT 1) AS r \
+         LEFT JOIN LATERAL (SELECT digest FROM tag \
+           WHERE tenant_id = q.tenant_id AND repository_id = r.id AND name = q.tag LIMIT 1) AS t ON TRUE \
+         CROSS JOIN LATERAL (SELECT digest, media_type, size, leased_until FROM manifest \
+           WHERE tenant_id = q.tenant_id AND repository_id = r.id AND digest = coalesce(t.digest, q.digest) \
+           LIMIT 1) AS m"
+    };
+}
+macro_rules! blob_joins {
+    () => {
+        "CROSS JOIN LATERAL (SELECT id FROM repository \
+           WHERE tenant_id = q.tenant_id AND name = q.repository LIMIT 1) AS r \
+         CROSS JOIN LATERAL (SELECT digest FROM repository_blob \
+           WHERE tenant_id = q.tenant_id AND repository_id = r.id AND digest = q.digest LIMIT 1) AS l \
+         CROSS JOIN LATERAL (SELECT object_key, size, leased_until FROM blob \
+           WHERE tenant_id = q.tenant_id AND digest = l.digest LIMIT 1) AS b"
+    };
+}

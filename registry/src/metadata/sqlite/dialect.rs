@@ -130,3 +130,18 @@ macro_rules! blob_queries {
           FROM json_each($1)) AS q CROSS "
     };
 }
+macro_rules! manifest_joins {
+    () => {
+        "JOIN repository r ON r.tenant_id = q.tenant_id AND r.name = q.repository \
+         LEFT JOIN tag t ON t.tenant_id = r.tenant_id AND t.repository_id = r.id AND t.name = q.tag \
+         JOIN manifest m ON m.tenant_id = r.tenant_id AND m.repository_id = r.id \
+         AND m.digest = coalesce(t.digest, q.digest)"
+    };
+}
+macro_rules! blob_joins {
+    () => {
+        "JOIN repository r ON r.tenant_id = q.tenant_id AND r.name = q.repository \
+         JOIN repository_blob l ON l.tenant_id = r.tenant_id AND l.repository_id = r.id AND l.digest = q.digest \
+         JOIN blob b ON b.tenant_id = l.tenant_id AND b.digest = l.digest"
+    };
+}

@@ -37,10 +37,7 @@ pub(super) async fn manifests(
     let query = sqlx::query(concat!(
         "SELECT q.i, m.digest, m.media_type, m.size, m.leased_until FROM ",
         manifest_queries!(),
-        "JOIN repository r ON r.tenant_id = q.tenant_id AND r.name = q.repository \
-         LEFT JOIN tag t ON t.tenant_id = r.tenant_id AND t.repository_id = r.id AND t.name = q.tag \
-         JOIN manifest m ON m.tenant_id = r.tenant_id AND m.repository_id = r.id \
-         AND m.digest = coalesce(t.digest, q.digest)",
+        manifest_joins!(),
     ));
     let mut answers = vec![None; asked.len()];
     for row in dialect::bind_manifest_queries(query, asked)
@@ -62,9 +59,7 @@ pub(super) async fn blobs(c: &mut Connection, asked: &[&BlobQuery]) -> Result<Ve
     let query = sqlx::query(concat!(
         "SELECT q.i, b.object_key, b.size, b.leased_until FROM ",
         blob_queries!(),
-        "JOIN repository r ON r.tenant_id = q.tenant_id AND r.name = q.repository \
-         JOIN repository_blob l ON l.tenant_id = r.tenant_id AND l.repository_id = r.id AND l.digest = q.digest \
-         JOIN blob b ON b.tenant_id = l.tenant_id AND b.digest = l.digest",
+        blob_joins!(),
     ));
     let mut answers = vec![None; asked.len()];
     for row in dialect::bind_blob_queries(query, asked)

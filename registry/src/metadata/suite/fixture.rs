@@ -120,6 +120,15 @@ impl TestStore {
         })
     }
 
+    /// The text that a query answers on Postgres.
+    pub(super) async fn text(&self, query: &'static str) -> String {
+        let Tables::Postgres(pool) = &self.tables else {
+            panic!("the query is one for Postgres");
+        };
+        let text = sqlx::query_scalar(query).fetch_one(pool).await;
+        text.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
     /// The number that a query answers.
     pub(super) async fn count(&self, query: &'static str) -> i64 {
         let number = match &self.tables {

@@ -11,30 +11,30 @@ use super::fixture::TestStore;
 use crate::domain::{Algorithm, Digest};
 use crate::metadata::*;
 
-/// A repository of 200,000 tags, 50,000 manifests and 50,000 blobs, and long queues.
+/// A repository of 50,000 tags, 10,000 manifests and 10,000 blobs, and long queues.
 const GROWN: [&str; 10] = [
     "INSERT INTO repository VALUES (1, 10, 'grown', 0), (1, 11, 'small', 0), (2, 12, 'grown', 0)",
     "INSERT INTO blob SELECT 1, '\\x01' || sha256(i::text::bytea), gen_random_uuid(), 1, 0, 0 \
-     FROM generate_series(1, 50000) AS i",
+     FROM generate_series(1, 10000) AS i",
     "INSERT INTO repository_blob SELECT 1, 10, '\\x01' || sha256(i::text::bytea), 0 \
-     FROM generate_series(1, 50000) AS i",
+     FROM generate_series(1, 10000) AS i",
     "INSERT INTO manifest SELECT 1, 10, '\\x01' || sha256(i::text::bytea), 'x', NULL, NULL, '{}', 2, 0, 'ci', 0 \
-     FROM generate_series(1, 50000) AS i",
+     FROM generate_series(1, 10000) AS i",
     "INSERT INTO manifest_blob SELECT 1, 10, '\\x01' || sha256(i::text::bytea), '\\x01' || sha256((i/2)::text::bytea) \
-     FROM generate_series(1, 50000) AS i",
+     FROM generate_series(1, 10000) AS i",
     "INSERT INTO manifest_child SELECT 1, 10, '\\x01' || sha256(i::text::bytea), '\\x01' || sha256((i/2)::text::bytea), 0 \
-     FROM generate_series(1, 20000) AS i",
-    "INSERT INTO tag SELECT 1, 10, 'v' || i, '\\x01' || sha256((1 + i % 50000)::text::bytea), 0, 0, 'ci' \
-     FROM generate_series(1, 200000) AS i",
+     FROM generate_series(1, 5000) AS i",
+    "INSERT INTO tag SELECT 1, 10, 'v' || i, '\\x01' || sha256((1 + i % 10000)::text::bytea), 0, 0, 'ci' \
+     FROM generate_series(1, 50000) AS i",
     "INSERT INTO referrer SELECT 1, 10, 'sha256:subject', '\\x01' || sha256(i::text::bytea), 'a/a', '{}', 2 \
      FROM generate_series(1, 20000) AS i",
     "INSERT INTO upload SELECT 1, gen_random_uuid(), 'grown', 'ci', i, i, 0, 0, 0, '', '{\"folder\":{\"offset\":0}}' \
-     FROM generate_series(1, 20000) AS i",
-    "INSERT INTO object_deletion SELECT 1, gen_random_uuid(), i FROM generate_series(1, 20000) AS i",
+     FROM generate_series(1, 5000) AS i",
+    "INSERT INTO object_deletion SELECT 1, gen_random_uuid(), i FROM generate_series(1, 5000) AS i",
 ];
 
 /// Tables that a request must not read from end to end; the others have a few rows here.
-const SCANS: &str = "SELECT count(*) FROM pg_stat_user_tables WHERE seq_scan > 0 AND relname IN ('blob', \
+const SCANS: &str = "SELECT coalesce(string_agg(relname, ' '), '') FROM pg_stat_user_tables WHERE seq_scan > 0 AND relname IN ('blob', \
     'repository_blob', 'manifest', 'manifest_blob', 'manifest_child', 'tag', 'referrer', 'upload', 'object_deletion')";
 
 fn numbered(number: u32) -> Digest {
@@ -189,8 +189,8 @@ async fn no_request_on_postgres_reads_a_large_table_from_end_to_end() {
             .await
             .expect("the sessions report");
         assert_eq!(
-            store.count(SCANS).await,
-            0,
+            store.text(SCANS).await,
+            "",
             "tables read from end to end, analysed: {analysed}"
         );
     }
