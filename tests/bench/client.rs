@@ -101,7 +101,10 @@ impl<'t> Client<'t> {
 
     fn head(&self, method: &str, path: &str, more: &str) -> String {
         let accept = "application/vnd.oci.image.manifest.v1+json";
-        format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n{more}\r\n", self.host)
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n{more}\r\n",
+            self.host
+        )
     }
 
     /// Sends a request with a small body and reads its answer.
@@ -126,7 +129,9 @@ impl<'t> Client<'t> {
             }
             let from = filled.saturating_sub(3);
             filled += read;
-            let found = self.buffer[from..filled].windows(4).position(|four| four == b"\r\n\r\n");
+            let found = self.buffer[from..filled]
+                .windows(4)
+                .position(|four| four == b"\r\n\r\n");
             if let Some(at) = found {
                 break from + at + 4;
             }

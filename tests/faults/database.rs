@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use harness::content::sha256;
 use harness::http::{Repository, attempt};
-use harness::{Backend, Berth, Image, OwnServer, eventually};
+use harness::{Backend, Berth, Dice, Image, OwnServer, eventually};
 use reqwest::Method;
 use tokio::task::JoinSet;
 
-use super::Dice;
 use super::history::History;
 use super::writers::Writers;
 

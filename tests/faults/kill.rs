@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use harness::content::sha256;
 use harness::http::{Repository, attempt, with_query};
-use harness::{Backend, Berth, eventually};
+use harness::{Backend, Berth, Dice, eventually};
 use reqwest::Method;
 use tokio::task::JoinSet;
 
+use super::Servers;
 use super::history::{History, Session, standing};
 use super::writers::Writers;
-use super::{Dice, Servers};
 
 /// A writer that was killed may be waited for by the lease that it held, 15 s, before the next may write.
 const RESUMED_WITHIN: Duration = Duration::from_secs(60);

@@ -18,27 +18,6 @@ mod writers;
 use harness::http::Repository;
 use harness::{Backend, Berth, Cluster};
 
-/// Random numbers that a seed repeats (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    /// A seed of this run's own, printed so that a failure can be repeated by writing it here.
-    fn new() -> Dice {
-        let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-        println!("seed {seed}");
-        Dice(seed)
-    }
-
-    /// A number below `limit`.
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut word = self.0;
-        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (word ^ (word >> 31)) % limit
-    }
-}
-
 /// One registry on embedded stores, or two replicas behind a proxy that takes turns.
 enum Servers {
     One(Berth),

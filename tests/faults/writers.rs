@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use harness::Dice;
 use harness::content::{blob, sha256};
 use harness::http::{Answer, Repository, attempt, with_query};
 use harness::image::{MANIFEST, descriptor};
@@ -10,7 +11,6 @@ use reqwest::Method;
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use super::Dice;
 use super::history::{History, Session};
 
 /// How many clients push at once.
@@ -36,7 +36,7 @@ impl Writers {
             let mut writer = Writer {
                 repository: repository.clone(),
                 history: history.clone(),
-                dice: Dice(dice.below(u64::MAX)),
+                dice: dice.split(),
                 number,
             };
             let stop = stop.clone();
@@ -70,10 +70,7 @@ impl Writer {
     async fn push_image(&mut self) -> Result<(), Cut> {
         let mut descriptors = Vec::new();
         for _ in 0..3 {
-            let (seed, size) = (
-                unique(),
-                1 + usize::try_from(self.dice.below(60_000)).unwrap_or(0),
-            );
+            let (seed, size) = (unique(), 1 + self.dice.index(60_000));
             let content = blob(size, seed);
             match self.dice.below(3) {
                 0 => self.push_whole(&content).await?,

@@ -5,6 +5,7 @@
 //! never from an exit code alone.
 
 mod conformance;
+mod hostile;
 mod older_suite;
 mod quirks;
 mod redirect;

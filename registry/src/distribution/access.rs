@@ -57,18 +57,24 @@ fn is_local(authority: Option<&str>, headers: &HeaderMap, peer: Option<IpAddr>) 
         || headers
             .keys()
             .any(|name| name.as_str().starts_with("x-forwarded-"));
-    let header = headers.get(HOST).map(|host| host.to_str().unwrap_or_default());
-    // An HTTP/2 request names its host in the authority; one that names two is local only if both are.
-    let hosts_are_local = [authority, header].into_iter().flatten().all(is_local_host);
-    let named = authority.is_some() || header.is_some();
+    let in_headers = headers.get_all(HOST).iter();
+    let in_headers = in_headers.map(|host| host.to_str().unwrap_or_default());
+    // An HTTP/2 request names its host in the authority; one that names several is local only if all are.
+    let hosts_are_local = authority.into_iter().chain(in_headers).all(is_local_host);
+    let named = authority.is_some() || headers.contains_key(HOST);
     peer.is_some_and(|ip| ip.is_loopback()) && named && hosts_are_local && !forwarded
 }
 
 fn is_local_host(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.rsplit_once(':').map_or(host, |(name, _)| name),
+    let (name, rest) = match host.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').unwrap_or_default(),
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
     };
+    // Only a port may follow: in `localhost:1@example.com` the host stands behind the `@`.
+    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    if !rest.is_empty() && !rest.strip_prefix(':').is_some_and(digits) {
+        return false;
+    }
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
@@ -108,6 +114,11 @@ mod tests {
             "10.0.0.1:5000",
             "",
             "evil:localhost",
+            "localhost:1@example.com",
+            "localhost@example.com",
+            "[::1]example.com",
+            "[::1]5000",
+            "[::1",
         ] {
             assert!(!local(host, None, "127.0.0.1"), "{host}");
         }
@@ -132,5 +143,7 @@ mod tests {
             &two,
             Some(IpAddr::from([127, 0, 0, 1]))
         ));
+        two.append(HOST, HeaderValue::from_static("registry.example.com"));
+        assert!(!is_local(None, &two, Some(IpAddr::from([127, 0, 0, 1]))));
     }
 }

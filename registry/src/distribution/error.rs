@@ -123,6 +123,11 @@ impl ApiError {
         }
     }
 
+    /// The code of its first entry.
+    pub fn code(&self) -> Option<Code> {
+        self.errors.first().map(|(code, _, _)| *code)
+    }
+
     /// The same with another status.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;

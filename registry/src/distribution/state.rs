@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -85,6 +85,17 @@ impl Deref for Registry {
 
     fn deref(&self) -> &Shared {
         &self.0
+    }
+}
+
+impl Shared {
+    /// Counts a session out that was closed, cancelled or refused.
+    pub(super) fn upload_ended(&self) {
+        // Without wrapping: the count is an estimate that is renewed now and then.
+        let down = |open: u64| Some(open.saturating_sub(1));
+        let _ = self
+            .open_uploads
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, down);
     }
 }
 

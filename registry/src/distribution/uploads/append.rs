@@ -40,16 +40,34 @@ pub async fn append(
     let hashes = hashes(&row)?;
     let mut writing = Writing::open(asked, &row, hashes, None).await?;
     let end = sent.range.map(|range| range.end);
-    writing.append(body, end).await?;
-    if end.is_some_and(|end| writing.offset != end) {
-        restore(asked, &row).await?;
-        return Err(ApiError::of(
-            Code::SizeInvalid,
-            "the body is shorter than Content-Range says",
-        ));
-    }
+    receive(asked, &row, &mut writing, body, end).await?;
     writing.flush().await?;
     Ok(accepted(repository, id, writing.offset))
+}
+
+/// Appends a body that must end at `end`, if that is known. However it fails, the lease is over: the client may
+/// send the next request at once.
+pub(super) async fn receive(
+    asked: &Asked,
+    row: &UploadRow,
+    writing: &mut Writing,
+    body: Body,
+    end: Option<u64>,
+) -> Result<(), ApiError> {
+    let received = match writing.append(body, end).await {
+        Ok(()) if end.is_some_and(|end| writing.offset != end) => Err(ApiError::of(
+            Code::SizeInvalid,
+            "the body is shorter than it was declared to be",
+        )),
+        received => received,
+    };
+    match &received {
+        Ok(()) => {}
+        // A chunk that contradicts its own range counts for nothing.
+        Err(refused) if refused.code() == Some(Code::SizeInvalid) => restore(asked, row).await?,
+        Err(_) => release(asked, row).await?,
+    }
+    received
 }
 
 /// The running hashes of a session.

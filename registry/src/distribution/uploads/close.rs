@@ -5,12 +5,11 @@ use axum::response::Response;
 use futures_util::TryStreamExt as _;
 use http::request::Parts;
 use http_body::Body as _;
-use std::sync::atomic::Ordering;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
 use super::super::{Asked, answer, state};
-use super::append::{hashes, release};
+use super::append::{hashes, receive, release};
 use super::hashes::Hashes;
 use super::lease::{self, Renewal, Session};
 use super::writing::Writing;
@@ -98,12 +97,7 @@ pub(super) async fn finish(
     if !asked.registry.metadata.commit_upload(repository, commit).await? {
         return Err(unknown(row.id));
     }
-    // Counted down without wrapping: the count is an estimate that is renewed now and then.
-    let down = |open: u64| Some(open.saturating_sub(1));
-    let _ = asked
-        .registry
-        .open_uploads
-        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, down);
+    asked.registry.upload_ended();
     Ok(created(repository, &digest))
 }
 
@@ -150,13 +144,7 @@ async fn publish_rest(
         .map(|range| range.end)
         .or(sent.length.map(|length| row.offset + length));
     let mut writing = Writing::open(asked, row, running, end).await?;
-    writing.append(body, end).await?;
-    if end.is_some_and(|end| writing.offset != end) {
-        return Err(ApiError::of(
-            Code::SizeInvalid,
-            "the body is shorter than it was declared to be",
-        ));
-    }
+    receive(asked, row, &mut writing, body, end).await?;
     match writing.hashes.digest(digest.algorithm()) {
         Some(computed) if computed == digest => writing.finish().await,
         Some(computed) => Err(mismatch(asked, repository, row, Some(computed)).await),

@@ -39,6 +39,7 @@ pub(super) async fn drop_session(
     let Some(row) = registry.metadata.cancel_upload(repository, id).await? else {
         return Ok(false);
     };
+    registry.upload_ended();
     registry.blobs.discard(id, &row.state).await?;
     Ok(true)
 }
