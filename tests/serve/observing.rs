@@ -109,3 +109,44 @@ async fn a_request_s_id_comes_back_and_stands_in_the_log() {
         assert_eq!(named, 1, "one line a request");
     }
 }
+
+#[tokio::test]
+async fn the_log_says_of_every_answer_that_went_out_whole_that_it_is_complete() {
+    let mut berth = Berth::builder().flag("--log-format", "json").start().await;
+    let repository = Repository::new(&berth.url(""), "app");
+    let content = vec![7; 3 << 20];
+    let digest = repository.push_blob(&content).await;
+    let path = format!("blobs/{digest}");
+    let whole = send(repository.request(Method::GET, &path)).await.expect(200);
+    assert_eq!(whole.body.len(), content.len());
+    let part = repository
+        .request(Method::GET, &path)
+        .header("Range", "bytes=5-99");
+    send(part).await.expect(206);
+    send(repository.request(Method::HEAD, &path)).await.expect(200);
+
+    berth.terminate(std::time::Duration::from_secs(20)).await;
+    let log = berth.log();
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let of_blob = lines.iter().filter(|line| {
+        line["path"]
+            .as_str()
+            .is_some_and(|target| target.ends_with(&path))
+    });
+    let told: Vec<_> = of_blob
+        .map(|line| (line["sent"].as_u64(), line["complete"].as_bool()))
+        .collect();
+    let complete = Some(true);
+    assert_eq!(
+        told,
+        [
+            (Some(3 << 20), complete),
+            (Some(95), complete),
+            (Some(0), complete)
+        ],
+        "{log}"
+    );
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::{HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 
 use super::Connection;
 use super::activity::InFlight;
@@ -45,8 +45,10 @@ pub(super) struct Account {
     line: Option<Line>,
     /// Zero until there is an answer.
     pub(super) status: u16,
-    /// Bytes of the answer's body.
-    pub(super) sent: u64,
+    /// Bytes of the answer's body so far.
+    sent: u64,
+    /// Length of the answer's body as its headers say.
+    announced: Option<u64>,
     /// Whether the answer's body was handed over whole, or has none to hand over.
     pub(super) complete: bool,
 }
@@ -87,6 +89,7 @@ impl Account {
             line,
             status: 0,
             sent: 0,
+            announced: None,
             complete: false,
         }
     }
@@ -96,10 +99,20 @@ impl Account {
         self.received.get_or_insert_default().clone()
     }
 
-    pub(super) fn answered(&mut self, status: StatusCode) {
+    pub(super) fn answered(&mut self, status: StatusCode, headers: &HeaderMap) {
         self.status = status.as_u16();
+        let length = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
+        self.announced = length.and_then(|length| length.parse().ok());
         let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         self.complete = bodiless || self.method == Method::HEAD;
+    }
+
+    /// Counts `bytes` of the answer's body. hyper stops asking once what was announced is out.
+    pub(super) fn hand_over(&mut self, bytes: usize) {
+        self.sent += bytes as u64;
+        self.complete |= self.announced == Some(self.sent);
     }
 }
 

@@ -66,7 +66,7 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
                     Err(panic) => panicked(&*panic),
                 },
             };
-            account.answered(answered.status());
+            account.answered(answered.status(), answered.headers());
             let mut answered = answered.map(|body| ResponseBody::new(body, account));
             answered.headers_mut().insert(&REQUEST_ID, id);
             Ok(answered)

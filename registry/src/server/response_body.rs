@@ -33,10 +33,8 @@ impl http_body::Body for ResponseBody {
         let polled = Pin::new(&mut this.inner).poll_frame(cx);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
-                this.account.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
-                // hyper stops asking once a body of known length is out, so its end shows here.
-                this.account.complete |=
-                    this.inner.is_end_stream() || this.inner.size_hint().exact() == Some(0);
+                this.account.hand_over(frame.data_ref().map_or(0, Bytes::len));
+                this.account.complete |= this.inner.is_end_stream();
             }
             Poll::Ready(Some(Err(error))) => tracing::warn!(%error, "an answer broke off"),
             Poll::Ready(None) => this.account.complete = true,

@@ -180,6 +180,18 @@ impl json::Document<'_> {
             }
             artifact_type = artifact_type.or(Some(config.media_type));
         }
+        // The list of referrers stores and compares both as text, and answers name the subject in a header.
+        if let Some(text) = artifact_type
+            .as_deref()
+            .filter(|text| text.contains(char::is_control))
+        {
+            return invalid(format!("the artifact type {text:?} holds control characters"));
+        }
+        if let Some(subject) = &self.subject
+            && let Err(error @ digest::DigestError::Malformed) = subject.digest.parse::<Digest>()
+        {
+            return invalid(format!("subject: {:?}: {error}", subject.digest));
+        }
         Ok(Manifest {
             media_type,
             artifact_type: artifact_type.filter(|text| !text.is_empty()),

@@ -97,6 +97,21 @@ fn content_type_and_media_type_must_agree_and_one_must_be_there() {
 }
 
 #[test]
+fn subjects_and_artifact_types_that_no_column_or_header_can_hold_are_refused() {
+    for more in [
+        r#","artifactType":"a\u0000b""#,
+        r#","artifactType":"a\nb""#,
+        r#","subject":{"mediaType":"x","digest":"sha256:a\u0000","size":3}"#,
+        r#","subject":{"mediaType":"x","digest":"no digest","size":3}"#,
+    ] {
+        assert!(
+            matches!(read(&image(more), OCI_MANIFEST), Err(ManifestError::Invalid(_))),
+            "{more}"
+        );
+    }
+}
+
+#[test]
 fn foreign_layers_and_subjects_may_be_absent_and_of_unknown_algorithms() {
     let foreign = r#"{"mediaType":"application/vnd.oci.image.layer.nondistributable.v1.tar","digest":"blake9:abc","size":3}"#;
     let config = descriptor("application/x.config", "c");
