@@ -13,7 +13,7 @@ use super::state::Registry;
 use crate::blobs::BlobError;
 use crate::metadata::{MetadataError, Time};
 
-/// Between two rounds.
+/// Most time between two rounds; less where sessions expire sooner.
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows of one statement.
 const BATCH: u32 = 200;
@@ -34,7 +34,7 @@ enum SweepError {
 pub fn start(registry: &Registry) {
     let registry = registry.clone();
     tokio::spawn(async move {
-        let mut rounds = tokio::time::interval(EVERY);
+        let mut rounds = tokio::time::interval(registry.upload_expiry.clamp(Duration::from_secs(1), EVERY));
         rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut round: u32 = 0;
         loop {
