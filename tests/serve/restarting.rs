@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::content::{blob, sha256};
 use harness::http::Repository;
-use harness::{Backend, Berth, Image, Index};
+use harness::{Backend, Berth, Image, Index, eventually};
 
 use super::{ANY_PORTS, Ended};
 
@@ -49,6 +49,54 @@ async fn a_restart_keeps_everything_an_open_upload_as_well() {
     }
 }
 
+#[tokio::test]
+async fn a_writer_that_was_killed_with_the_server_keeps_nobody_waiting() {
+    let mut berth = Berth::start(Backend::Embedded).await;
+    let repository = Repository::new(&berth.url(""), "app");
+    let content = blob(10_000, 4);
+    let location = repository.start_upload().await;
+    let begun = futures_util::stream::iter([Ok::<_, std::io::Error>(content[..6_000].to_vec())]);
+    let silent = futures_util::StreamExt::chain(begun, futures_util::stream::pending());
+    let writer = tokio::spawn({
+        let (repository, location) = (repository.clone(), location.clone());
+        async move {
+            let body = reqwest::Body::wrap_stream(silent);
+            repository
+                .at(reqwest::Method::PATCH, &location)
+                .body(body)
+                .send()
+                .await
+                .map(drop)
+        }
+    });
+    eventually(
+        "the first bytes are stored",
+        Duration::from_secs(20),
+        async || (repository.progress(&location).await == "0-5999").then_some(()),
+    )
+    .await;
+
+    berth.kill9();
+    berth.restart().await;
+    let restarted = std::time::Instant::now();
+    repository
+        .patch(&location, Some("6000-9999"), content[6_000..].to_vec())
+        .await
+        .expect(202);
+
+    // A writer's lease lasts 15 s.
+    assert!(
+        restarted.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        restarted.elapsed()
+    );
+    repository
+        .close(&location, &sha256(&content), Vec::new())
+        .await
+        .expect(201);
+    writer.abort();
+}
+
 /// The id of the first tenant, asked with the key of the data folder: both must be the old ones.
 async fn tenant_uid(berth: &Berth) -> String {
     let key = std::fs::read_to_string(berth.data().join("keys/admin")).expect("the key");
@@ -76,7 +124,7 @@ async fn the_schema_is_made_by_migrate_where_serve_may_not() {
 
         let mut serve = command("serve");
         serve.args(ANY_PORTS).arg("--migrate=false");
-        Ended::of(serve).expect(1, &["metadata"]);
+        Ended::of(serve).expect(1, &["metadata", "berth-registry migrate"]);
         for _ in 0..2 {
             let mut migrate = command("migrate");
             migrate.args(["-o", "json"]);

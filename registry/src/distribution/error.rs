@@ -209,9 +209,10 @@ impl From<MetadataError> for ApiError {
                 )
                 .header(RETRY_AFTER, HeaderValue::from_static("2"))
             }
-            MetadataError::Url { .. } | MetadataError::Migration(_) | MetadataError::Corrupt(_) => {
-                Self::of(Code::Unknown, error.to_string())
-            }
+            MetadataError::Url { .. }
+            | MetadataError::Migration(_)
+            | MetadataError::Behind
+            | MetadataError::Corrupt(_) => Self::of(Code::Unknown, error.to_string()),
         }
     }
 }

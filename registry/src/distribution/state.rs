@@ -127,6 +127,10 @@ impl Registry {
             now: Time::now(),
         };
         let tenant = metadata.ensure_tenant(first).await?;
+        if settings.metadata.starts_with("sqlite:") {
+            // The data folder's lock shows that no other process writes.
+            metadata.end_leases().await?;
+        }
         Ok(Self(Arc::new(Shared {
             metadata,
             blobs,

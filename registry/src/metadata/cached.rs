@@ -275,6 +275,10 @@ impl<S: Store> Store for Cached<S> {
         self.store.open_uploads(tenant).await
     }
 
+    async fn end_leases(&self) -> Result<()> {
+        self.store.end_leases().await
+    }
+
     async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
         self.store.upload(repository, id).await
     }

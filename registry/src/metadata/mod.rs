@@ -47,6 +47,9 @@ pub enum MetadataError {
     /// The schema could not be brought up to date.
     #[error("the metadata schema could not be migrated: {0}")]
     Migration(String),
+    /// The schema lacks migrations that this release needs, and was not to be migrated.
+    #[error("the metadata schema is older than this release needs: run `berth-registry migrate` first")]
+    Behind,
     /// The database failed or did not answer; the same call may succeed later.
     #[error("the metadata store failed: {0}")]
     Unavailable(String),
@@ -172,6 +175,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// How many uncommitted sessions a tenant has; proportional to them, not for a request's path.
     async fn open_uploads(&self, tenant: TenantId) -> Result<u64>;
+
+    /// Ends the leases of all writers. Only for a process that knows that it is alone with the store: what
+    /// holds a lease then is a writer that died with an earlier process.
+    async fn end_leases(&self) -> Result<()>;
 
     /// The session, if it belongs to this repository.
     async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>>;

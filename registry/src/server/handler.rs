@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use futures_util::FutureExt;
-use http::{HeaderName, Request, Response, StatusCode, Version};
+use http::{HeaderName, Request, Response, StatusCode, Version, header};
 use hyper::body::Incoming;
 use tower::Service;
 use tracing::Instrument;
@@ -115,6 +115,11 @@ fn refusal<B>(request: &Request<B>) -> Option<Response<Body>> {
             "SIZE_INVALID",
             message,
         ));
+    }
+    // RFC 9112 section 3.2: two readers would take two hosts from it.
+    if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+        let message = "the request names more than one host";
+        return Some(answer::error(StatusCode::BAD_REQUEST, "UNSUPPORTED", message));
     }
     None
 }

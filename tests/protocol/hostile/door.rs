@@ -69,6 +69,13 @@ async fn a_host_that_is_not_this_machine_closes_the_open_mode() {
         let said = target.say(format!("{head}{close}")).await;
         assert!([400, 401, 404].contains(&said.status), "{head}: {said:?}");
     }
+    // Two hosts are no request at all, also where both are this machine.
+    let said = target
+        .say(format!(
+            "GET /v2/ HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n{close}"
+        ))
+        .await;
+    assert_eq!(said.status, 400);
     // A credential that means nothing opens nothing, and the open mode needs none.
     let request = target.repository.request(Method::GET, "tags/list");
     send(request.basic_auth("x-token", Some("berth_x_y")))

@@ -6,8 +6,10 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 
@@ -25,6 +27,8 @@ mod lookups;
 mod manifests;
 #[path = "../statements/objects.rs"]
 mod objects;
+#[path = "../statements/schema.rs"]
+mod schema;
 #[path = "../statements/store.rs"]
 mod store;
 #[path = "../statements/tags.rs"]
@@ -47,6 +51,14 @@ pub(super) struct PostgresStore {
     blobs: Batcher<BlobQuery, BlobRow>,
 }
 
+/// A request that gets no connection for this long is refused: clients try again, and the first of them give
+/// up after 30 s.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that was idle for longer is tried out before it is used. Trying each time would double the round
+/// trips.
+const TRUSTED: Duration = Duration::from_secs(1);
+
 impl PostgresStore {
     /// Connects and, if asked, migrates.
     pub(super) async fn open(url: &str, options: &Options) -> Result<Self> {
@@ -66,9 +78,21 @@ impl PostgresStore {
         }
         let pool = PgPoolOptions::new()
             .max_connections(options.connections)
-            .acquire_timeout(STATEMENT_TIMEOUT)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRUSTED {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
             .connect_with(connect)
             .await?;
+        if !options.migrate {
+            schema::check(&mut *pool.acquire().await?, &migrator()).await?;
+        }
         let (for_manifests, for_blobs) = (pool.clone(), pool.clone());
         Ok(Self {
             pool,
@@ -118,14 +142,18 @@ impl PostgresStore {
     }
 }
 
-/// Migrates on a connection of its own, without a statement timeout: a migration, and the wait for another
-/// process's, take as long as they take.
-async fn migrate(connect: &PgConnectOptions) -> Result<()> {
-    let mut connection = connect.connect().await?;
+fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("src/metadata/migrations/postgres");
     // A newer release may have added to the schema; this one works with what it knows.
     migrator.set_ignore_missing(true);
     migrator
+}
+
+/// Migrates on a connection of its own, without a statement timeout: a migration, and the wait for another
+/// process's, take as long as they take.
+async fn migrate(connect: &PgConnectOptions) -> Result<()> {
+    let mut connection = connect.connect().await?;
+    migrator()
         .run_direct(None, &mut connection, false)
         .await
         .map_err(|error| MetadataError::Migration(error.to_string()))?;

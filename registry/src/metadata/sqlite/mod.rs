@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection as _, SqlitePool};
 
@@ -26,6 +27,8 @@ mod lookups;
 mod manifests;
 #[path = "../statements/objects.rs"]
 mod objects;
+#[path = "../statements/schema.rs"]
+mod schema;
 #[path = "../statements/store.rs"]
 mod store;
 #[path = "../statements/tags.rs"]
@@ -63,12 +66,12 @@ impl SqliteStore {
             .pragma("cache_size", "-65536")
             .pragma("mmap_size", "268435456")
             .pragma("wal_autocheckpoint", "4000");
-        let writer = writer::connect(&connect).await?;
-        let writer = if options.migrate {
-            migrate(writer).await?
+        let mut writer = writer::connect(&connect).await?;
+        if options.migrate {
+            writer = migrate(writer).await?;
         } else {
-            writer
-        };
+            schema::check(&mut writer, &migrator()).await?;
+        }
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(connect.read_only(true).create_if_missing(false))
@@ -110,14 +113,18 @@ impl SqliteStore {
     }
 }
 
-async fn migrate(mut connection: Connection) -> Result<Connection> {
+fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("src/metadata/migrations/sqlite");
     // A newer release may have added to the schema; this one works with what it knows.
     migrator.set_ignore_missing(true);
+    migrator
+}
+
+async fn migrate(mut connection: Connection) -> Result<Connection> {
     // One transaction that holds the write lock from its start: of two processes the second waits, and finds
     // nothing to do.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    migrator
+    migrator()
         .run_direct(None, &mut *transaction, false)
         .await
         .map_err(|error| MetadataError::Migration(error.to_string()))?;

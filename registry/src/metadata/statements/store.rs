@@ -93,6 +93,10 @@ impl Store for Database {
             .await
     }
 
+    async fn end_leases(&self) -> Result<()> {
+        self.write((), |c, ()| Box::pin(uploads::end_leases(c))).await
+    }
+
     async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
         self.read((repository.clone(), id), |c, (r, id)| {
             Box::pin(uploads::find(c, r, *id))

@@ -56,6 +56,13 @@ pub(super) async fn create(c: &mut Connection, new: &NewUpload) -> Result<()> {
     Ok(())
 }
 
+pub(super) async fn end_leases(c: &mut Connection) -> Result<()> {
+    sqlx::query("UPDATE upload SET writer_until = 0 WHERE writer_until > 0")
+        .execute(&mut *c)
+        .await?;
+    Ok(())
+}
+
 pub(super) async fn count_open(c: &mut Connection, tenant: TenantId) -> Result<u64> {
     let open: i64 =
         sqlx::query_scalar("SELECT count(*) FROM upload WHERE tenant_id = $1 AND committed_at IS NULL")
