@@ -26,6 +26,7 @@ macro_rules! on_both_backends {
 
 mod buildah;
 mod crane;
+mod curl;
 mod helm;
 mod oras;
 mod regctl;
