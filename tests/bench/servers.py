@@ -33,8 +33,6 @@ class Server:
     """One running server. `folder` is removed with it."""
 
     name = ""
-    pushes = True
-    sudden = signal.SIGTERM
 
     def __init__(self):
         self.folder = Path(tempfile.mkdtemp(prefix=f"berth-bench-{self.name.split()[0]}-"))
@@ -45,7 +43,11 @@ class Server:
         self.process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.environment()
         )
-        self.wait_ready()
+        try:
+            self.wait_ready()
+        except BaseException:
+            self.stop()
+            raise
 
     def command(self):
         raise NotImplementedError
@@ -68,7 +70,7 @@ class Server:
                 time.sleep(0.02)
 
     def stop(self):
-        self.process.send_signal(self.sudden)
+        self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
@@ -214,7 +216,6 @@ class Nginx(Server):
     """The same bytes as static files: the limit of what a server can do here."""
 
     name = "nginx"
-    pushes = False
 
     def command(self):
         self.root = self.folder / "root" / "v2" / REPOSITORY
