@@ -9,6 +9,7 @@ mod holding;
 mod observing;
 mod restarting;
 mod settings;
+mod stores;
 mod tls;
 
 use std::process::{Command, Stdio};
