@@ -1,13 +1,21 @@
 //! Berth's registry: the OCI distribution API on a blob store and a metadata store.
 //!
-//! Dependencies point inwards: `domain` knows nothing of IO; `blobs` and `metadata` store; `distribution`
-//! speaks the protocol; `settings`, `server`, `ops` and `cli` make a process of it.
+//! Dependencies point inwards: `domain` knows nothing of IO; `blobs` and `metadata` store; `tenancy` knows who
+//! lives here, `identity` who asks, `egress` and `audit` are their doors to the network and to the trail;
+//! `distribution` speaks the protocol, `admin` configures; `settings`, `server`, `ops` and `cli` make a process
+//! of it.
 
+pub mod admin;
+pub mod audit;
 pub mod blobs;
 pub mod cli;
 pub mod distribution;
 pub mod domain;
+pub mod egress;
+pub mod identity;
 pub mod metadata;
 pub mod ops;
+pub mod rfc3339;
 pub mod server;
 pub mod settings;
+pub mod tenancy;

@@ -83,7 +83,7 @@ async fn the_admin_api_needs_its_key_for_everything() {
         .await
         .expect(200)
         .json();
-    assert_eq!(state["tenants"][0]["name"], "default");
+    assert_eq!(state["objects"][0]["tenant"], "default");
     ask("/admin/v1/nothing", &format!("Bearer {key}"))
         .await
         .expect(404);

@@ -13,17 +13,27 @@ use super::file_limit;
 use super::log::Form;
 use super::signals::{Signals, on_hangup};
 use super::startup::{self, Addresses};
+use crate::admin::{self, Admin, AdminKey, Configurator};
+use crate::audit::Audit;
 use crate::blobs::{self, BlobStore, budget::Budget};
 use crate::distribution;
-use crate::metadata::{self, Store};
+use crate::egress::{Allow, Client, Dialer};
+use crate::identity::Identity;
+use crate::identity::keys::KeyRing;
+use crate::identity::trust::Verifier;
+use crate::metadata::configuration::{Configuration, FirstTenant};
+use crate::metadata::{self, Store, Time};
 use crate::ops;
-use crate::ops::admin::{self, AdminKey, ListTenants, Tenant};
 use crate::ops::metrics::Metrics;
 use crate::ops::ready::{Probe, Readiness};
 use crate::server::tls::Certificate;
 use crate::server::{Limits, Server, bind};
 use crate::settings::{Settings, TlsFiles};
+use crate::tenancy::Directory;
+use crate::tenancy::names::{Apex, FIRST_TENANT};
 
+/// Between two looks at the keys.
+const KEYS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
 /// Connections to the admin and ops listeners, each.
 const SIDE_CONNECTIONS: usize = 1024;
 
@@ -34,6 +44,7 @@ struct Cut;
 
 struct Stores {
     metadata: Arc<dyn Store>,
+    configuration: Arc<dyn Configuration>,
     blobs: Arc<dyn BlobStore>,
 }
 
@@ -53,6 +64,7 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         None
     };
     let admin_key = AdminKey::open(&settings.admin_key_file, settings.admin_key_in_data())?;
+    let keys = Arc::new(KeyRing::open(&settings.keys, settings.keys_in_data())?);
     let api_tls = certificate(&settings.tls, "")?;
     let admin_tls = certificate(&settings.admin_tls, "admin-")?;
     let listeners = Listeners {
@@ -80,8 +92,17 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         _ = signals.stop() => return Ok(()),
     };
     tokio::spawn(watch_stores(readiness.clone(), &stores));
-    let api_router = distribution::router(registry(settings, &stores, budget).await?);
-    let admin_router = admin::router(admin_key, tenants(&stores));
+    let tenancy = Tenancy::open(settings, &stores, keys).await?;
+    let following = tokio::spawn(tenancy.directory.clone().follow(end.clone().cancelled_owned()));
+    let parts = distribution::Parts {
+        metadata: stores.metadata.clone(),
+        blobs: stores.blobs.clone(),
+        budget,
+        directory: tenancy.directory.clone(),
+        identity: tenancy.identity.clone(),
+    };
+    let api_router = distribution::router(distribution::Registry::open(settings, parts).await?);
+    let admin_router = admin::router(admin_key, tenancy.admin(&stores));
 
     let drain = CancellationToken::new();
     let api_server = Server::new(limits(settings), Some(metrics.clone()), drain.clone());
@@ -107,6 +128,9 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     tracing::info!(signal, timeout = ?settings.drain_timeout, "draining: no new connections, requests in flight finish");
     let drained = drained(&mut serving, settings, &mut signals).await;
     end.cancel();
+    tenancy.identity.settle().await;
+    // Only a panic is an error here, and it has been logged.
+    let _ = following.await;
     drained
 }
 
@@ -148,18 +172,74 @@ async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<
         connections: settings.postgres_connections,
         prepared: settings.postgres_prepared,
     };
-    let metadata = metadata::open(&settings.metadata, &options).await?;
+    let opened = metadata::open(&settings.metadata, &options).await?;
     let blobs = blobs::open::open(&settings.blobs, budget).await?;
-    Ok(Stores { metadata, blobs })
+    Ok(Stores {
+        metadata: opened.store,
+        configuration: opened.configuration,
+        blobs,
+    })
 }
 
-/// The state of the distribution API.
-async fn registry(
-    settings: &Settings,
-    stores: &Stores,
-    budget: Budget,
-) -> Result<distribution::Registry, Box<dyn std::error::Error>> {
-    Ok(distribution::Registry::open(settings, stores.metadata.clone(), stores.blobs.clone(), budget).await?)
+/// Who lives here, and who may do what.
+struct Tenancy {
+    directory: Arc<Directory>,
+    identity: Arc<Identity>,
+    configurator: Arc<Configurator>,
+}
+
+impl Tenancy {
+    async fn open(
+        settings: &Settings,
+        stores: &Stores,
+        keys: Arc<KeyRing>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
+        let store = stores.configuration.clone();
+        if settings.names().apex == Apex::First {
+            let sparse = format!(r#"{{"repositories":{{"sparse":"{}"}}}}"#, settings.sparse);
+            let first = FirstTenant {
+                name: FIRST_TENANT.parse()?,
+                spec: sparse,
+                now: Time::now(),
+            };
+            store.first_tenant(first).await?;
+        }
+        let known = keys.clone();
+        let directory = Directory::open(store.clone(), Arc::new(move || known.signing_ids())).await?;
+        let client = Client::new(Dialer::new(Allow(settings.egress_allow.clone())));
+        let verifier = Verifier::new(client, settings.domain.clone());
+        let audit = Audit::start(store.clone(), settings.audit_retention);
+        let identity = Identity::start(store.clone(), keys.clone(), directory.clone(), verifier, audit);
+        let domain = settings.domain.to_ascii_lowercase();
+        let configurator = Arc::new(Configurator::new(store, directory.clone(), keys.clone(), domain));
+        tokio::spawn(follow_keys(keys));
+        Ok(Self {
+            directory,
+            identity,
+            configurator,
+        })
+    }
+
+    fn admin(&self, stores: &Stores) -> Admin {
+        Admin {
+            configurator: self.configurator.clone(),
+            store: stores.configuration.clone(),
+            directory: self.directory.clone(),
+            identity: self.identity.clone(),
+        }
+    }
+}
+
+/// Reads the keys again now and then: a mounted Secret changes without a signal.
+async fn follow_keys(keys: Arc<KeyRing>) {
+    loop {
+        tokio::time::sleep(KEYS_EVERY).await;
+        let again = keys.clone();
+        // Files are read on a thread that may wait.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || again.reload()).await {
+            tracing::error!(%error, "the keys cannot be read; those in use stay");
+        }
+    }
 }
 
 /// Asks both stores for ever.
@@ -180,23 +260,6 @@ fn watch_stores(readiness: Arc<Readiness>, stores: &Stores) -> impl Future<Outpu
         }),
     };
     async move { readiness.watch(vec![ask_metadata, ask_blobs]).await }
-}
-
-fn tenants(stores: &Stores) -> ListTenants {
-    let metadata = stores.metadata.clone();
-    Arc::new(move || {
-        let metadata = metadata.clone();
-        Box::pin(async move {
-            let tenants = metadata.tenants().await.map_err(|error| error.to_string())?;
-            Ok(tenants
-                .into_iter()
-                .map(|tenant| Tenant {
-                    name: tenant.name,
-                    uid: tenant.uid,
-                })
-                .collect())
-        })
-    })
 }
 
 fn certificate(

@@ -1,149 +1,263 @@
 //! The one access decision of a request.
 //!
-//! While the installation is open, a request needs no credential: that holds only for what cannot have come
-//! from anywhere but this machine. A proxy or tunnel in front shows itself by its headers or by the Host
-//! that it forwards, and must not open the registry to the world.
+//! 401 where a new or another credential could help, 403 where none could. To whoever may not see a
+//! repository, it makes no difference whether it exists, and on the apex not even whether its tenant does.
 
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use axum::extract::Request;
-use http::header::{FORWARDED, HOST, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 
+use super::answer;
+use super::asked::{Asked, Named};
 use super::error::{ApiError, Code};
 use super::state::Registry;
+use crate::audit::Outcome;
+use crate::domain::RepositoryName;
+use crate::domain::grant::{Action, Actions};
+use crate::identity::presented::Presented;
+use crate::identity::{Principal, Refusal, Rights};
+use crate::metadata::Repository;
+use crate::tenancy::snapshot::Snapshot;
+use crate::tenancy::{Origin, Place, Tenant};
+use berth_crds::{Creation, Visibility};
 
 /// What a request wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub enum Wish {
     /// Ask whether this is a registry.
     Ping,
-    /// Read.
-    Pull,
-    /// Write.
-    Push,
-    /// Delete.
-    Delete,
+    /// List the repositories.
+    List,
+    /// Do this with the repository that the path names.
+    Do(Action),
 }
 
-/// Who an open request is by.
-const ANONYMOUS: &str = "anonymous";
-
-/// Lets a request go on as somebody, or refuses it.
-pub fn decide(
-    registry: &Registry,
-    request: &Request,
-    peer: Option<SocketAddr>,
-    action: Action,
-) -> Result<String, ApiError> {
-    let host = request.uri().authority().map(|authority| authority.as_str());
-    if registry.may_be_open && is_local(host, request.headers(), peer.map(|peer| peer.ip())) {
-        return Ok(ANONYMOUS.to_owned());
-    }
-    let message = match action {
-        Action::Ping | Action::Pull => "a credential is needed to pull",
-        Action::Push => "a credential is needed to push",
-        Action::Delete => "a credential is needed to delete",
-    };
-    Err(ApiError::of(Code::Unauthorized, message).header(
-        WWW_AUTHENTICATE,
-        HeaderValue::from_static(r#"Basic realm="berth""#),
-    ))
+/// A request whose host is known.
+pub struct Arrival<'r> {
+    pub registry: &'r Registry,
+    pub snapshot: Arc<Snapshot>,
+    pub place: Place,
+    pub origin: Origin,
 }
 
-/// Whether a request shows that it comes from this machine: loopback peer, local Host, no proxy's headers.
-fn is_local(authority: Option<&str>, headers: &HeaderMap, peer: Option<IpAddr>) -> bool {
-    let forwarded = headers.contains_key(FORWARDED)
-        || headers
-            .keys()
-            .any(|name| name.as_str().starts_with("x-forwarded-"));
-    let in_headers = headers.get_all(HOST).iter();
-    let in_headers = in_headers.map(|host| host.to_str().unwrap_or_default());
-    // An HTTP/2 request names its host in the authority; one that names several is local only if all are.
-    let hosts_are_local = authority.into_iter().chain(in_headers).all(is_local_host);
-    let named = authority.is_some() || headers.contains_key(HOST);
-    peer.is_some_and(|ip| ip.is_loopback()) && named && hosts_are_local && !forwarded
+/// What may be done with a repository, visibility included.
+pub fn actions_on(tenant: &Tenant, principal: &Principal, name: &RepositoryName) -> Actions {
+    let own = principal.rights.on(name);
+    if is_public(tenant, name) {
+        own.union([Action::Pull, Action::Metadata].into_iter().collect())
+    } else {
+        own
+    }
 }
 
-fn is_local_host(host: &str) -> bool {
-    let (name, rest) = match host.strip_prefix('[') {
-        Some(rest) => rest.split_once(']').unwrap_or_default(),
-        None => host.split_at(host.find(':').unwrap_or(host.len())),
-    };
-    // Only a port may follow: in `localhost:1@example.com` the host stands behind the `@`.
-    let digits = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
-    if !rest.is_empty() && !rest.strip_prefix(':').is_some_and(digits) {
-        return false;
-    }
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+fn is_public(tenant: &Tenant, name: &RepositoryName) -> bool {
+    let visibility = tenant.repositories.visibility(name);
+    visibility.unwrap_or(tenant.config.repositories.visibility) == Visibility::Public
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn local(host: &str, extra: Option<&'static str>, peer: &str) -> bool {
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, HeaderValue::from_str(host).unwrap());
-        if let Some(name) = extra {
-            headers.insert(name, HeaderValue::from_static("x"));
+impl Arrival<'_> {
+    /// Lets a request go on as somebody, or refuses it.
+    pub async fn admit(
+        self,
+        headers: &HeaderMap,
+        name: Option<RepositoryName>,
+        wish: Wish,
+    ) -> Result<(Asked, Option<Named>), ApiError> {
+        let presented = Presented::of(headers);
+        let (tenant, named) = self
+            .target(name.as_ref(), &presented)
+            .await
+            .map_err(|r| self.refuse(r, None))?;
+        let scope = || Scope {
+            name: name.as_ref(),
+            wish,
+        };
+        let open = self.registry.is_open(&self.snapshot, &self.origin);
+        let principal = if open && tenant.is_some() {
+            Principal::anonymous(Rights::All)
+        } else {
+            self.principal(tenant.as_deref(), &presented, scope()).await?
+        };
+        let Some(tenant) = tenant else {
+            return Err(self.challenge(scope(), None, "a credential is needed"));
+        };
+        let asked = Asked {
+            registry: self.registry.clone(),
+            snapshot: self.snapshot.clone(),
+            place: self.place.clone(),
+            tenant,
+            principal,
+            origin: self.origin.clone(),
+        };
+        match (wish, &named) {
+            (Wish::Ping, _) if open || presented != Presented::Nothing => {}
+            (Wish::Ping, _) => return Err(self.challenge(scope(), None, "a credential is needed")),
+            (Wish::List, _) => self.decide_list(&asked, scope())?,
+            (Wish::Do(action), Some(named)) => self.decide(&asked, named, action, scope())?,
+            (Wish::Do(_), None) => {
+                return Err(ApiError::of(Code::NameInvalid, "the path names no repository"));
+            }
         }
-        is_local(None, &headers, Some(peer.parse().unwrap()))
+        Ok((asked, named))
     }
 
-    #[test]
-    fn loopback_peers_with_local_hosts_are_local() {
-        for host in [
-            "localhost",
-            "localhost:5000",
-            "LOCALHOST:1",
-            "127.0.0.1:5000",
-            "127.8.8.8",
-            "[::1]:5000",
-        ] {
-            assert!(local(host, None, "127.0.0.1"), "{host}");
-        }
-        assert!(local("localhost", None, "::1"));
+    /// The tenant and the repository that are meant; on the apex a request without a repository means the
+    /// tenant of its credential.
+    async fn target(
+        &self,
+        name: Option<&RepositoryName>,
+        presented: &Presented,
+    ) -> Result<(Option<Arc<Tenant>>, Option<Named>), Refusal> {
+        let Some(name) = name else {
+            let tenant = match &self.place {
+                Place::Tenant(tenant) => Some(tenant.clone()),
+                Place::Apex => self.registry.identity.tenant_of(presented).await?,
+            };
+            return Ok((tenant, None));
+        };
+        let found = self.registry.names.repository(&self.snapshot, &self.place, name);
+        Ok(found.map_or((None, None), |found| {
+            let repository = Repository {
+                tenant: found.tenant.id,
+                name: found.name,
+            };
+            let shown = name.clone();
+            (Some(found.tenant), Some(Named { repository, shown }))
+        }))
     }
 
-    #[test]
-    fn everything_that_hints_at_a_proxy_or_another_machine_is_not() {
-        for host in [
-            "registry.example.com",
-            "localhost.example.com",
-            "10.0.0.1:5000",
-            "",
-            "evil:localhost",
-            "localhost:1@example.com",
-            "localhost@example.com",
-            "[::1]example.com",
-            "[::1]5000",
-            "[::1",
-        ] {
-            assert!(!local(host, None, "127.0.0.1"), "{host}");
+    async fn principal(
+        &self,
+        tenant: Option<&Tenant>,
+        presented: &Presented,
+        scope: Scope<'_>,
+    ) -> Result<Principal, ApiError> {
+        let counted = match &self.place {
+            Place::Tenant(tenant) => Some(tenant.id),
+            Place::Apex => None,
+        };
+        let identity = &self.registry.identity;
+        let principal = identity
+            .authenticate(tenant, counted, presented, &self.origin)
+            .await;
+        principal.map_err(|refusal| self.refuse(refusal, Some(scope)))
+    }
+
+    /// The answer to a credential that is not accepted.
+    pub fn refuse(&self, refusal: Refusal, scope: Option<Scope<'_>>) -> ApiError {
+        match refusal {
+            Refusal::Store(error) => error.into(),
+            Refusal::Throttled(wait) => ApiError::of(Code::TooManyRequests, refusal.to_string())
+                .header(RETRY_AFTER, answer::value((wait.as_secs() + 1).to_string())),
+            Refusal::Unknown(_) | Refusal::Foreign(_) => {
+                let scope = scope.unwrap_or(Scope {
+                    name: None,
+                    wish: Wish::Ping,
+                });
+                self.challenge(scope, Some("invalid_token"), &refusal.to_string())
+            }
         }
-        assert!(!local("localhost", None, "10.0.0.1"));
-        for header in [
-            "forwarded",
-            "x-forwarded-for",
-            "x-forwarded-host",
-            "x-forwarded-proto",
-        ] {
-            assert!(!local("localhost", Some(header), "127.0.0.1"), "{header}");
+    }
+
+    fn decide_list(&self, asked: &Asked, scope: Scope<'_>) -> Result<(), ApiError> {
+        let principal = &asked.principal;
+        if principal.rights.catalog() {
+            return self.not_suspended(asked, "repositories");
         }
-        assert!(!is_local(
-            None,
-            &HeaderMap::new(),
-            Some(IpAddr::from([127, 0, 0, 1]))
-        ));
-        let mut two = HeaderMap::new();
-        two.insert(HOST, HeaderValue::from_static("localhost"));
-        assert!(!is_local(
-            Some("registry.example.com"),
-            &two,
-            Some(IpAddr::from([127, 0, 0, 1]))
-        ));
-        two.append(HOST, HeaderValue::from_static("registry.example.com"));
-        assert!(!is_local(None, &two, Some(IpAddr::from([127, 0, 0, 1]))));
+        let error = principal.is_known().then_some("insufficient_scope");
+        Err(self.challenge(scope, error, "a credential is needed to list repositories"))
+    }
+
+    fn decide(&self, asked: &Asked, named: &Named, action: Action, scope: Scope<'_>) -> Result<(), ApiError> {
+        let (principal, name) = (&asked.principal, &named.name);
+        if !asked.actions_on(name).contains(action) {
+            let verb = verb(action);
+            if !principal.is_known() {
+                return Err(self.challenge(scope, None, &format!("a credential is needed to {verb}")));
+            }
+            if principal.rights.beyond(name).contains(action) {
+                let message = format!("the token was not issued to {verb} here; ask for one that is");
+                return Err(self.challenge(scope, Some("insufficient_scope"), &message));
+            }
+            asked.audit(action.text(), name.as_str(), Outcome::Denied, "not granted");
+            let message = format!("{} may not {verb} {}", principal.label, named.shown);
+            return Err(ApiError::of(Code::Denied, message));
+        }
+        self.not_suspended(asked, name.as_str())?;
+        let declared = asked.tenant.config.repositories.creation == Creation::OnPush
+            || asked.tenant.repositories.declares(name);
+        if action == Action::Push && !declared {
+            asked.audit("push", name.as_str(), Outcome::Denied, "not declared");
+            let message = format!(
+                "{} is not declared, and this tenant takes pushes to declared repositories only",
+                named.shown
+            );
+            return Err(ApiError::of(Code::Denied, message));
+        }
+        Ok(())
+    }
+
+    fn not_suspended(&self, asked: &Asked, object: &str) -> Result<(), ApiError> {
+        let config = &asked.tenant.config;
+        if !config.suspend {
+            return Ok(());
+        }
+        asked.audit("access", object, Outcome::Denied, "suspended");
+        let why = config
+            .suspend_reason
+            .as_deref()
+            .unwrap_or("ask whoever runs this registry");
+        let message = format!("tenant {} is suspended: {why}", asked.tenant.name);
+        Err(ApiError::of(Code::Denied, message))
+    }
+
+    /// 401 that says where a token for this request is to be had (distribution's token specification).
+    pub fn challenge(&self, scope: Scope<'_>, error: Option<&str>, message: &str) -> ApiError {
+        let mut header = format!(
+            r#"Bearer realm="{}",service="{}""#,
+            self.origin.link("/v2/token"),
+            self.origin.authority
+        );
+        if let Some(scope) = scope.text() {
+            header.push_str(&format!(r#",scope="{scope}""#));
+        }
+        if let Some(error) = error {
+            header.push_str(&format!(r#",error="{error}""#));
+        }
+        ApiError::of(Code::Unauthorized, message).header(WWW_AUTHENTICATE, answer::value(header))
+    }
+}
+
+/// What a token for a request must say.
+#[derive(Clone, Copy)]
+pub struct Scope<'r> {
+    pub name: Option<&'r RepositoryName>,
+    pub wish: Wish,
+}
+
+impl Scope<'_> {
+    fn text(&self) -> Option<String> {
+        match (self.wish, self.name) {
+            (Wish::List, _) => Some("registry:catalog:*".to_owned()),
+            (Wish::Do(action), Some(name)) => {
+                let actions = match action {
+                    Action::Pull | Action::Metadata => "pull",
+                    Action::Push => "pull,push",
+                    Action::Delete => "delete",
+                };
+                Some(format!("repository:{name}:{actions}"))
+            }
+            (Wish::Ping, _) | (Wish::Do(_), None) => None,
+        }
+    }
+}
+
+fn verb(action: Action) -> &'static str {
+    match action {
+        Action::Pull => "pull from",
+        Action::Push => "push to",
+        Action::Delete => "delete from",
+        Action::Metadata => "look into",
     }
 }

@@ -12,15 +12,16 @@ use serde_json::json;
 
 use super::answer::CONTENT_DIGEST;
 use super::error::{ApiError, Code};
-use super::{Asked, answer, blob_body, conditions, redirect, state};
+use super::{Asked, Named, answer, blob_body, conditions, redirect, state};
+use crate::audit::Outcome;
 use crate::domain::digest::{Digest, DigestError};
 use crate::domain::range::{self, Requested};
-use crate::metadata::{BlobRow, Repository, Time, Unlinked};
+use crate::metadata::{BlobRow, Time, Unlinked};
 
 /// Sends a blob, a part of it, or the way to it. HEAD never touches the blob store.
 pub(super) async fn get(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     reference: &str,
     parts: &Parts,
 ) -> Result<Response, ApiError> {
@@ -29,7 +30,7 @@ pub(super) async fn get(
     let unknown = || {
         ApiError::of(
             Code::BlobUnknown,
-            format!("{digest} is not in {}", repository.name),
+            format!("{digest} is not in {}", repository.shown),
         )
     };
     let blob = registry
@@ -61,7 +62,7 @@ pub(super) async fn get(
     let requested = requested(&parts.headers, &blob, &digest);
     // Object stores disagree on what to say to several ranges and to ranges that make no sense.
     if matches!(requested, Requested::Whole | Requested::One(_))
-        && redirect::wanted(registry.redirect, &parts.headers)
+        && redirect::wanted(asked.redirect(), &parts.headers)
         && let Some(url) = registry.blobs.presign(&blob.key, redirect::LIFETIME).await?
     {
         return found_elsewhere(&url, &digest);
@@ -155,11 +156,7 @@ fn found_elsewhere(url: &str, digest: &Digest) -> Result<Response, ApiError> {
 }
 
 /// Unlinks a blob from this repository, unless a manifest here refers to it.
-pub(super) async fn delete(
-    asked: &Asked,
-    repository: &Repository,
-    reference: &str,
-) -> Result<Response, ApiError> {
+pub(super) async fn delete(asked: &Asked, repository: &Named, reference: &str) -> Result<Response, ApiError> {
     let digest = parse(reference)?;
     match asked
         .registry
@@ -167,10 +164,18 @@ pub(super) async fn delete(
         .unlink_blob(repository, &digest, Time::now())
         .await?
     {
-        Unlinked::Done => Ok(answer::empty(StatusCode::ACCEPTED)),
+        Unlinked::Done => {
+            asked.audit(
+                "delete",
+                &format!("{}@{digest}", repository.name),
+                Outcome::Done,
+                "blob",
+            );
+            Ok(answer::empty(StatusCode::ACCEPTED))
+        }
         Unlinked::Absent => Err(ApiError::of(
             Code::BlobUnknown,
-            format!("{digest} is not in {}", repository.name),
+            format!("{digest} is not in {}", repository.shown),
         )),
         Unlinked::InUse(manifest) => {
             let message = format!("manifest {manifest} refers to this blob; delete the manifest first");

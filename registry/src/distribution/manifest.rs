@@ -9,14 +9,15 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::answer::CONTENT_DIGEST;
 use super::error::{ApiError, Code};
-use super::{Asked, answer, conditions, state};
+use super::{Asked, Named, answer, conditions, state};
+use crate::audit::Outcome;
 use crate::domain::digest::{Digest, DigestError};
-use crate::metadata::{Deletion, ManifestRow, Reference, Repository, Time};
+use crate::metadata::{Deleted, Deletion, ManifestRow, Reference, Time};
 
 /// Sends a manifest exactly as it was pushed, whatever `Accept` says.
 pub(super) async fn get(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     reference: &str,
     parts: &Parts,
 ) -> Result<Response, ApiError> {
@@ -24,7 +25,7 @@ pub(super) async fn get(
     let unknown = || {
         ApiError::of(
             Code::ManifestUnknown,
-            format!("there is no {reference} in {}", repository.name),
+            format!("there is no {reference} in {}", repository.shown),
         )
     };
     let reference = parse(reference)?.ok_or_else(unknown)?;
@@ -63,14 +64,10 @@ pub(super) async fn get(
 }
 
 /// The bytes, from memory or the store; `None` if the manifest was deleted just now.
-async fn payload(
-    asked: &Asked,
-    repository: &Repository,
-    row: &ManifestRow,
-) -> Result<Option<Bytes>, ApiError> {
+async fn payload(asked: &Asked, repository: &Named, row: &ManifestRow) -> Result<Option<Bytes>, ApiError> {
     let registry = &asked.registry;
     // The key holds the tenant: what another tenant has read must not show in how fast an answer is.
-    let key = (asked.tenant, row.digest);
+    let key = (asked.tenant.id, row.digest);
     if let Some(payload) = registry.payloads.get(&key) {
         return Ok(Some(payload));
     }
@@ -97,33 +94,47 @@ fn describe(headers: &mut HeaderMap, row: &ManifestRow, reference: &Reference) {
 }
 
 /// Deletes a tag, or a manifest with the tags that point to it.
-pub(super) async fn delete(
-    asked: &Asked,
-    repository: &Repository,
-    reference: &str,
-) -> Result<Response, ApiError> {
+pub(super) async fn delete(asked: &Asked, repository: &Named, reference: &str) -> Result<Response, ApiError> {
     let unknown = || {
         ApiError::of(
             Code::ManifestUnknown,
-            format!("there is no {reference} in {}", repository.name),
+            format!("there is no {reference} in {}", repository.shown),
         )
     };
     let metadata = &asked.registry.metadata;
     let now = Time::now();
     let by = Deletion {
-        principal: asked.principal.clone(),
+        principal: asked.principal.label.clone(),
         now,
         review_at: now.plus(state::REVIEW_DELAY),
+        immutable: asked
+            .tenant
+            .repositories
+            .immutable(&repository.name)
+            .map(ToString::to_string)
+            .collect(),
     };
     let deleted = match parse(reference)?.ok_or_else(unknown)? {
+        Reference::Tag(tag) if asked.is_immutable(&repository.name, &tag) => {
+            return Err(asked.immutable(repository, tag.as_str()));
+        }
         Reference::Tag(tag) => metadata.delete_tag(repository, &tag, by).await?,
-        Reference::Digest(digest) => metadata.delete_manifest(repository, &digest, by).await?,
+        Reference::Digest(digest) => match metadata.delete_manifest(repository, &digest, by).await? {
+            Deleted::Done => true,
+            Deleted::Absent => false,
+            Deleted::Immutable(tag) => return Err(asked.immutable(repository, &tag)),
+        },
     };
-    if deleted {
-        Ok(answer::empty(StatusCode::ACCEPTED))
-    } else {
-        Err(unknown())
+    if !deleted {
+        return Err(unknown());
     }
+    asked.audit(
+        "delete",
+        &format!("{}:{reference}", repository.name),
+        Outcome::Done,
+        "",
+    );
+    Ok(answer::empty(StatusCode::ACCEPTED))
 }
 
 /// A tag or digest in a path; `None` for what no manifest can have: names that are no tags, and digests of

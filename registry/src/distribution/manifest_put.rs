@@ -12,10 +12,11 @@ use http_body_util::BodyExt as _;
 
 use super::error::{ApiError, Code};
 use super::query::Query;
-use super::{Asked, answer, conditions, state, uploads};
+use super::{Asked, Named, answer, conditions, state, uploads};
+use crate::audit::Outcome;
 use crate::domain::manifest::Manifest;
 use crate::domain::{Algorithm, Digest, TagName};
-use crate::metadata::{PutManifest, PutOutcome, Reference, Repository, Time};
+use crate::metadata::{PutManifest, PutOutcome, Reference, Time, row_id};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
@@ -23,7 +24,7 @@ const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 /// Stores a manifest under its digest and sets its tags, all or nothing.
 pub(super) async fn put(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     reference: &str,
     parts: &Parts,
     body: Body,
@@ -78,21 +79,30 @@ pub(super) async fn put(
 
     // 5. One transaction: references, manifest, edges, referrer, tags.
     let now = Time::now();
+    let limits = asked.limits(&repository.name);
     let put = PutManifest {
         digest,
         payload,
         manifest,
+        immutable: tags
+            .iter()
+            .filter(|tag| asked.is_immutable(&repository.name, tag))
+            .cloned()
+            .collect(),
+        limits,
         tags: tags.iter().cloned().collect(),
         precondition: conditions::precondition(&parts.headers),
-        sparse: registry.tenant.sparse,
-        principal: asked.principal.clone(),
+        sparse: asked.sparse(),
+        principal: asked.principal.label.clone(),
         now,
         leased_until: now.plus(state::LEASE),
         review_at: now.plus(state::REVIEW_DELAY),
-        repository_id: state::row_id(),
+        repository_id: row_id(),
     };
-    match registry.metadata.put_manifest(repository, put).await? {
-        PutOutcome::Stored => {}
+    let standing = match registry.metadata.put_manifest(repository, put).await? {
+        PutOutcome::Stored(standing) => standing,
+        PutOutcome::Immutable(tag) => return Err(asked.immutable(repository, tag.as_str())),
+        PutOutcome::OverQuota(over) => return Err(asked.over_quota(repository, &over)),
         PutOutcome::Missing(digests) => return Err(ApiError::missing(&digests)),
         PutOutcome::PreconditionFailed => {
             return Err(ApiError::of(
@@ -101,9 +111,19 @@ pub(super) async fn put(
             )
             .status(StatusCode::PRECONDITION_FAILED));
         }
-    }
+    };
+    let pushed = tags
+        .first()
+        .map_or_else(|| digest.to_string(), TagName::to_string);
+    asked.audit(
+        "push",
+        &format!("{}:{pushed}", repository.name),
+        Outcome::Done,
+        &digest.to_string(),
+    );
 
-    let mut response = answer::created(format!("/v2/{}/manifests/{digest}", repository.name), &digest);
+    let mut response = answer::created(format!("/v2/{}/manifests/{digest}", repository.shown), &digest);
+    asked.warn(&mut response, standing, &limits);
     if let Some(subject) = subject {
         response.headers_mut().insert(OCI_SUBJECT, answer::value(subject));
     }

@@ -1,11 +1,12 @@
 //! The OCI distribution API (distribution-spec), one file an endpoint or two.
 //!
-//! Every request goes the same way: [`route`] reads the path, [`resolve`] finds the tenant and repository,
-//! [`access`] decides once, and the endpoint does its work on the stores. Errors become the spec's codes in
+//! Every request goes the same way: the host says where it is for ([`tenancy`](crate::tenancy)), [`route`] reads
+//! the path, [`access`] finds tenant and repository and decides once, and the endpoint does its work on the stores. Errors become the spec's codes in
 //! [`error`] and nowhere else. No lock is held while a client is waited for.
 
 mod access;
 mod answer;
+mod asked;
 mod blob;
 mod blob_body;
 mod catalog;
@@ -17,30 +18,30 @@ mod paging;
 mod query;
 mod redirect;
 mod referrers;
-mod resolve;
 mod route;
 mod state;
 mod sweep;
 mod tags;
+mod token;
 mod uploads;
-
-use std::net::SocketAddr;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::Router;
-use http::request::Parts;
 use http::{Method, StatusCode};
 use tracing::Instrument as _;
 
-use crate::metadata::{Repository, TenantId};
-use crate::server::Connection;
-use access::Action;
+use crate::domain::grant::Action;
+use crate::tenancy::Origin;
+use access::{Arrival, Wish};
+use asked::{Asked, Named};
 use error::{ApiError, Code};
-use resolve::Target;
 use route::{Endpoint, Route};
-pub use state::{OpenError, Registry};
+pub use state::{OpenError, Parts, Registry};
+
+/// Where access tokens are issued.
+const TOKEN_PATH: &str = "/v2/token";
 
 /// The routes of the API: one fallback, since a repository's name may hold any path component, so that
 /// paths are read from their end.
@@ -60,23 +61,38 @@ async fn serve(State(registry): State<Registry>, request: Request) -> Response {
 }
 
 async fn answer(registry: &Registry, request: Request) -> Result<Response, ApiError> {
-    let Route { endpoint, name } = route::parse(request.uri().path())?;
-    let action = action(&endpoint, request.method())?;
-    let Target { tenant, repository } = resolve::resolve(registry, name);
-    let connection = request.extensions().get::<Connection>().copied();
-    let principal = access::decide(registry, &request, connection.map(peer), action)?;
-    let asked = Asked {
-        registry: registry.clone(),
-        tenant,
-        principal,
+    // 1. The host, before anything else is read.
+    let origin = Origin::of(&request, &registry.origins)
+        .map_err(|error| ApiError::of(Code::NameInvalid, error.to_string()))?;
+    let snapshot = registry.directory.now();
+    let place = registry.names.place(&snapshot, &origin.host).ok_or_else(|| {
+        let message = format!("no registry lives at {}", origin.host);
+        ApiError::of(Code::NameUnknown, message)
+    })?;
+    let arrival = Arrival {
+        registry,
+        snapshot,
+        place,
+        origin,
     };
+    if request.uri().path() == TOKEN_PATH {
+        let (parts, body) = request.into_parts();
+        return token::issue(arrival, &parts, body).await;
+    }
+
+    // 2. What is wanted, and whether it may be.
+    let Route { endpoint, name } = route::parse(request.uri().path())?;
+    let wish = wish(&endpoint, request.method())?;
     let (parts, body) = request.into_parts();
+    let (asked, repository) = arrival.admit(&parts.headers, name, wish).await?;
+
+    // 3. The work.
     let work = work(asked, endpoint, repository, parts, body);
-    match action {
-        Action::Ping | Action::Pull => work.await,
+    match wish {
+        Wish::Ping | Wish::List | Wish::Do(Action::Pull | Action::Metadata) => work.await,
         // A client that goes away must not cut a write in the middle: what it has sent is stored, and its
         // lease is given back at once.
-        Action::Push | Action::Delete => match tokio::spawn(work.in_current_span()).await {
+        Wish::Do(Action::Push | Action::Delete) => match tokio::spawn(work.in_current_span()).await {
             Ok(answer) => answer,
             Err(ended) => match ended.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -89,8 +105,8 @@ async fn answer(registry: &Registry, request: Request) -> Result<Response, ApiEr
 async fn work(
     asked: Asked,
     endpoint: Endpoint,
-    repository: Option<Repository>,
-    parts: Parts,
+    repository: Option<Named>,
+    parts: http::request::Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
     let asked = &asked;
@@ -125,39 +141,39 @@ async fn work(
     }
 }
 
-fn peer(connection: Connection) -> SocketAddr {
-    connection.peer
-}
-
 /// What an endpoint's method needs the right to do; 405 for methods that it does not have.
-fn action(endpoint: &Endpoint, method: &Method) -> Result<Action, ApiError> {
-    let read = matches!(*method, Method::GET | Method::HEAD);
-    let (action, allow) = match endpoint {
-        Endpoint::Base | Endpoint::Discover => (read.then_some(Action::Ping), "GET, HEAD"),
-        Endpoint::Catalog | Endpoint::Tags | Endpoint::Referrers(_) => {
-            (read.then_some(Action::Pull), "GET, HEAD")
-        }
+fn wish(endpoint: &Endpoint, method: &Method) -> Result<Wish, ApiError> {
+    let head = *method == Method::HEAD;
+    let read = head || *method == Method::GET;
+    let look = read.then_some(Wish::Do(Action::Metadata));
+    // HEAD shows no content.
+    let content = if head {
+        look
+    } else {
+        read.then_some(Wish::Do(Action::Pull))
+    };
+    let push = Some(Wish::Do(Action::Push));
+    let (wish, allow) = match endpoint {
+        Endpoint::Base | Endpoint::Discover => (read.then_some(Wish::Ping), "GET, HEAD"),
+        Endpoint::Catalog => (read.then_some(Wish::List), "GET, HEAD"),
+        Endpoint::Tags | Endpoint::Referrers(_) => (look, "GET, HEAD"),
         Endpoint::Manifest(_) => match *method {
-            Method::PUT => (Some(Action::Push), ""),
-            Method::DELETE => (Some(Action::Delete), ""),
-            _ => (read.then_some(Action::Pull), "GET, HEAD, PUT, DELETE"),
+            Method::PUT => (push, ""),
+            Method::DELETE => (Some(Wish::Do(Action::Delete)), ""),
+            _ => (content, "GET, HEAD, PUT, DELETE"),
         },
         Endpoint::Blob(_) => match *method {
-            Method::DELETE => (Some(Action::Delete), ""),
-            _ => (read.then_some(Action::Pull), "GET, HEAD, DELETE"),
+            Method::DELETE => (Some(Wish::Do(Action::Delete)), ""),
+            _ => (content, "GET, HEAD, DELETE"),
         },
-        Endpoint::Uploads => ((*method == Method::POST).then_some(Action::Push), "POST"),
+        Endpoint::Uploads => (
+            (*method == Method::POST).then_some(Wish::Do(Action::Push)),
+            "POST",
+        ),
         Endpoint::Upload(_) => (
-            (read || matches!(*method, Method::PATCH | Method::PUT | Method::DELETE)).then_some(Action::Push),
+            push.filter(|_| read || matches!(*method, Method::PATCH | Method::PUT | Method::DELETE)),
             "GET, HEAD, PATCH, PUT, DELETE",
         ),
     };
-    action.ok_or_else(|| ApiError::method_not_allowed(allow))
-}
-
-/// One request that may go on: where, and by whom.
-struct Asked {
-    registry: Registry,
-    tenant: TenantId,
-    principal: String,
+    wish.ok_or_else(|| ApiError::method_not_allowed(allow))
 }

@@ -8,10 +8,10 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::error::{ApiError, Code};
 use super::query::Query;
-use super::{Asked, answer};
+use super::{Asked, Named, answer};
 use crate::domain::digest;
 use crate::domain::media_type::OCI_INDEX;
-use crate::metadata::{ReferrersQuery, Repository};
+use crate::metadata::ReferrersQuery;
 
 /// Bytes of a page's descriptors. Some clients read one page and no more than 4 MiB of it.
 const PAGE_BYTES: u64 = 3_500_000;
@@ -24,7 +24,7 @@ const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied
 /// An index of the manifests whose subject is `subject`; empty, never 404, for whatever is unknown.
 pub(super) async fn list(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     subject: &str,
     parts: &Parts,
 ) -> Result<Response, ApiError> {
@@ -70,11 +70,7 @@ pub(super) async fn list(
     Ok(response)
 }
 
-fn next(
-    repository: &Repository,
-    wanted: &ReferrersQuery,
-    last: &digest::Digest,
-) -> Result<HeaderValue, ApiError> {
+fn next(repository: &Named, wanted: &ReferrersQuery, last: &digest::Digest) -> Result<HeaderValue, ApiError> {
     let mut query = format!("last={last}");
     for artifact_type in &wanted.artifact_types {
         query.push_str("&artifactType=");
@@ -82,7 +78,7 @@ fn next(
     }
     let link = format!(
         "</v2/{}/referrers/{}?{query}>; rel=\"next\"",
-        repository.name, wanted.subject
+        repository.shown, wanted.subject
     );
     HeaderValue::try_from(link).map_err(|error| ApiError::of(Code::Unknown, error.to_string()))
 }

@@ -1,23 +1,22 @@
 //! What every request shares.
 
+use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use moka::sync::Cache;
-use rand::RngExt as _;
 use uuid::Uuid;
 
 use crate::blobs::budget::Budget;
 use crate::blobs::{BlobStore, ObjectKey};
-use crate::domain::{Digest, TenantName};
-use crate::metadata::{MetadataError, NewTenant, Sparse, Store, Tenant, TenantId, Time};
-use crate::settings::{self, Redirect, Settings};
-
-/// The tenant of a first run.
-const FIRST_TENANT: &str = "default";
+use crate::domain::Digest;
+use crate::identity::Identity;
+use crate::metadata::{MetadataError, Store, TenantId};
+use crate::settings::{Redirect, Settings};
+use crate::tenancy::origin::Rules;
+use crate::tenancy::{Directory, Names, Origin, Snapshot};
 
 /// Bytes of manifests kept in memory.
 const PAYLOAD_CACHE: u64 = 64 * 1024 * 1024;
@@ -39,15 +38,18 @@ pub struct Registry(Arc<Shared>);
 pub struct Shared {
     pub(super) metadata: Arc<dyn Store>,
     pub(super) blobs: Arc<dyn BlobStore>,
-    pub(super) tenant: Tenant,
+    pub(super) directory: Arc<Directory>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) names: Names,
+    pub(super) origins: Rules,
     pub(super) budget: Budget,
-    pub(super) may_be_open: bool,
+    may_be_open: bool,
     pub(super) redirect: Redirect,
     pub(super) max_manifest_size: u64,
     pub(super) max_open_uploads: u64,
     pub(super) upload_expiry: Duration,
-    /// Open sessions of the tenant: counted now and then, and raised by each new one in between.
-    pub(super) open_uploads: AtomicU64,
+    /// Open sessions of each tenant: counted now and then, and raised by each new one in between.
+    open_uploads: Mutex<HashMap<TenantId, u64>>,
     /// Manifest bytes. Immutable under their digest; whether a repository has them is asked each time.
     pub(super) payloads: Cache<(TenantId, Digest), Bytes>,
 }
@@ -75,9 +77,6 @@ pub enum OpenError {
     /// The blob store cannot sign.
     #[error(transparent)]
     Blobs(#[from] crate::blobs::BlobError),
-    /// The first tenant's name is none.
-    #[error(transparent)]
-    Name(#[from] crate::domain::name::NameError),
 }
 
 impl Deref for Registry {
@@ -89,44 +88,63 @@ impl Deref for Registry {
 }
 
 impl Shared {
+    /// Whether a request needs no credential: nothing is configured, everything is on loopback, and so is it.
+    pub(super) fn is_open(&self, snapshot: &Snapshot, origin: &Origin) -> bool {
+        self.may_be_open && origin.local && !snapshot.is_configured()
+    }
+
+    /// Counts a session in; false if its tenant has too many.
+    pub(super) fn upload_begins(&self, tenant: TenantId) -> bool {
+        let mut open = self.open_uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(tenant).or_default();
+        let fits = *count < self.max_open_uploads;
+        *count += u64::from(fits);
+        fits
+    }
+
     /// Counts a session out that was closed, cancelled or refused.
-    pub(super) fn upload_ended(&self) {
-        // Without wrapping: the count is an estimate that is renewed now and then.
-        let down = |open: u64| Some(open.saturating_sub(1));
-        let _ = self
-            .open_uploads
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, down);
+    pub(super) fn upload_ended(&self, tenant: TenantId) {
+        let mut open = self.open_uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&tenant) {
+            // Without wrapping: the count is an estimate that is renewed now and then.
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Renews the counts of open sessions.
+    pub(super) fn uploads_counted(&self, counts: Vec<(TenantId, u64)>) {
+        let mut open = self.open_uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        *open = counts.into_iter().collect();
     }
 }
 
-/// A random row id.
-pub fn row_id() -> i64 {
-    rand::rng().random_range(1..i64::MAX)
+/// What the API is made of.
+pub struct Parts {
+    /// What is stored.
+    pub metadata: Arc<dyn Store>,
+    /// Its bytes.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Memory for uploads.
+    pub budget: Budget,
+    /// Who lives here.
+    pub directory: Arc<Directory>,
+    /// Who may do what.
+    pub identity: Arc<Identity>,
 }
 
 impl Registry {
-    /// Finds the tenant, which a first run makes.
-    pub async fn open(
-        settings: &Settings,
-        metadata: Arc<dyn Store>,
-        blobs: Arc<dyn BlobStore>,
-        budget: Budget,
-    ) -> Result<Self, OpenError> {
+    /// Puts the parts together.
+    pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, OpenError> {
+        let Parts {
+            metadata,
+            blobs,
+            budget,
+            directory,
+            identity,
+        } = parts;
         if settings.redirect != Redirect::Never {
             check_redirect_host(settings, &*blobs).await?;
         }
-        let first = NewTenant {
-            name: FIRST_TENANT.parse::<TenantName>()?,
-            uid: Uuid::new_v4(),
-            id: row_id(),
-            sparse: match settings.sparse {
-                settings::Sparse::Never => Sparse::Never,
-                settings::Sparse::Indexes => Sparse::Indexes,
-                settings::Sparse::Always => Sparse::Always,
-            },
-            now: Time::now(),
-        };
-        let tenant = metadata.ensure_tenant(first).await?;
         if settings.metadata.starts_with("sqlite:") {
             // The data folder's lock shows that no other process writes.
             metadata.end_leases().await?;
@@ -134,14 +152,20 @@ impl Registry {
         Ok(Self(Arc::new(Shared {
             metadata,
             blobs,
-            tenant,
+            directory,
+            identity,
+            names: settings.names(),
+            origins: Rules {
+                trusted: settings.trusted_proxies.clone(),
+                scheme: settings.external_scheme,
+            },
             budget,
             may_be_open: settings.may_be_open(),
             redirect: settings.redirect,
             max_manifest_size: settings.max_manifest_size,
             max_open_uploads: settings.max_open_uploads,
             upload_expiry: settings.upload_expiry,
-            open_uploads: AtomicU64::new(0),
+            open_uploads: Mutex::default(),
             payloads: Cache::builder()
                 .max_capacity(PAYLOAD_CACHE)
                 .weigher(|_, payload: &Bytes| u32::try_from(payload.len() + 256).unwrap_or(u32::MAX))

@@ -4,7 +4,6 @@
 //! found by listing the blob store.
 
 use std::collections::HashSet;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -48,8 +47,7 @@ pub fn start(registry: &Registry) {
 }
 
 async fn sweep(registry: &Registry, listing: bool) -> Result<(), SweepError> {
-    let open = registry.metadata.open_uploads(registry.tenant.id).await?;
-    registry.open_uploads.store(open, Ordering::Relaxed);
+    registry.uploads_counted(registry.metadata.open_uploads().await?);
     expire_uploads(registry).await?;
     delete_objects(registry).await?;
     if listing {

@@ -9,8 +9,7 @@ use serde::Serialize;
 use super::error::{ApiError, Code};
 use super::paging::Page;
 use super::query::Query;
-use super::{Asked, answer};
-use crate::metadata::Repository;
+use super::{Asked, Named, answer};
 
 #[derive(Serialize)]
 struct Tags<'t> {
@@ -19,11 +18,7 @@ struct Tags<'t> {
 }
 
 /// One page of tags, bytewise ascending; 404 for a repository that does not exist.
-pub(super) async fn list(
-    asked: &Asked,
-    repository: &Repository,
-    parts: &Parts,
-) -> Result<Response, ApiError> {
+pub(super) async fn list(asked: &Asked, repository: &Named, parts: &Parts) -> Result<Response, ApiError> {
     let page = Page::of(&Query::of(&parts.uri)?)?;
     let found = asked
         .registry
@@ -33,12 +28,12 @@ pub(super) async fn list(
     let Some(mut tags) = found else {
         return Err(ApiError::of(
             Code::NameUnknown,
-            format!("there is no repository {}", repository.name),
+            format!("there is no repository {}", repository.shown),
         ));
     };
-    let next = page.cut(&format!("/v2/{}/tags/list", repository.name), &mut tags);
+    let next = page.cut(&format!("/v2/{}/tags/list", repository.shown), &mut tags);
     let body = serde_json::to_vec(&Tags {
-        name: repository.name.as_str(),
+        name: repository.shown.as_str(),
         tags: &tags,
     })
     .map_err(|error| ApiError::of(Code::Unknown, error.to_string()))?;

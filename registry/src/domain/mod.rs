@@ -4,11 +4,15 @@
 //! well formed; strings stop where they are parsed.
 
 pub mod digest;
+pub mod glob;
+pub mod grant;
 pub mod hasher;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
 pub mod range;
+pub mod scope;
+pub mod token;
 
 pub use digest::{Algorithm, Digest};
 pub use media_type::MediaType;

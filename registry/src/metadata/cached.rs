@@ -88,9 +88,9 @@ impl Drop for Writing {
 }
 
 impl<S: Store> Cached<S> {
-    pub(super) fn new(store: S) -> Self {
+    pub(super) fn new(store: Arc<S>) -> Self {
         Self {
-            store: Arc::new(store),
+            store,
             versions: Arc::new(Versions {
                 hasher: RandomState::new(),
                 slots: (0..SLOTS).map(|_| Slot::default()).collect(),
@@ -187,14 +187,14 @@ impl<S: Store> Store for Cached<S> {
         .await
     }
 
-    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool> {
+    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<Linked> {
         self.changing(repository, move |s, r| async move {
             s.commit_upload(&r, commit).await
         })
         .await
     }
 
-    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool> {
+    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<Linked> {
         self.changing(into, move |s, r| async move { s.mount_blob(&r, mount).await })
             .await
     }
@@ -215,7 +215,12 @@ impl<S: Store> Store for Cached<S> {
         .await
     }
 
-    async fn delete_manifest(&self, repository: &Repository, digest: &Digest, by: Deletion) -> Result<bool> {
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        by: Deletion,
+    ) -> Result<Deleted> {
         let digest = *digest;
         self.changing(repository, move |s, r| async move {
             s.delete_manifest(&r, &digest, by).await
@@ -238,14 +243,6 @@ impl<S: Store> Store for Cached<S> {
         self.store.probe().await
     }
 
-    async fn tenants(&self) -> Result<Vec<Tenant>> {
-        self.store.tenants().await
-    }
-
-    async fn ensure_tenant(&self, tenant: NewTenant) -> Result<Tenant> {
-        self.store.ensure_tenant(tenant).await
-    }
-
     async fn manifest_payload(&self, repository: &Repository, digest: &Digest) -> Result<Option<Bytes>> {
         self.store.manifest_payload(repository, digest).await
     }
@@ -259,8 +256,22 @@ impl<S: Store> Store for Cached<S> {
         self.store.tags(repository, after, limit).await
     }
 
-    async fn repositories(&self, tenant: TenantId, after: Option<String>, limit: u32) -> Result<Vec<String>> {
-        self.store.repositories(tenant, after, limit).await
+    async fn repositories(
+        &self,
+        tenant: TenantId,
+        after: String,
+        end: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        self.store.repositories(tenant, after, end, limit).await
+    }
+
+    async fn repositories_with(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Result<Vec<String>> {
+        self.store.repositories_with(tenant, digest, limit).await
+    }
+
+    async fn standing(&self, repository: &Repository) -> Result<Standing> {
+        self.store.standing(repository).await
     }
 
     async fn referrers(&self, repository: &Repository, query: &ReferrersQuery) -> Result<ReferrersPage> {
@@ -271,20 +282,20 @@ impl<S: Store> Store for Cached<S> {
         self.store.create_upload(upload).await
     }
 
-    async fn open_uploads(&self, tenant: TenantId) -> Result<u64> {
-        self.store.open_uploads(tenant).await
+    async fn open_uploads(&self) -> Result<Vec<(TenantId, u64)>> {
+        self.store.open_uploads().await
     }
 
     async fn end_leases(&self) -> Result<()> {
         self.store.end_leases().await
     }
 
-    async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
-        self.store.upload(repository, id).await
+    async fn upload(&self, key: &SessionKey) -> Result<Option<UploadRow>> {
+        self.store.upload(key).await
     }
 
-    async fn take_upload(&self, repository: &Repository, id: Uuid, take: TakeUpload) -> Result<Taken> {
-        self.store.take_upload(repository, id, take).await
+    async fn take_upload(&self, key: &SessionKey, take: TakeUpload) -> Result<Taken> {
+        self.store.take_upload(key, take).await
     }
 
     async fn checkpoint_upload(&self, tenant: TenantId, id: Uuid, checkpoint: Checkpoint) -> Result<bool> {
@@ -295,8 +306,8 @@ impl<S: Store> Store for Cached<S> {
         self.store.renew_upload(tenant, id, epoch, until).await
     }
 
-    async fn cancel_upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
-        self.store.cancel_upload(repository, id).await
+    async fn cancel_upload(&self, key: &SessionKey) -> Result<Option<UploadRow>> {
+        self.store.cancel_upload(key).await
     }
 
     async fn expire_uploads(&self, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>> {

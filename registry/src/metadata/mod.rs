@@ -17,10 +17,12 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use crate::blobs::{ObjectKey, UploadState};
-use crate::domain::{Digest, RepositoryName, TagName, TenantName};
+use crate::domain::{Digest, RepositoryName, TagName};
+use configuration::Configuration;
 
 mod batch;
 mod cached;
+pub mod configuration;
 mod outcome;
 mod postgres;
 mod sqlite;
@@ -93,14 +95,30 @@ impl Default for Options {
     }
 }
 
+/// The two sides of one store.
+#[derive(Clone)]
+pub struct Opened {
+    /// What is stored.
+    pub store: Arc<dyn Store>,
+    /// Who may do what with it.
+    pub configuration: Arc<dyn Configuration>,
+}
+
 /// Opens the store that `url` names: `sqlite:<file>` or `postgres://…`.
-pub async fn open(url: &str, options: &Options) -> Result<Arc<dyn Store>> {
+pub async fn open(url: &str, options: &Options) -> Result<Opened> {
     if let Some(path) = url.strip_prefix("sqlite:") {
-        let store = sqlite::SqliteStore::open(std::path::Path::new(path), options).await?;
-        return Ok(Arc::new(cached::Cached::new(store)));
+        let store = Arc::new(sqlite::SqliteStore::open(std::path::Path::new(path), options).await?);
+        return Ok(Opened {
+            store: Arc::new(cached::Cached::new(store.clone())),
+            configuration: store,
+        });
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-        return Ok(Arc::new(postgres::PostgresStore::open(url, options).await?));
+        let store = Arc::new(postgres::PostgresStore::open(url, options).await?);
+        return Ok(Opened {
+            store: store.clone(),
+            configuration: store,
+        });
     }
     // A password can only stand before an '@'.
     let shown = url.rsplit('@').next().unwrap_or_default().to_owned();
@@ -129,12 +147,6 @@ pub trait Store: Send + Sync + 'static {
     /// Whether the store answers.
     async fn probe(&self) -> Result<()>;
 
-    /// All tenants' names and ids; for start-up and administration only.
-    async fn tenants(&self) -> Result<Vec<Tenant>>;
-
-    /// The tenant of this name, made with the given id, uid and policy if it is not there.
-    async fn ensure_tenant(&self, tenant: NewTenant) -> Result<Tenant>;
-
     // -- Reading ------------------------------------------------------------------------------------
 
     /// What a tag or digest of a repository resolves to. Sees every push acknowledged before the call.
@@ -154,8 +166,21 @@ pub trait Store: Send + Sync + 'static {
         limit: u32,
     ) -> Result<Option<Vec<String>>>;
 
-    /// Up to `limit` repository names of a tenant after `after`, bytewise ascending.
-    async fn repositories(&self, tenant: TenantId, after: Option<String>, limit: u32) -> Result<Vec<String>>;
+    /// Up to `limit` repository names of a tenant after `after`, and before `end` if there is one, bytewise
+    /// ascending.
+    async fn repositories(
+        &self,
+        tenant: TenantId,
+        after: String,
+        end: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<String>>;
+
+    /// Names of up to `limit` repositories of a tenant that have a blob.
+    async fn repositories_with(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Result<Vec<String>>;
+
+    /// What a repository and its tenant store.
+    async fn standing(&self, repository: &Repository) -> Result<Standing>;
 
     /// Descriptors of the manifests whose subject is `query.subject`.
     async fn referrers(&self, repository: &Repository, query: &ReferrersQuery) -> Result<ReferrersPage>;
@@ -173,18 +198,18 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a session.
     async fn create_upload(&self, upload: NewUpload) -> Result<()>;
 
-    /// How many uncommitted sessions a tenant has; proportional to them, not for a request's path.
-    async fn open_uploads(&self, tenant: TenantId) -> Result<u64>;
+    /// How many uncommitted sessions each tenant has; proportional to them, not for a request's path.
+    async fn open_uploads(&self) -> Result<Vec<(TenantId, u64)>>;
 
     /// Ends the leases of all writers. Only for a process that knows that it is alone with the store: what
     /// holds a lease then is a writer that died with an earlier process.
     async fn end_leases(&self) -> Result<()>;
 
-    /// The session, if it belongs to this repository.
-    async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>>;
+    /// The session of this key.
+    async fn upload(&self, key: &SessionKey) -> Result<Option<UploadRow>>;
 
     /// Takes the writer's lease of a session by compare-and-set. `closing` binds the digest of the blob.
-    async fn take_upload(&self, repository: &Repository, id: Uuid, take: TakeUpload) -> Result<Taken>;
+    async fn take_upload(&self, key: &SessionKey, take: TakeUpload) -> Result<Taken>;
 
     /// Stores progress and renews (or, with `until` = now, ends) the lease; false if the lease was lost.
     async fn checkpoint_upload(&self, tenant: TenantId, id: Uuid, checkpoint: Checkpoint) -> Result<bool>;
@@ -192,11 +217,11 @@ pub trait Store: Send + Sync + 'static {
     /// Renews the lease alone; false if it was lost.
     async fn renew_upload(&self, tenant: TenantId, id: Uuid, epoch: i64, until: Time) -> Result<bool>;
 
-    /// Publishes the session's blob and links it; false if the session or the lease was lost.
-    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool>;
+    /// Publishes the session's blob and links it.
+    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<Linked>;
 
     /// Forgets an uncommitted session and returns it, so that its bytes can be freed.
-    async fn cancel_upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>>;
+    async fn cancel_upload(&self, key: &SessionKey) -> Result<Option<UploadRow>>;
 
     /// Forgets up to `limit` sessions idle since before `before`, of all tenants, and returns those whose
     /// bytes must be freed.
@@ -211,7 +236,7 @@ pub trait Store: Send + Sync + 'static {
     // -- Blobs --------------------------------------------------------------------------------------
 
     /// Links a blob of `from`, or, without it, of any repository of the tenant, into `into`.
-    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool>;
+    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<Linked>;
 
     /// Unlinks a blob from this repository.
     async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked>;
@@ -221,8 +246,13 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a manifest, its edges and its tags.
     async fn put_manifest(&self, repository: &Repository, put: PutManifest) -> Result<PutOutcome>;
 
-    /// Deletes a manifest and the tags that point to it; false if it is not there.
-    async fn delete_manifest(&self, repository: &Repository, digest: &Digest, by: Deletion) -> Result<bool>;
+    /// Deletes a manifest and the tags that point to it.
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        by: Deletion,
+    ) -> Result<Deleted>;
 
     /// Deletes a tag; false if it is not there.
     async fn delete_tag(&self, repository: &Repository, tag: &TagName, by: Deletion) -> Result<bool>;
@@ -247,19 +277,4 @@ pub struct Repository {
     pub tenant: TenantId,
     /// Its name.
     pub name: RepositoryName,
-}
-
-/// A tenant to make on a first run.
-#[derive(Debug, Clone)]
-pub struct NewTenant {
-    /// DNS label.
-    pub name: TenantName,
-    /// Unique for all time: a tenant made again under the same name has another.
-    pub uid: Uuid,
-    /// Row id, random.
-    pub id: i64,
-    /// Which manifests may lack their children.
-    pub sparse: Sparse,
-    /// When.
-    pub now: Time,
 }

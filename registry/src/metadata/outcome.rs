@@ -2,7 +2,8 @@
 
 use uuid::Uuid;
 
-use super::{PutOutcome, Taken, Tenant, TenantId, Unlinked, UploadRow};
+use super::configuration::Applied;
+use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
 use crate::blobs::{ObjectKey, UploadState};
 
 /// An answer of a write.
@@ -14,7 +15,8 @@ pub(super) trait Outcome: Send + 'static {
 }
 
 impl Outcome for () {}
-impl Outcome for Tenant {}
+impl Outcome for i64 {}
+impl Outcome for u64 {}
 impl Outcome for Option<UploadRow> {}
 impl Outcome for Vec<(Uuid, UploadState)> {}
 impl Outcome for Vec<(TenantId, ObjectKey)> {}
@@ -39,6 +41,25 @@ impl Outcome for Unlinked {
 
 impl Outcome for PutOutcome {
     fn commits(&self) -> bool {
-        *self == Self::Stored
+        matches!(self, Self::Stored(_))
+    }
+}
+
+impl Outcome for Linked {
+    fn commits(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
+
+impl Outcome for Deleted {
+    fn commits(&self) -> bool {
+        *self == Self::Done
+    }
+}
+
+impl Outcome for Applied {
+    fn commits(&self) -> bool {
+        // An idle change must not make every replica look.
+        matches!(self, Self::Done { changed, .. } if *changed > 0)
     }
 }

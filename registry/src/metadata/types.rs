@@ -1,9 +1,11 @@
 //! What goes into the metadata store and comes out of it: plain data.
 
 use bytes::Bytes;
+use rand::RngExt as _;
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::configuration::Usage;
 use crate::blobs::{ObjectKey, UploadState};
 use crate::domain::manifest::Manifest;
 use crate::domain::{Digest, TagName};
@@ -11,6 +13,11 @@ use crate::domain::{Digest, TagName};
 /// A tenant's row id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TenantId(pub i64);
+
+/// A random row id.
+pub fn row_id() -> i64 {
+    rand::rng().random_range(1..i64::MAX)
+}
 
 /// Microseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,37 +59,6 @@ pub enum Sparse {
     Indexes,
     /// Indexes and images.
     Always,
-}
-
-impl Sparse {
-    pub(super) fn to_stored(self) -> i16 {
-        match self {
-            Self::Never => 0,
-            Self::Indexes => 1,
-            Self::Always => 2,
-        }
-    }
-
-    pub(super) fn from_stored(stored: i16) -> Self {
-        match stored {
-            1 => Self::Indexes,
-            2 => Self::Always,
-            _ => Self::Never,
-        }
-    }
-}
-
-/// A tenant.
-#[derive(Debug, Clone)]
-pub struct Tenant {
-    /// Row id.
-    pub id: TenantId,
-    /// DNS label.
-    pub name: String,
-    /// Unique for all time.
-    pub uid: String,
-    /// Which manifests may lack their children.
-    pub sparse: Sparse,
 }
 
 /// How a manifest is named in a request.
@@ -180,6 +156,98 @@ pub struct UploadRow {
     pub committed: bool,
 }
 
+/// A session as its client names it. It is found by whoever started it, where it was started, and by nobody
+/// else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionKey {
+    /// Where it was started.
+    pub repository: super::Repository,
+    /// Its id.
+    pub id: Uuid,
+    /// Who started it.
+    pub principal: String,
+}
+
+/// A kind of quota.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Quota {
+    /// Bytes of the tenant.
+    Storage,
+    /// Repositories of the tenant.
+    Repositories,
+    /// Tags of a repository.
+    Tags,
+    /// Bytes of a repository.
+    RepositoryStorage,
+}
+
+/// What a push may not exceed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the tenant.
+    pub storage: Option<u64>,
+    /// Repositories of the tenant.
+    pub repositories: Option<u64>,
+    /// Tags of the repository.
+    pub tags: Option<u64>,
+    /// Bytes of the repository.
+    pub repository_storage: Option<u64>,
+}
+
+impl Limits {
+    /// The limit of this kind.
+    pub fn of(&self, quota: Quota) -> Option<u64> {
+        match quota {
+            Quota::Storage => self.storage,
+            Quota::Repositories => self.repositories,
+            Quota::Tags => self.tags,
+            Quota::RepositoryStorage => self.repository_storage,
+        }
+    }
+}
+
+/// A limit that a push would have exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverQuota {
+    /// Which.
+    pub quota: Quota,
+    /// What is used without the push.
+    pub usage: u64,
+    /// The limit.
+    pub limit: u64,
+}
+
+/// What is stored after a push.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// In the tenant.
+    pub tenant: Usage,
+    /// In the repository.
+    pub repository: Usage,
+}
+
+/// Outcome of publishing or mounting a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Linked {
+    /// The repository has it; what is stored now, if that is more than before.
+    Done(Option<Standing>),
+    /// The session, the lease, or the blob to mount is not there.
+    Gone,
+    /// That would be too much.
+    OverQuota(OverQuota),
+}
+
+/// Outcome of deleting a manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Deleted {
+    /// It is gone.
+    Done,
+    /// It was not there.
+    Absent,
+    /// This tag points to it and may not be deleted.
+    Immutable(String),
+}
+
 /// A wish to write.
 #[derive(Debug, Clone)]
 pub struct TakeUpload {
@@ -240,6 +308,8 @@ pub struct CommitUpload {
     pub leased_until: Time,
     /// Row id for the repository, should it be made.
     pub repository_id: i64,
+    /// What it may not exceed.
+    pub limits: Limits,
     /// When an object that turns out to be a second copy may be deleted.
     pub spare_due: Time,
 }
@@ -257,6 +327,8 @@ pub struct MountBlob {
     pub leased_until: Time,
     /// Row id for the repository, should it be made.
     pub repository_id: i64,
+    /// What it may not exceed.
+    pub limits: Limits,
 }
 
 /// Outcome of unlinking a blob.
@@ -308,17 +380,25 @@ pub struct PutManifest {
     pub review_at: Time,
     /// Row id for the repository, should it be made.
     pub repository_id: i64,
+    /// Those of the tags that may not be moved once they are set.
+    pub immutable: Vec<TagName>,
+    /// What it may not exceed.
+    pub limits: Limits,
 }
 
 /// Outcome of storing a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutOutcome {
-    /// Stored and tagged.
-    Stored,
+    /// Stored and tagged; what is stored now, if that is more than before.
+    Stored(Option<Standing>),
     /// These blobs or children are not in the repository.
     Missing(Vec<Digest>),
     /// The precondition does not hold.
     PreconditionFailed,
+    /// This tag points elsewhere and may not be moved.
+    Immutable(TagName),
+    /// That would be too much.
+    OverQuota(OverQuota),
 }
 
 /// Who deletes, and when.
@@ -330,4 +410,6 @@ pub struct Deletion {
     pub now: Time,
     /// When what has become unreferenced is reviewed.
     pub review_at: Time,
+    /// Globs of tags that may not be deleted.
+    pub immutable: Vec<String>,
 }

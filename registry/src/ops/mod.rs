@@ -8,7 +8,6 @@
 //! restarts the process; `/readyz` fails from the moment a drain begins; a request to either never waits
 //! for a store.
 
-pub mod admin;
 pub mod metrics;
 mod process;
 pub mod ready;

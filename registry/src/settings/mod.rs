@@ -24,6 +24,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::egress::AllowEntry;
+use crate::tenancy::Names;
+use crate::tenancy::names::Apex;
+
 pub use resolve::{Resolved, Source};
 pub use values::{ApexTenant, LogFormat, Open, Redirect, Scheme, Sparse};
 use values::{BlobsUrl, HostName, List, LogFilter, MetadataUrl};
@@ -118,6 +122,14 @@ pub struct Settings {
     pub apex_hosts: Vec<String>,
     /// Whether requests without a credential may be served at all.
     pub open: Open,
+    /// Folder of the signing and sealing keys.
+    pub keys: PathBuf,
+    /// Private targets that may be reached.
+    pub egress_allow: Vec<AllowEntry>,
+    /// How long audit records are kept.
+    pub audit_retention: Duration,
+    /// Folder of resources in YAML.
+    pub manifests: Option<PathBuf>,
     /// For the apex tenant of a first run: accept manifests whose children are absent.
     pub sparse: Sparse,
     /// Bytes that all upload buffers together may take.
@@ -175,6 +187,13 @@ impl Settings {
             apex_tenant: resolved.find("apex-tenant")?,
             apex_hosts: host_names(resolved.find::<List<HostName>>("apex-hosts")?),
             open: resolved.get("open")?,
+            keys: resolved.get("keys")?,
+            egress_allow: resolved
+                .find::<List<AllowEntry>>("egress-allow")?
+                .unwrap_or_default()
+                .0,
+            audit_retention: resolved.get::<Span>("audit-retention")?.0,
+            manifests: resolved.find("manifests")?,
             sparse: resolved.get("sparse")?,
             upload_memory: resolved.get::<Size>("upload-memory")?.0,
             redirect: resolved.get("redirect")?,
@@ -208,6 +227,24 @@ impl Settings {
     /// Whether this process keeps its metadata or blobs below the data folder, and so must be alone in it.
     pub fn holds_data_folder(&self) -> bool {
         self.metadata.starts_with("sqlite:") || self.blobs.starts_with("folder:")
+    }
+
+    /// Whether the keys are those that lie in the data folder, made on a first start.
+    pub fn keys_in_data(&self) -> bool {
+        self.keys.starts_with(&self.data)
+    }
+
+    /// How hosts are read.
+    pub fn names(&self) -> Names {
+        Names {
+            domain: self.domain.to_ascii_lowercase(),
+            apex_hosts: self.apex_hosts.clone(),
+            apex: match &self.apex_tenant {
+                None => Apex::First,
+                Some(ApexTenant::Tenant(name)) => Apex::Tenant(name.clone()),
+                Some(ApexTenant::PathAddressed) => Apex::Paths,
+            },
+        }
     }
 
     /// Whether the admin key is the one that lies in the data folder, made on a first start.

@@ -13,6 +13,7 @@ use super::units::{Rate, Size, Span};
 use super::values::{
     ApexTenant, BlobsUrl, HostName, List, LogFilter, LogFormat, MetadataUrl, Open, Redirect, Scheme, Sparse,
 };
+use crate::egress::AllowEntry;
 
 /// The apex of an installation that was not given one.
 pub(super) const DEFAULT_DOMAIN: &str = "localhost";
@@ -126,7 +127,7 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 34] = [
+pub static SETTINGS: [Setting; 38] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -173,6 +174,17 @@ pub static SETTINGS: [Setting; 34] = [
         "Further names of the apex; repeatable, or separated by commas").list(),
     setting(ACCESS, "open", "WHEN", "Never", check::<Open>, Fixed("Auto"),
         "Auto: on loopback, while no tenant is configured, requests need no credential. Never"),
+    setting(ACCESS, "keys", "FOLDER", "/etc/berth/keys", check_path,
+        Derived("<data>/keys", |given| format!("{}/keys", given.text("data"))),
+        "Signing and sealing keys, which all replicas share; made on a first start when it is the default and absent"),
+    setting(ACCESS, "egress-allow", "TARGET", "10.0.0.0/8", check::<List<AllowEntry>>, Fallback::None,
+        "Private hosts, *.domains, addresses or networks that keys of issuers, caches and webhooks may reach; \
+         repeatable, or separated by commas").list(),
+    setting(ACCESS, "audit-retention", "TIME", "2160h", check::<Span>, Fixed("2160h"),
+        "How long audit records are kept"),
+    setting(ACCESS, "manifests", "FOLDER", "/etc/berth/manifests", check_path, Fallback::None,
+        "A folder of Tenant, Repository, RetentionPolicy and PullThroughCache documents in YAML, applied when \
+         they change"),
     setting(ACCESS, "sparse", "WHAT", "Indexes", check::<Sparse>, Fixed("Never"),
         "For the apex tenant of a first run, accept manifests whose children are absent: \
          Never, Indexes, Always"),

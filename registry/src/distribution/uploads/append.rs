@@ -5,18 +5,18 @@ use axum::response::Response;
 use http::request::Parts;
 use http_body::Body as _;
 
-use super::super::Asked;
 use super::super::error::{ApiError, Code};
+use super::super::{Asked, Named};
 use super::hashes::Hashes;
 use super::lease::{self, Session};
 use super::writing::Writing;
 use super::{Sent, accepted, out_of_order, parse_id, unknown};
-use crate::metadata::{Checkpoint, Repository, Time, UploadRow};
+use crate::metadata::{Checkpoint, Time, UploadRow};
 
 /// Appends the body. A chunk that does not begin where the session stands changes nothing.
 pub async fn append(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     id: &str,
     parts: &Parts,
     body: Body,
@@ -83,7 +83,7 @@ pub(super) async fn release(asked: &Asked, row: &UploadRow) -> Result<(), ApiErr
     asked
         .registry
         .metadata
-        .renew_upload(asked.tenant, row.id, row.epoch, ended)
+        .renew_upload(asked.tenant.id, row.id, row.epoch, ended)
         .await?;
     Ok(())
 }
@@ -102,7 +102,7 @@ async fn restore(asked: &Asked, row: &UploadRow) -> Result<(), ApiError> {
     asked
         .registry
         .metadata
-        .checkpoint_upload(asked.tenant, row.id, before)
+        .checkpoint_upload(asked.tenant.id, row.id, before)
         .await?;
     Ok(())
 }

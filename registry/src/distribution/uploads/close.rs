@@ -8,7 +8,7 @@ use http_body::Body as _;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
-use super::super::{Asked, answer, state};
+use super::super::{Asked, Named, answer, state};
 use super::append::{hashes, receive, release};
 use super::hashes::Hashes;
 use super::lease::{self, Renewal, Session};
@@ -17,7 +17,7 @@ use super::{Sent, out_of_order, parse_id, unknown};
 use crate::blobs::ObjectKey;
 use crate::domain::Digest;
 use crate::domain::hasher::Hasher;
-use crate::metadata::{CommitUpload, Repository, Time, UploadRow};
+use crate::metadata::{CommitUpload, Linked, Time, UploadRow, row_id};
 
 /// The end of an upload as the client describes it.
 pub(super) struct Closing {
@@ -29,7 +29,7 @@ pub(super) struct Closing {
 /// Closes a session. Repeating a PUT that succeeded is a success.
 pub async fn close(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     id: &str,
     parts: &Parts,
     body: Body,
@@ -73,7 +73,7 @@ pub async fn close(
 /// Takes the last bytes, verifies, publishes, commits. The caller holds the lease of `row`.
 pub(super) async fn finish(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     row: UploadRow,
     closing: Closing,
 ) -> Result<Response, ApiError> {
@@ -84,6 +84,7 @@ pub(super) async fn finish(
         publish_rest(asked, repository, &row, closing).await?
     };
     let now = Time::now();
+    let limits = asked.limits(&repository.name);
     let commit = CommitUpload {
         id: row.id,
         epoch: row.epoch,
@@ -91,28 +92,39 @@ pub(super) async fn finish(
         size,
         now,
         leased_until: now.plus(state::LEASE),
-        repository_id: state::row_id(),
+        repository_id: row_id(),
+        limits,
         spare_due: now.plus(state::SPARE_DELAY),
     };
-    if !asked.registry.metadata.commit_upload(repository, commit).await? {
-        return Err(unknown(row.id));
+    match asked.registry.metadata.commit_upload(repository, commit).await? {
+        Linked::Done(standing) => {
+            asked.registry.upload_ended(asked.tenant.id);
+            let mut response = created(repository, &digest);
+            asked.warn(&mut response, standing, &limits);
+            Ok(response)
+        }
+        Linked::Gone => Err(unknown(row.id)),
+        Linked::OverQuota(over) => {
+            // What exceeds a quota is not kept for another try.
+            super::status::drop_session(asked, repository, row.id).await?;
+            asked.registry.blobs.delete(&ObjectKey::of_upload(row.id)).await?;
+            Err(asked.over_quota(repository, &over))
+        }
     }
-    asked.registry.upload_ended();
-    Ok(created(repository, &digest))
 }
 
-fn created(repository: &Repository, digest: &Digest) -> Response {
-    answer::created(format!("/v2/{}/blobs/{digest}", repository.name), digest)
+fn created(repository: &Named, digest: &Digest) -> Response {
+    answer::created(format!("/v2/{}/blobs/{digest}", repository.shown), digest)
 }
 
 /// Publishes a session whose bytes are all stored.
 async fn publish_stored(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     row: &UploadRow,
     digest: Digest,
 ) -> Result<(u64, Renewal), ApiError> {
-    let renewal = Renewal::start(&asked.registry, asked.tenant, row.id, row.epoch);
+    let renewal = Renewal::start(&asked.registry, asked.tenant.id, row.id, row.epoch);
     let computed = hashes(row)?.digest(digest.algorithm());
     if computed.is_some_and(|computed| computed != digest) {
         return Err(mismatch(asked, repository, row, computed).await);
@@ -128,7 +140,7 @@ async fn publish_stored(
 /// Appends the body and publishes the session.
 async fn publish_rest(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     row: &UploadRow,
     closing: Closing,
 ) -> Result<(u64, Renewal), ApiError> {
@@ -154,7 +166,7 @@ async fn publish_rest(
             let state = writing.settle().await?;
             drop(writing);
             let settled = UploadRow { state, ..row.clone() };
-            let renewal = Renewal::start(&asked.registry, asked.tenant, row.id, row.epoch);
+            let renewal = Renewal::start(&asked.registry, asked.tenant.id, row.id, row.epoch);
             let size = asked.registry.blobs.complete(row.id, &settled.state).await?;
             verify_again(asked, repository, &settled, digest, size).await?;
             Ok((size, renewal))
@@ -165,7 +177,7 @@ async fn publish_rest(
 /// Reads a published object back for an algorithm that nobody announced; constant memory.
 async fn verify_again(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     row: &UploadRow,
     digest: Digest,
     size: u64,
@@ -188,12 +200,7 @@ async fn verify_again(
 }
 
 /// Drops the session and its bytes: what does not match is never kept.
-async fn mismatch(
-    asked: &Asked,
-    repository: &Repository,
-    row: &UploadRow,
-    computed: Option<Digest>,
-) -> ApiError {
+async fn mismatch(asked: &Asked, repository: &Named, row: &UploadRow, computed: Option<Digest>) -> ApiError {
     if let Err(error) = super::status::drop_session(asked, repository, row.id).await {
         return error;
     }

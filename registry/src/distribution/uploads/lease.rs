@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use super::super::Asked;
 use super::super::error::ApiError;
 use super::super::state::Registry;
+use super::super::{Asked, Named};
 use super::unknown;
 use crate::domain::Digest;
-use crate::metadata::{MetadataError, Repository, TakeUpload, Taken, TenantId, Time, UploadRow};
+use crate::metadata::{MetadataError, TakeUpload, Taken, TenantId, Time, UploadRow};
 
 /// How long a lease holds without being renewed.
 pub const LEASE: Duration = Duration::from_secs(15);
@@ -34,7 +34,7 @@ pub enum Session {
 /// Takes the lease, waiting for the end of another writer's at most as long as one lease lasts.
 pub async fn take(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     id: Uuid,
     closing: Option<Digest>,
 ) -> Result<Session, ApiError> {
@@ -47,7 +47,12 @@ pub async fn take(
             until: now.plus(LEASE),
             closing,
         };
-        match asked.registry.metadata.take_upload(repository, id, take).await? {
+        match asked
+            .registry
+            .metadata
+            .take_upload(&asked.session(repository, id), take)
+            .await?
+        {
             Taken::Yours(row) => return Ok(Session::Mine { row, waited }),
             Taken::Committed(row) => return Ok(Session::Committed(row)),
             Taken::OtherDigest(digest) => return Ok(Session::Bound(digest)),

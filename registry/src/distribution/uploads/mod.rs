@@ -19,10 +19,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, StatusCode};
 use uuid::Uuid;
 
-use super::answer;
 use super::error::{ApiError, Code};
+use super::{Named, answer};
 use crate::domain::range;
-use crate::metadata::Repository;
 use crate::server::{BodyError, body_error};
 
 const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
@@ -53,13 +52,13 @@ fn unknown(id: impl std::fmt::Display) -> ApiError {
 }
 
 /// `Location` never changes during a session and carries no state.
-fn location(repository: &Repository, id: Uuid) -> String {
-    format!("/v2/{}/blobs/uploads/{id}", repository.name)
+fn location(repository: &Named, id: Uuid) -> String {
+    format!("/v2/{}/blobs/uploads/{id}", repository.shown)
 }
 
 /// Headers that say where a session stands. `Range` cannot say "no byte" in its grammar: `0-0` is what
 /// clients expect while pushing, `0--1` where they ask (distribution-spec issue 578).
-fn describe(headers: &mut HeaderMap, repository: &Repository, id: Uuid, offset: u64, asking: bool) {
+fn describe(headers: &mut HeaderMap, repository: &Named, id: Uuid, offset: u64, asking: bool) {
     let range = match (offset, asking) {
         (0, true) => "0--1".to_owned(),
         (0, false) => "0-0".to_owned(),
@@ -70,14 +69,14 @@ fn describe(headers: &mut HeaderMap, repository: &Repository, id: Uuid, offset: 
     headers.insert(UPLOAD_UUID, answer::value(id.to_string()));
 }
 
-fn accepted(repository: &Repository, id: Uuid, offset: u64) -> Response {
+fn accepted(repository: &Named, id: Uuid, offset: u64) -> Response {
     let mut response = answer::empty(StatusCode::ACCEPTED);
     describe(response.headers_mut(), repository, id, offset, false);
     response
 }
 
 /// 416 that tells where to go on.
-fn out_of_order(repository: &Repository, id: Uuid, offset: u64) -> ApiError {
+fn out_of_order(repository: &Named, id: Uuid, offset: u64) -> ApiError {
     let mut headers = HeaderMap::new();
     describe(&mut headers, repository, id, offset, true);
     let message = format!("the upload has {offset} bytes; send the chunk that begins there");

@@ -1,7 +1,5 @@
 //! `POST /v2/<name>/blobs/uploads/` (end-4a, end-4b, end-11): start a session, push a blob whole, or mount one.
 
-use std::sync::atomic::Ordering;
-
 use axum::body::Body;
 use axum::response::Response;
 use http::header::RETRY_AFTER;
@@ -12,16 +10,21 @@ use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
-use super::super::{Asked, answer, state};
+use super::super::{Asked, Named, answer, state};
 use super::hashes::Hashes;
 use super::{Sent, accepted, close};
+use crate::domain::grant::Action;
 use crate::domain::{Algorithm, Digest, RepositoryName};
-use crate::metadata::{MountBlob, NewUpload, Repository, Time, UploadRow};
+use crate::identity::Rights;
+use crate::metadata::{Linked, MountBlob, NewUpload, OverQuota, Quota, Time, UploadRow, row_id};
+
+/// Most repositories looked at for one to mount from.
+const SOURCES: u32 = 100;
 
 /// Starts a session unless the request can be answered at once.
 pub async fn start(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     parts: &Parts,
     body: Body,
 ) -> Result<Response, ApiError> {
@@ -39,12 +42,14 @@ pub async fn start(
     };
     let hint: Option<Algorithm> = query.first("digest-algorithm").map(str::parse).transpose()?;
     let Some(digest) = digest else {
+        room(asked, repository, 0).await?;
         let row = create(asked, repository, Hashes::new(hint)).await?;
         return Ok(accepted(repository, row.id, 0));
     };
     let sent = Sent::of(parts)?;
     let nothing = Digest::of(digest.algorithm(), b"");
     let without_body = sent.length == Some(0) || body.is_end_stream();
+    room(asked, repository, sent.length.unwrap_or_default()).await?;
     let row = create(asked, repository, Hashes::new(Some(digest.algorithm()))).await?;
     if without_body && digest != nothing {
         // A client that names the digest up front and sends the bytes later.
@@ -58,34 +63,90 @@ pub async fn start(
 /// Links the blob, if the tenant has it where the client says; `None` for every other case alike.
 async fn mount(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     digest: &str,
     from: Option<&str>,
 ) -> Result<Option<Response>, ApiError> {
     let Ok(digest) = digest.parse::<Digest>() else {
         return Ok(None);
     };
-    let from: Option<RepositoryName> = match from.map(str::parse).transpose() {
-        Ok(from) => from,
-        Err(_) => return Ok(None),
+    let Some(from) = source(asked, &digest, from).await? else {
+        return Ok(None);
     };
     let now = Time::now();
+    let limits = asked.limits(&repository.name);
     let mount = MountBlob {
         digest,
         from,
         now,
         leased_until: now.plus(state::LEASE),
-        repository_id: state::row_id(),
+        repository_id: row_id(),
+        limits,
     };
     let mounted = asked.registry.metadata.mount_blob(repository, mount).await?;
-    Ok(mounted.then(|| answer::created(format!("/v2/{}/blobs/{digest}", repository.name), &digest)))
+    match mounted {
+        Linked::Done(standing) => {
+            let mut response = answer::created(format!("/v2/{}/blobs/{digest}", repository.shown), &digest);
+            asked.warn(&mut response, standing, &limits);
+            Ok(Some(response))
+        }
+        Linked::Gone => Ok(None),
+        Linked::OverQuota(over) => Err(asked.over_quota(repository, &over)),
+    }
 }
 
-async fn create(asked: &Asked, repository: &Repository, hashes: Hashes) -> Result<UploadRow, ApiError> {
+/// Where a blob may be mounted from: the repository that the client names, or, if it names none, any that it
+/// may pull from. `None` if there is no such repository; the inner one stands for all of the tenant's.
+async fn source(
+    asked: &Asked,
+    digest: &Digest,
+    from: Option<&str>,
+) -> Result<Option<Option<RepositoryName>>, ApiError> {
+    if let Some(from) = from {
+        return Ok(asked.source(from).map(Some));
+    }
+    let grants = asked.principal.rights.grants();
+    let scoped = matches!(asked.principal.rights, Rights::Scoped { .. });
+    if !scoped && grants.is_none_or(|grants| grants.covers_all(Action::Pull)) {
+        return Ok(Some(None));
+    }
+    let metadata = &asked.registry.metadata;
+    let holders = metadata
+        .repositories_with(asked.tenant.id, digest, SOURCES)
+        .await?;
+    let mut names = holders
+        .iter()
+        .filter_map(|name| name.parse::<RepositoryName>().ok());
+    Ok(names
+        .find(|name| asked.actions_on(name).contains(Action::Pull))
+        .map(Some))
+}
+
+/// Refuses a session where the quota leaves no room for what is declared. What is sent is counted exactly when
+/// it is committed; this keeps it from being sent in vain.
+async fn room(asked: &Asked, repository: &Named, declared: u64) -> Result<(), ApiError> {
+    let limits = asked.limits(&repository.name);
+    if limits.storage.is_none() && limits.repository_storage.is_none() {
+        return Ok(());
+    }
+    let standing = asked.registry.metadata.standing(repository).await?;
+    for (quota, usage) in [
+        (Quota::Storage, standing.tenant.bytes),
+        (Quota::RepositoryStorage, standing.repository.bytes),
+    ] {
+        if let Some(limit) = limits.of(quota)
+            && usage.saturating_add(declared.max(1)) > limit
+        {
+            return Err(asked.over_quota(repository, &OverQuota { quota, usage, limit }));
+        }
+    }
+    Ok(())
+}
+
+async fn create(asked: &Asked, repository: &Named, hashes: Hashes) -> Result<UploadRow, ApiError> {
     let registry = &asked.registry;
     let limit = registry.max_open_uploads;
-    if registry.open_uploads.fetch_add(1, Ordering::Relaxed) >= limit {
-        registry.open_uploads.fetch_sub(1, Ordering::Relaxed);
+    if !registry.upload_begins(asked.tenant.id) {
         let message = format!("{limit} uploads are open; finish or cancel some of them");
         return Err(
             ApiError::of(Code::TooManyRequests, message).header(RETRY_AFTER, HeaderValue::from_static("60"))
@@ -93,9 +154,9 @@ async fn create(asked: &Asked, repository: &Repository, hashes: Hashes) -> Resul
     }
     let now = Time::now();
     let new = NewUpload {
-        repository: repository.clone(),
+        repository: repository.repository.clone(),
         id: Uuid::new_v4(),
-        principal: asked.principal.clone(),
+        principal: asked.principal.label.clone(),
         hash_states: hashes.to_stored(),
         state: registry.blobs.begin(),
         now,

@@ -4,14 +4,17 @@ use axum::response::Response;
 use http::StatusCode;
 
 use super::super::error::ApiError;
-use super::super::{Asked, answer};
+use super::super::{Asked, Named, answer};
 use super::{describe, parse_id, unknown};
-use crate::metadata::Repository;
 
 /// How many bytes the session holds durably.
-pub async fn get(asked: &Asked, repository: &Repository, id: &str) -> Result<Response, ApiError> {
+pub async fn get(asked: &Asked, repository: &Named, id: &str) -> Result<Response, ApiError> {
     let id = parse_id(id)?;
-    let row = asked.registry.metadata.upload(repository, id).await?;
+    let row = asked
+        .registry
+        .metadata
+        .upload(&asked.session(repository, id))
+        .await?;
     let row = row.filter(|row| !row.committed).ok_or_else(|| unknown(id))?;
     let mut response = answer::empty(StatusCode::NO_CONTENT);
     describe(response.headers_mut(), repository, id, row.offset, true);
@@ -19,7 +22,7 @@ pub async fn get(asked: &Asked, repository: &Repository, id: &str) -> Result<Res
 }
 
 /// Cancels the session and frees its bytes.
-pub async fn cancel(asked: &Asked, repository: &Repository, id: &str) -> Result<Response, ApiError> {
+pub async fn cancel(asked: &Asked, repository: &Named, id: &str) -> Result<Response, ApiError> {
     let id = parse_id(id)?;
     if drop_session(asked, repository, id).await? {
         Ok(answer::empty(StatusCode::NO_CONTENT))
@@ -32,14 +35,18 @@ pub async fn cancel(asked: &Asked, repository: &Repository, id: &str) -> Result<
 /// found by the sweep.
 pub(super) async fn drop_session(
     asked: &Asked,
-    repository: &Repository,
+    repository: &Named,
     id: uuid::Uuid,
 ) -> Result<bool, ApiError> {
     let registry = &asked.registry;
-    let Some(row) = registry.metadata.cancel_upload(repository, id).await? else {
+    let Some(row) = registry
+        .metadata
+        .cancel_upload(&asked.session(repository, id))
+        .await?
+    else {
         return Ok(false);
     };
-    registry.upload_ended();
+    registry.upload_ended(asked.tenant.id);
     registry.blobs.discard(id, &row.state).await?;
     Ok(true)
 }

@@ -47,7 +47,7 @@ impl Writing {
         hashes: Hashes,
         expected: Option<u64>,
     ) -> Result<Self, ApiError> {
-        let renewal = Renewal::start(&asked.registry, asked.tenant, row.id, row.epoch);
+        let renewal = Renewal::start(&asked.registry, asked.tenant.id, row.id, row.epoch);
         let writer = asked
             .registry
             .blobs
@@ -55,7 +55,7 @@ impl Writing {
             .await?;
         Ok(Self {
             registry: asked.registry.clone(),
-            tenant: asked.tenant,
+            tenant: asked.tenant.id,
             id: row.id,
             epoch: row.epoch,
             hashes,

@@ -3,8 +3,8 @@
 use sqlx::postgres::{PgArguments, PgRow};
 
 use crate::domain::Digest;
-use crate::metadata::Reference;
 use crate::metadata::batch::{BlobQuery, ManifestQuery};
+use crate::metadata::{Reference, Result};
 
 pub(in crate::metadata) type Connection = sqlx::PgConnection;
 pub(in crate::metadata) type Row = PgRow;
@@ -60,6 +60,40 @@ pub(in crate::metadata) fn bind_blob_queries<'q>(query: Query<'q>, asked: &[&Blo
     query.bind(numbers).bind(tenants).bind(names).bind(digests)
 }
 
+/// Where writers of configuration say that they have written.
+pub(in crate::metadata) const CHANNEL: &str = "berth_configuration";
+
+/// Tells other processes, once the transaction commits, that the configuration has changed.
+pub(in crate::metadata) async fn notify(c: &mut Connection) -> Result<()> {
+    sqlx::query("SELECT pg_notify($1, '')")
+        .bind(CHANNEL)
+        .execute(&mut *c)
+        .await?;
+    Ok(())
+}
+
+/// Globs of tags as LIKE patterns.
+pub(in crate::metadata) fn tag_patterns(globs: &[String]) -> Vec<String> {
+    let pattern = |glob: &String| {
+        let mut pattern = String::with_capacity(glob.len() + 4);
+        for character in glob.chars() {
+            match character {
+                '*' => pattern.push('%'),
+                '?' => pattern.push('_'),
+                '%' | '_' | '\\' => pattern.extend(['\\', character]),
+                other => pattern.push(other),
+            }
+        }
+        pattern
+    };
+    globs.iter().map(pattern).collect()
+}
+
+macro_rules! matches_tag {
+    () => {
+        " LIKE "
+    };
+}
 macro_rules! in_digests {
     ($parameter:literal) => {
         concat!(" = ANY(", $parameter, ") ")

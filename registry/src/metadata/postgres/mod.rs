@@ -10,33 +10,47 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::migrate::Migrator;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgPool};
+use tokio::sync::Mutex;
 
 use super::batch::{Batcher, BlobQuery, ManifestQuery};
+use super::configuration::TokenRow;
 use super::outcome::Outcome;
 use super::{BlobRow, ManifestRow, MetadataError, Options, Result, STATEMENT_TIMEOUT};
 
 #[macro_use]
 mod dialect;
+#[path = "../statements/audit.rs"]
+mod audit;
 #[path = "../statements/blobs.rs"]
 mod blobs;
+#[path = "../statements/config.rs"]
+mod config;
+#[path = "../statements/configuration.rs"]
+mod configuration;
 #[path = "../statements/lookups.rs"]
 mod lookups;
 #[path = "../statements/manifests.rs"]
 mod manifests;
 #[path = "../statements/objects.rs"]
 mod objects;
+#[path = "../statements/replicas.rs"]
+mod replicas;
+#[path = "../statements/repositories.rs"]
+mod repositories;
 #[path = "../statements/schema.rs"]
 mod schema;
 #[path = "../statements/store.rs"]
 mod store;
 #[path = "../statements/tags.rs"]
 mod tags;
-#[path = "../statements/tenants.rs"]
-mod tenants;
+#[path = "../statements/tokens.rs"]
+mod tokens;
 #[path = "../statements/uploads.rs"]
 mod uploads;
+#[path = "../statements/usage.rs"]
+mod usage;
 
 pub(super) use PostgresStore as Database;
 use dialect::Connection;
@@ -49,6 +63,9 @@ pub(super) struct PostgresStore {
     pool: PgPool,
     manifests: Batcher<ManifestQuery, ManifestRow>,
     blobs: Batcher<BlobQuery, BlobRow>,
+    tokens: Batcher<String, TokenRow>,
+    /// Connected when it is first asked for; absent behind a pooler.
+    listener: Option<Mutex<Option<PgListener>>>,
 }
 
 /// A request that gets no connection for this long is refused: clients try again, and the first of them give
@@ -58,6 +75,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that was idle for longer is tried out before it is used. Trying each time would double the round
 /// trips.
 const TRUSTED: Duration = Duration::from_secs(1);
+
+/// Pause after a failure to listen.
+const HEAR_AGAIN: Duration = Duration::from_secs(5);
 
 impl PostgresStore {
     /// Connects and, if asked, migrates.
@@ -93,7 +113,7 @@ impl PostgresStore {
         if !options.migrate {
             schema::check(&mut *pool.acquire().await?, &migrator()).await?;
         }
-        let (for_manifests, for_blobs) = (pool.clone(), pool.clone());
+        let [for_manifests, for_blobs, for_tokens] = [(); 3].map(|()| pool.clone());
         Ok(Self {
             pool,
             manifests: Batcher::start(move |asked| {
@@ -104,6 +124,11 @@ impl PostgresStore {
                 let pool = for_blobs.clone();
                 Box::pin(async move { lookups::blobs(&mut *pool.acquire().await?, asked).await })
             }),
+            tokens: Batcher::start(move |asked| {
+                let pool = for_tokens.clone();
+                Box::pin(async move { tokens::by_ids(&mut *pool.acquire().await?, asked).await })
+            }),
+            listener: options.prepared.then(Mutex::default),
         })
     }
 
@@ -115,6 +140,20 @@ impl PostgresStore {
     {
         let mut connection = self.pool.acquire().await?;
         query(&mut connection, &asked).await
+    }
+
+    /// Returns when a writer of configuration has said so, or when it cannot be heard.
+    async fn listen(&self) {
+        // A transaction pooler hands out another connection for each transaction: nothing would be heard.
+        let Some(listener) = &self.listener else {
+            return std::future::pending().await;
+        };
+        let mut listener = listener.lock().await;
+        if let Err(error) = hear(&self.pool, &mut listener).await {
+            tracing::debug!(%error, "notifications of the metadata store are not heard; it is polled");
+            *listener = None;
+            tokio::time::sleep(HEAR_AGAIN).await;
+        }
     }
 
     /// Runs a transaction; again from its start when the database aborted it for other transactions' sake.
@@ -158,6 +197,18 @@ async fn migrate(connect: &PgConnectOptions) -> Result<()> {
         .await
         .map_err(|error| MetadataError::Migration(error.to_string()))?;
     Ok(connection.close().await?)
+}
+
+/// Waits for a notification, on a connection of its own.
+async fn hear(pool: &PgPool, listener: &mut Option<PgListener>) -> std::result::Result<(), sqlx::Error> {
+    if let Some(listening) = listener {
+        return listening.recv().await.map(drop);
+    }
+    let mut listening = PgListener::connect_with(pool).await?;
+    listening.listen(dialect::CHANNEL).await?;
+    // What was said before is not heard again: whoever waits looks now.
+    *listener = Some(listening);
+    Ok(())
 }
 
 enum Aborted {

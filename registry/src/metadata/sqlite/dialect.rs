@@ -5,7 +5,7 @@ use sqlx::sqlite::{SqliteArguments, SqliteRow};
 
 use crate::domain::Digest;
 use crate::metadata::batch::{BlobQuery, ManifestQuery};
-use crate::metadata::{Reference, TenantId};
+use crate::metadata::{Reference, Result, TenantId};
 
 pub(in crate::metadata) type Connection = sqlx::SqliteConnection;
 pub(in crate::metadata) type Row = SqliteRow;
@@ -62,6 +62,21 @@ pub(in crate::metadata) fn bind_blob_queries<'q>(query: Query<'q>, asked: &[&Blo
     query.bind(Value::Array(rows.collect()).to_string())
 }
 
+/// The process is the only writer: it knows.
+pub(in crate::metadata) async fn notify(_: &mut Connection) -> Result<()> {
+    Ok(())
+}
+
+/// Globs of tags as GLOB patterns: the same, since tags hold no bracket.
+pub(in crate::metadata) fn tag_patterns(globs: &[String]) -> List {
+    texts(globs.iter().map(String::as_str))
+}
+
+macro_rules! matches_tag {
+    () => {
+        " GLOB "
+    };
+}
 macro_rules! in_digests {
     ($parameter:literal) => {
         concat!(" IN (SELECT unhex(value) FROM json_each(", $parameter, ")) ")

@@ -12,6 +12,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{Connection as _, SqlitePool};
 
 use super::batch::{Batcher, BlobQuery, ManifestQuery};
+use super::configuration::TokenRow;
 use super::outcome::Outcome;
 use super::{BlobRow, ManifestRow, MetadataError, Options, Result};
 
@@ -19,24 +20,36 @@ use super::{BlobRow, ManifestRow, MetadataError, Options, Result};
 mod dialect;
 mod writer;
 
+#[path = "../statements/audit.rs"]
+mod audit;
 #[path = "../statements/blobs.rs"]
 mod blobs;
+#[path = "../statements/config.rs"]
+mod config;
+#[path = "../statements/configuration.rs"]
+mod configuration;
 #[path = "../statements/lookups.rs"]
 mod lookups;
 #[path = "../statements/manifests.rs"]
 mod manifests;
 #[path = "../statements/objects.rs"]
 mod objects;
+#[path = "../statements/replicas.rs"]
+mod replicas;
+#[path = "../statements/repositories.rs"]
+mod repositories;
 #[path = "../statements/schema.rs"]
 mod schema;
 #[path = "../statements/store.rs"]
 mod store;
 #[path = "../statements/tags.rs"]
 mod tags;
-#[path = "../statements/tenants.rs"]
-mod tenants;
+#[path = "../statements/tokens.rs"]
+mod tokens;
 #[path = "../statements/uploads.rs"]
 mod uploads;
+#[path = "../statements/usage.rs"]
+mod usage;
 
 pub(super) use SqliteStore as Database;
 use dialect::Connection;
@@ -50,6 +63,7 @@ pub(super) struct SqliteStore {
     writer: writer::Writer,
     manifests: Batcher<ManifestQuery, ManifestRow>,
     blobs: Batcher<BlobQuery, BlobRow>,
+    tokens: Batcher<String, TokenRow>,
 }
 
 impl SqliteStore {
@@ -76,7 +90,7 @@ impl SqliteStore {
             .max_connections(READERS)
             .connect_with(connect.read_only(true).create_if_missing(false))
             .await?;
-        let (for_manifests, for_blobs) = (readers.clone(), readers.clone());
+        let [for_manifests, for_blobs, for_tokens] = [(); 3].map(|()| readers.clone());
         Ok(Self {
             readers,
             writer: writer::Writer::start(writer),
@@ -87,6 +101,10 @@ impl SqliteStore {
             blobs: Batcher::start(move |asked| {
                 let pool = for_blobs.clone();
                 Box::pin(async move { lookups::blobs(&mut *pool.acquire().await?, asked).await })
+            }),
+            tokens: Batcher::start(move |asked| {
+                let pool = for_tokens.clone();
+                Box::pin(async move { tokens::by_ids(&mut *pool.acquire().await?, asked).await })
             }),
         })
     }
@@ -99,6 +117,11 @@ impl SqliteStore {
     {
         let mut connection = self.readers.acquire().await?;
         query(&mut connection, &asked).await
+    }
+
+    /// Nobody else writes, so there is nothing to hear.
+    async fn listen(&self) {
+        std::future::pending().await
     }
 
     /// Hands a transaction to the writer and waits until it is on disk. It runs to its end even if the

@@ -2,26 +2,34 @@
 
 use sqlx::Row as _;
 
-use super::super::{MountBlob, Repository, Result, TenantId, Time, Unlinked};
+use super::super::{Limits, Linked, MountBlob, Repository, Result, TenantId, Time, Unlinked};
 use super::Connection;
 use super::lookups::digest as read_digest;
+use super::usage::{self, Growth};
 use crate::domain::Digest;
 
 /// How long after its last reference goes a blob is reviewed, in microseconds.
 const REVIEW_DELAY: i64 = 3_600_000_000;
 
-/// Links a blob of the tenant into a repository, which is made under `repository_id` if need be.
-pub(super) async fn link(
-    c: &mut Connection,
-    into: &Repository,
-    digest: &Digest,
-    repository_id: i64,
-    now: Time,
-) -> Result<()> {
-    let repository = super::tenants::ensure_repository(c, into, repository_id, now).await?;
-    sqlx::query(
+/// A blob to link.
+pub(super) struct Link<'a> {
+    pub digest: &'a Digest,
+    pub size: i64,
+    /// Row id for the repository, should it be made.
+    pub repository_id: i64,
+    pub limits: &'a Limits,
+    pub now: Time,
+}
+
+/// Links a blob of the tenant, whose row is locked, into a repository, which is made if need be.
+pub(super) async fn link(c: &mut Connection, into: &Repository, link: &Link<'_>) -> Result<Linked> {
+    let Link {
+        digest, size, now, ..
+    } = *link;
+    let (repository, made) = super::repositories::ensure_repository(c, into, link.repository_id, now).await?;
+    let new = sqlx::query(
         "INSERT INTO repository_blob (tenant_id, repository_id, digest, linked_at) VALUES ($1, $2, $3, $4) \
-         ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET linked_at = excluded.linked_at",
+         ON CONFLICT (tenant_id, repository_id, digest) DO NOTHING",
     )
     .bind(into.tenant.0)
     .bind(repository)
@@ -29,7 +37,43 @@ pub(super) async fn link(
     .bind(now.0)
     .execute(&mut *c)
     .await?;
-    Ok(())
+    if new.rows_affected() == 0 {
+        sqlx::query(
+            "UPDATE repository_blob SET linked_at = $4 WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        )
+        .bind(into.tenant.0)
+        .bind(repository)
+        .bind(digest.to_bytes())
+        .bind(now.0)
+        .execute(&mut *c)
+        .await?;
+        return Ok(Linked::Done(None));
+    }
+    let first = links(c, into.tenant, digest).await? == 1;
+    let growth = Growth {
+        bytes: size,
+        tenant_bytes: if first { size } else { 0 },
+        tags: 0,
+        repositories: made.into(),
+    };
+    Ok(
+        match usage::grow(c, into.tenant, repository, growth, link.limits).await? {
+            Ok(standing) => Linked::Done(standing),
+            Err(over) => Linked::OverQuota(over),
+        },
+    )
+}
+
+/// How many repositories have a blob, counted up to two.
+async fn links(c: &mut Connection, tenant: TenantId, digest: &Digest) -> Result<i64> {
+    let count = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM repository_blob WHERE tenant_id = $1 AND digest = $2 LIMIT 2) AS links",
+    )
+    .bind(tenant.0)
+    .bind(digest.to_bytes())
+    .fetch_one(&mut *c)
+    .await?;
+    Ok(count)
 }
 
 /// Asks for a review of a blob at `due`, or later if one is asked for already.
@@ -52,28 +96,37 @@ pub(super) async fn review_later(
     Ok(())
 }
 
-pub(super) async fn mount(c: &mut Connection, into: &Repository, mount: &MountBlob) -> Result<bool> {
+pub(super) async fn mount(c: &mut Connection, into: &Repository, mount: &MountBlob) -> Result<Linked> {
     let tenant = into.tenant.0;
     let digest = mount.digest.to_bytes();
     // The blob's row is locked by extending its lease, so that collection cannot come between.
-    let leased = sqlx::query(
+    let size: Option<i64> = sqlx::query_scalar(
         "UPDATE blob SET leased_until = CASE WHEN leased_until > $3 THEN leased_until ELSE $3 END \
          WHERE tenant_id = $1 AND digest = $2 AND EXISTS (SELECT 1 FROM repository_blob l \
          JOIN repository r ON r.tenant_id = l.tenant_id AND r.id = l.repository_id \
-         WHERE l.tenant_id = $1 AND l.digest = $2 AND ($4 IS NULL OR r.name = $4))",
+         WHERE l.tenant_id = $1 AND l.digest = $2 AND ($4 IS NULL OR r.name = $4)) RETURNING size",
     )
     .bind(tenant)
     .bind(&digest)
     .bind(mount.leased_until.0)
     .bind(mount.from.as_ref().map(|name| name.to_string()))
-    .execute(&mut *c)
+    .fetch_optional(&mut *c)
     .await?;
-    if leased.rows_affected() == 0 {
-        return Ok(false);
-    }
-    link(c, into, &mount.digest, mount.repository_id, mount.now).await?;
+    let Some(size) = size else { return Ok(Linked::Gone) };
+    let linked = link(
+        c,
+        into,
+        &Link {
+            digest: &mount.digest,
+            size,
+            repository_id: mount.repository_id,
+            limits: &mount.limits,
+            now: mount.now,
+        },
+    )
+    .await?;
     review_later(c, into.tenant, &mount.digest, mount.leased_until).await?;
-    Ok(true)
+    Ok(linked)
 }
 
 pub(super) async fn lease(
@@ -103,12 +156,14 @@ pub(super) async fn unlink(
     now: Time,
 ) -> Result<Unlinked> {
     let tenant = repository.tenant.0;
-    let Some(id) = super::tenants::repository_id(c, repository).await? else {
+    let Some(id) = super::repositories::repository_id(c, repository).await? else {
         return Ok(Unlinked::Absent);
     };
     // The lock waits for manifests that are just being pushed on this blob; the next statement sees them.
-    let found = sqlx::query(concat!(
-        "SELECT 1 FROM repository_blob WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+    // The blob's own row too, which orders this with links that other repositories make or drop.
+    let found: Option<i64> = sqlx::query_scalar(concat!(
+        "SELECT b.size FROM blob b JOIN repository_blob l ON l.tenant_id = b.tenant_id AND l.digest = b.digest \
+         WHERE l.tenant_id = $1 AND l.repository_id = $2 AND l.digest = $3",
         for_update!()
     ))
     .bind(tenant)
@@ -116,9 +171,9 @@ pub(super) async fn unlink(
     .bind(digest.to_bytes())
     .fetch_optional(&mut *c)
     .await?;
-    if found.is_none() {
+    let Some(size) = found else {
         return Ok(Unlinked::Absent);
-    }
+    };
     let user = sqlx::query(
         "SELECT manifest FROM manifest_blob WHERE tenant_id = $1 AND blob = $3 AND repository_id = $2 \
          UNION ALL SELECT parent FROM manifest_child WHERE tenant_id = $1 AND repository_id = $2 \
@@ -139,5 +194,13 @@ pub(super) async fn unlink(
         .execute(&mut *c)
         .await?;
     review_later(c, repository.tenant, digest, Time(now.0 + REVIEW_DELAY)).await?;
+    let last = links(c, repository.tenant, digest).await? == 0;
+    let growth = Growth {
+        bytes: -size,
+        tenant_bytes: if last { -size } else { 0 },
+        ..Growth::default()
+    };
+    // What shrinks exceeds nothing.
+    let _ = usage::grow(c, repository.tenant, id, growth, &Limits::default()).await?;
     Ok(Unlinked::Done)
 }

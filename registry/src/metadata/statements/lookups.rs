@@ -112,7 +112,7 @@ pub(super) async fn tags(
     .bind(i64::from(limit))
     .fetch_all(&mut *c)
     .await?;
-    if names.is_empty() && super::tenants::repository_id(c, repository).await?.is_none() {
+    if names.is_empty() && super::repositories::repository_id(c, repository).await?.is_none() {
         return Ok(None);
     }
     Ok(Some(names))

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use sqlx::Row as _;
 
-use super::super::{Deletion, PutManifest, PutOutcome, Repository, Result, Sparse, Time};
+use super::super::{Deleted, Deletion, Limits, PutManifest, PutOutcome, Repository, Result, Sparse, Time};
 use super::lookups::digest as read_digest;
+use super::usage::{self, Growth};
 use super::{Connection, dialect, tags};
 use crate::domain::Digest;
 
@@ -25,7 +26,8 @@ pub(super) async fn put(
     repository: &Repository,
     put: &PutManifest,
 ) -> Result<PutOutcome> {
-    let id = super::tenants::ensure_repository(c, repository, put.repository_id, put.now).await?;
+    let (id, made) =
+        super::repositories::ensure_repository(c, repository, put.repository_id, put.now).await?;
     let place = Place {
         tenant: repository.tenant.0,
         repository: id,
@@ -72,7 +74,7 @@ pub(super) async fn put(
     }
 
     // 2. The manifest and its edges.
-    insert(c, &place, put).await?;
+    let bytes = insert(c, &place, put).await?;
     // Edges to absent blobs too: one that is pushed later is then in use.
     let named: Vec<Digest> = manifest.blobs.iter().map(|blob| blob.digest).collect();
     insert_blob_edges(c, &place, &put.digest, &named).await?;
@@ -90,10 +92,25 @@ pub(super) async fn put(
     }
 
     // 3. The tags.
-    if !tags::set(c, &place, put).await? {
-        return Ok(PutOutcome::PreconditionFailed);
-    }
-    Ok(PutOutcome::Stored)
+    let tags = match tags::set(c, &place, put).await? {
+        tags::Set::Done(made) => made,
+        tags::Set::PreconditionFailed => return Ok(PutOutcome::PreconditionFailed),
+        tags::Set::Immutable(tag) => return Ok(PutOutcome::Immutable(tag)),
+    };
+
+    // 4. The counters.
+    let growth = Growth {
+        bytes,
+        tenant_bytes: bytes,
+        tags,
+        repositories: made.into(),
+    };
+    Ok(
+        match usage::grow(c, repository.tenant, id, growth, &put.limits).await? {
+            Ok(standing) => PutOutcome::Stored(standing),
+            Err(over) => PutOutcome::OverQuota(over),
+        },
+    )
 }
 
 async fn lock_blobs(c: &mut Connection, place: &Place, named: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
@@ -127,15 +144,13 @@ async fn lock_manifests(c: &mut Connection, place: &Place, named: &[Digest]) -> 
     rows.iter().map(|row| read_digest(row.try_get(0)?)).collect()
 }
 
-async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<()> {
-    // The same bytes again: the media type of the newest push counts, the lease only grows.
-    sqlx::query(
+/// Stores the bytes; how many of them were not there before.
+async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<i64> {
+    let size = i64::try_from(put.payload.len()).unwrap_or(i64::MAX);
+    let new = sqlx::query(
         "INSERT INTO manifest (tenant_id, repository_id, digest, media_type, artifact_type, subject, payload, size, \
          pushed_at, pushed_by, leased_until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) \
-         ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET media_type = excluded.media_type, \
-         pushed_at = excluded.pushed_at, pushed_by = excluded.pushed_by, leased_until = \
-         CASE WHEN manifest.leased_until > excluded.leased_until THEN manifest.leased_until \
-         ELSE excluded.leased_until END",
+         ON CONFLICT (tenant_id, repository_id, digest) DO NOTHING",
     )
     .bind(place.tenant)
     .bind(place.repository)
@@ -144,13 +159,31 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<
     .bind(&put.manifest.artifact_type)
     .bind(&put.manifest.subject)
     .bind(&put.payload[..])
-    .bind(i64::try_from(put.payload.len()).unwrap_or(i64::MAX))
+    .bind(size)
     .bind(put.now.0)
     .bind(&put.principal)
     .bind(put.leased_until.0)
     .execute(&mut *c)
     .await?;
-    Ok(())
+    if new.rows_affected() == 1 {
+        return Ok(size);
+    }
+    // The same bytes again: the media type of the newest push counts, the lease only grows.
+    sqlx::query(
+        "UPDATE manifest SET media_type = $4, pushed_at = $5, pushed_by = $6, leased_until = \
+         CASE WHEN leased_until > $7 THEN leased_until ELSE $7 END \
+         WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(put.digest.to_bytes())
+    .bind(put.manifest.media_type.as_str())
+    .bind(put.now.0)
+    .bind(&put.principal)
+    .bind(put.leased_until.0)
+    .execute(&mut *c)
+    .await?;
+    Ok(0)
 }
 
 async fn insert_blob_edges(
@@ -249,16 +282,16 @@ pub(super) async fn delete(
     repository: &Repository,
     digest: &Digest,
     by: &Deletion,
-) -> Result<bool> {
-    let Some(id) = super::tenants::repository_id(c, repository).await? else {
-        return Ok(false);
+) -> Result<Deleted> {
+    let Some(id) = super::repositories::repository_id(c, repository).await? else {
+        return Ok(Deleted::Absent);
     };
     let place = Place {
         tenant: repository.tenant.0,
         repository: id,
     };
-    let found = sqlx::query(concat!(
-        "SELECT 1 FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+    let found: Option<i64> = sqlx::query_scalar(concat!(
+        "SELECT size FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
         for_update!()
     ))
     .bind(place.tenant)
@@ -266,10 +299,14 @@ pub(super) async fn delete(
     .bind(digest.to_bytes())
     .fetch_optional(&mut *c)
     .await?;
-    if found.is_none() {
-        return Ok(false);
+    let Some(size) = found else {
+        return Ok(Deleted::Absent);
+    };
+    tags::lock_all_of(c, &place, digest).await?;
+    if let Some(tag) = tags::immutable(c, &place, digest, &by.immutable).await? {
+        return Ok(Deleted::Immutable(tag));
     }
-    tags::delete_all_of(c, &place, digest, by).await?;
+    let tags = tags::delete_all_of(c, &place, digest, by).await?;
     // A child that was absent when the parent was pushed may have come since, as a blob or as a manifest.
     for review in [
         "INSERT INTO review_blob (tenant_id, digest, due_at) SELECT tenant_id, blob, $4 FROM manifest_blob \
@@ -307,5 +344,13 @@ pub(super) async fn delete(
             .execute(&mut *c)
             .await?;
     }
-    Ok(true)
+    let growth = Growth {
+        bytes: -size,
+        tenant_bytes: -size,
+        tags: -tags,
+        repositories: 0,
+    };
+    // What shrinks exceeds nothing.
+    let _ = usage::grow(c, repository.tenant, id, growth, &Limits::default()).await?;
+    Ok(Deleted::Done)
 }

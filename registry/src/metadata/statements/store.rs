@@ -5,7 +5,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::super::*;
-use super::{Database, blobs, lookups, manifests, objects, tags, tenants, uploads};
+use super::{Database, blobs, lookups, manifests, objects, repositories, tags, uploads, usage};
 use crate::blobs::{ObjectKey, UploadState};
 use crate::domain::{Digest, TagName};
 
@@ -16,15 +16,6 @@ impl Store for Database {
             Box::pin(async { Ok(sqlx::query("SELECT 1").execute(&mut *c).await.map(drop)?) })
         })
         .await
-    }
-
-    async fn tenants(&self) -> Result<Vec<Tenant>> {
-        self.read((), |c, ()| Box::pin(tenants::all_tenants(c))).await
-    }
-
-    async fn ensure_tenant(&self, tenant: NewTenant) -> Result<Tenant> {
-        self.write(tenant, |c, tenant| Box::pin(tenants::ensure_tenant(c, tenant)))
-            .await
     }
 
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<ManifestRow>> {
@@ -55,11 +46,29 @@ impl Store for Database {
         .await
     }
 
-    async fn repositories(&self, tenant: TenantId, after: Option<String>, limit: u32) -> Result<Vec<String>> {
-        self.read((tenant, after, limit), |c, (tenant, after, limit)| {
-            Box::pin(tenants::repositories(c, *tenant, after.as_deref(), *limit))
+    async fn repositories(
+        &self,
+        tenant: TenantId,
+        after: String,
+        end: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        self.read((tenant, (after, end), limit), |c, (tenant, span, limit)| {
+            Box::pin(repositories::list(c, *tenant, span, *limit))
         })
         .await
+    }
+
+    async fn repositories_with(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Result<Vec<String>> {
+        self.read((tenant, *digest, limit), |c, (tenant, digest, limit)| {
+            Box::pin(repositories::with_blob(c, *tenant, digest, *limit))
+        })
+        .await
+    }
+
+    async fn standing(&self, repository: &Repository) -> Result<Standing> {
+        self.read(repository.clone(), |c, r| Box::pin(usage::standing(c, r)))
+            .await
     }
 
     async fn referrers(&self, repository: &Repository, query: &ReferrersQuery) -> Result<ReferrersPage> {
@@ -88,25 +97,22 @@ impl Store for Database {
             .await
     }
 
-    async fn open_uploads(&self, tenant: TenantId) -> Result<u64> {
-        self.read(tenant, |c, tenant| Box::pin(uploads::count_open(c, *tenant)))
-            .await
+    async fn open_uploads(&self) -> Result<Vec<(TenantId, u64)>> {
+        self.read((), |c, ()| Box::pin(uploads::count_open(c))).await
     }
 
     async fn end_leases(&self) -> Result<()> {
         self.write((), |c, ()| Box::pin(uploads::end_leases(c))).await
     }
 
-    async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
-        self.read((repository.clone(), id), |c, (r, id)| {
-            Box::pin(uploads::find(c, r, *id))
-        })
-        .await
+    async fn upload(&self, key: &SessionKey) -> Result<Option<UploadRow>> {
+        self.read(key.clone(), |c, key| Box::pin(uploads::find(c, key)))
+            .await
     }
 
-    async fn take_upload(&self, repository: &Repository, id: Uuid, take: TakeUpload) -> Result<Taken> {
-        self.write((repository.clone(), id, take), |c, (r, id, take)| {
-            Box::pin(uploads::take(c, r, *id, take))
+    async fn take_upload(&self, key: &SessionKey, take: TakeUpload) -> Result<Taken> {
+        self.write((key.clone(), take), |c, (key, take)| {
+            Box::pin(uploads::take(c, key, take))
         })
         .await
     }
@@ -127,18 +133,16 @@ impl Store for Database {
         .await
     }
 
-    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool> {
+    async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<Linked> {
         self.write((repository.clone(), commit), |c, (r, commit)| {
             Box::pin(uploads::commit(c, r, commit))
         })
         .await
     }
 
-    async fn cancel_upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
-        self.write((repository.clone(), id), |c, (r, id)| {
-            Box::pin(uploads::cancel(c, r, *id))
-        })
-        .await
+    async fn cancel_upload(&self, key: &SessionKey) -> Result<Option<UploadRow>> {
+        self.write(key.clone(), |c, key| Box::pin(uploads::cancel(c, key)))
+            .await
     }
 
     async fn expire_uploads(&self, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>> {
@@ -158,7 +162,7 @@ impl Store for Database {
             .await
     }
 
-    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool> {
+    async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<Linked> {
         self.write((into.clone(), mount), |c, (into, mount)| {
             Box::pin(blobs::mount(c, into, mount))
         })
@@ -179,7 +183,12 @@ impl Store for Database {
         .await
     }
 
-    async fn delete_manifest(&self, repository: &Repository, digest: &Digest, by: Deletion) -> Result<bool> {
+    async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        by: Deletion,
+    ) -> Result<Deleted> {
         self.write((repository.clone(), *digest, by), |c, (r, d, by)| {
             Box::pin(manifests::delete(c, r, d, by))
         })

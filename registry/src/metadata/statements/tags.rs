@@ -4,20 +4,78 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row as _;
 
-use super::super::{Deletion, Precondition, PutManifest, Repository, Result, Time};
+use super::super::{Deletion, Limits, MetadataError, Precondition, PutManifest, Repository, Result, Time};
 use super::lookups::digest as read_digest;
 use super::manifests::Place;
+use super::usage::{self, Growth};
 use super::{Connection, dialect};
 use crate::domain::{Digest, TagName};
 
-/// Sets the tags of a push; false if the precondition does not hold for one of them.
-pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<bool> {
+/// What came of setting tags.
+pub(super) enum Set {
+    /// They are set; this many were not there before.
+    Done(i64),
+    /// The precondition does not hold for one of them.
+    PreconditionFailed,
+    /// This one points elsewhere and may not be moved.
+    Immutable(TagName),
+}
+
+/// Sets the tags of a push.
+pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<Set> {
     if put.tags.is_empty() {
-        return Ok(true);
+        return Ok(Set::Done(0));
     }
     // In order, and each once: two pushes that make the same tags must not wait for each other.
     let names: BTreeSet<&str> = put.tags.iter().map(TagName::as_str).collect();
-    let names = || names.iter().copied();
+    let before = look(c, place, &names).await?;
+    let holds = match &put.precondition {
+        Precondition::None => true,
+        Precondition::Absent => before.is_empty(),
+        Precondition::Present => before.len() == names.len(),
+        Precondition::Is(digests) => {
+            before.len() == names.len() && before.values().all(|digest| digests.contains(digest))
+        }
+    };
+    if !holds {
+        return Ok(Set::PreconditionFailed);
+    }
+    let moved = |tag: &&TagName| {
+        before
+            .get(tag.as_str())
+            .is_some_and(|digest| *digest != put.digest)
+    };
+    if let Some(tag) = put.immutable.iter().find(moved) {
+        return Ok(Set::Immutable(tag.clone()));
+    }
+    let new: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| !before.contains_key(*name))
+        .collect();
+    // What another push has made since the look is not overwritten: the transaction begins again.
+    if insert(c, place, put, &new).await? != new.len() as u64 {
+        return Err(MetadataError::Conflict("another push sets the same tags".into()));
+    }
+    let old: Vec<&str> = before.keys().map(String::as_str).collect();
+    update(c, place, put, &old).await?;
+    let moved: Vec<&str> = names
+        .iter()
+        .copied()
+        .filter(|name| before.get(*name) != Some(&put.digest))
+        .collect();
+    record(c, place, &moved, put).await?;
+    let made = i64::try_from(names.len() - before.len()).unwrap_or(i64::MAX);
+    let dropped: BTreeSet<Digest> = before
+        .into_values()
+        .filter(|digest| *digest != put.digest)
+        .collect();
+    review(c, place, &dropped, put.review_at).await?;
+    Ok(Set::Done(made))
+}
+
+/// Those of the tags that exist, locked.
+async fn look(c: &mut Connection, place: &Place, names: &BTreeSet<&str>) -> Result<BTreeMap<String, Digest>> {
     let rows = sqlx::query(concat!(
         "SELECT name, digest FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND name",
         in_texts!("$3"),
@@ -26,65 +84,57 @@ pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) ->
     ))
     .bind(place.tenant)
     .bind(place.repository)
-    .bind(dialect::texts(names()))
+    .bind(dialect::texts(names.iter().copied()))
     .fetch_all(&mut *c)
     .await?;
-    let mut before: BTreeMap<String, Digest> = BTreeMap::new();
+    let mut found = BTreeMap::new();
     for row in &rows {
-        before.insert(row.try_get(0)?, read_digest(row.try_get(1)?)?);
+        found.insert(row.try_get(0)?, read_digest(row.try_get(1)?)?);
     }
-    let holds = match &put.precondition {
-        Precondition::None => true,
-        Precondition::Absent => before.is_empty(),
-        Precondition::Present => before.len() == names().count(),
-        Precondition::Is(digests) => {
-            before.len() == names().count() && before.values().all(|digest| digests.contains(digest))
-        }
-    };
-    if !holds {
-        return Ok(false);
+    Ok(found)
+}
+
+/// Makes tags; how many of them were not there.
+async fn insert(c: &mut Connection, place: &Place, put: &PutManifest, names: &[&str]) -> Result<u64> {
+    if names.is_empty() {
+        return Ok(0);
     }
-    let upsert = concat!(
-        "INSERT INTO tag (tenant_id, repository_id, name, digest, created_at, pushed_at, pushed_by) \
-         SELECT $1, $2, listed.name, $4, $5, $5, $6 FROM",
-        text_rows!("$3"),
-        "WHERE true ON CONFLICT (tenant_id, repository_id, name) DO UPDATE SET digest = excluded.digest, \
-         pushed_at = excluded.pushed_at, pushed_by = excluded.pushed_by"
-    );
-    // A tag that another push made since the look above is a conflict, not something to overwrite.
-    let insert_new = concat!(
+    let made = sqlx::query(concat!(
         "INSERT INTO tag (tenant_id, repository_id, name, digest, created_at, pushed_at, pushed_by) \
          SELECT $1, $2, listed.name, $4, $5, $5, $6 FROM",
         text_rows!("$3"),
         "WHERE true ON CONFLICT (tenant_id, repository_id, name) DO NOTHING"
-    );
-    let statement = if put.precondition == Precondition::Absent {
-        insert_new
-    } else {
-        upsert
-    };
-    let written = sqlx::query(statement)
-        .bind(place.tenant)
-        .bind(place.repository)
-        .bind(dialect::texts(names()))
-        .bind(put.digest.to_bytes())
-        .bind(put.now.0)
-        .bind(&put.principal)
-        .execute(&mut *c)
-        .await?;
-    if written.rows_affected() != names().count() as u64 {
-        return Ok(false);
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::texts(names.iter().copied()))
+    .bind(put.digest.to_bytes())
+    .bind(put.now.0)
+    .bind(&put.principal)
+    .execute(&mut *c)
+    .await?;
+    Ok(made.rows_affected())
+}
+
+/// Moves tags that exist and are locked.
+async fn update(c: &mut Connection, place: &Place, put: &PutManifest, names: &[&str]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
     }
-    let moved: Vec<&str> = names()
-        .filter(|name| before.get(*name) != Some(&put.digest))
-        .collect();
-    record(c, place, &moved, put).await?;
-    let dropped: BTreeSet<Digest> = before
-        .into_values()
-        .filter(|digest| *digest != put.digest)
-        .collect();
-    review(c, place, &dropped, put.review_at).await?;
-    Ok(true)
+    sqlx::query(concat!(
+        "UPDATE tag SET digest = $4, pushed_at = $5, pushed_by = $6 WHERE tenant_id = $1 AND repository_id = $2 \
+         AND name",
+        in_texts!("$3"),
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::texts(names.iter().copied()))
+    .bind(put.digest.to_bytes())
+    .bind(put.now.0)
+    .bind(&put.principal)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
 }
 
 async fn record(c: &mut Connection, place: &Place, names: &[&str], put: &PutManifest) -> Result<()> {
@@ -136,7 +186,7 @@ pub(super) async fn delete(
     tag: &TagName,
     by: &Deletion,
 ) -> Result<bool> {
-    let Some(id) = super::tenants::repository_id(c, repository).await? else {
+    let Some(id) = super::repositories::repository_id(c, repository).await? else {
         return Ok(false);
     };
     let place = Place {
@@ -167,17 +217,45 @@ pub(super) async fn delete(
     .execute(&mut *c)
     .await?;
     review(c, &place, &BTreeSet::from([read_digest(&digest)?]), by.review_at).await?;
+    let growth = Growth {
+        tags: -1,
+        ..Growth::default()
+    };
+    // What shrinks exceeds nothing.
+    let _ = usage::grow(c, repository.tenant, id, growth, &Limits::default()).await?;
     Ok(true)
 }
 
-/// Deletes every tag that points to a manifest, in three statements however many there are.
-pub(super) async fn delete_all_of(
+/// A tag of a manifest that may not be deleted.
+pub(super) async fn immutable(
     c: &mut Connection,
     place: &Place,
     digest: &Digest,
-    by: &Deletion,
-) -> Result<()> {
-    // Locked first, by name: a push that moves one of them comes before all of this or after it.
+    globs: &[String],
+) -> Result<Option<String>> {
+    if globs.is_empty() {
+        return Ok(None);
+    }
+    let found = sqlx::query_scalar(concat!(
+        "SELECT name FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $4 \
+         AND EXISTS (SELECT 1 FROM",
+        text_rows!("$3"),
+        "WHERE tag.name",
+        matches_tag!(),
+        "listed.name) LIMIT 1"
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::tag_patterns(globs))
+    .bind(digest.to_bytes())
+    .fetch_optional(&mut *c)
+    .await?;
+    Ok(found)
+}
+
+/// Locks every tag that points to a manifest: a push that moves one of them comes before the rest of the
+/// transaction or after it.
+pub(super) async fn lock_all_of(c: &mut Connection, place: &Place, digest: &Digest) -> Result<()> {
     sqlx::query(concat!(
         "SELECT count(*) FROM (SELECT name FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3 \
          ORDER BY name",
@@ -189,6 +267,16 @@ pub(super) async fn delete_all_of(
     .bind(digest.to_bytes())
     .execute(&mut *c)
     .await?;
+    Ok(())
+}
+
+/// Deletes every tag that points to a manifest, in two statements however many there are; how many there were.
+pub(super) async fn delete_all_of(
+    c: &mut Connection,
+    place: &Place,
+    digest: &Digest,
+    by: &Deletion,
+) -> Result<i64> {
     sqlx::query(concat!(
         "INSERT INTO tag_history (tenant_id, repository_id, name, at, id, action, digest, principal) \
          SELECT tenant_id, repository_id, name, $4,",
@@ -202,11 +290,11 @@ pub(super) async fn delete_all_of(
     .bind(&by.principal)
     .execute(&mut *c)
     .await?;
-    sqlx::query("DELETE FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3")
+    let deleted = sqlx::query("DELETE FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3")
         .bind(place.tenant)
         .bind(place.repository)
         .bind(digest.to_bytes())
         .execute(&mut *c)
         .await?;
-    Ok(())
+    Ok(i64::try_from(deleted.rows_affected()).unwrap_or(i64::MAX))
 }

@@ -4,8 +4,8 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::super::{
-    Checkpoint, CommitUpload, MetadataError, NewUpload, Repository, Result, TakeUpload, Taken, TenantId,
-    Time, UploadRow,
+    Checkpoint, CommitUpload, Linked, MetadataError, NewUpload, Repository, Result, SessionKey, TakeUpload,
+    Taken, TenantId, Time, UploadRow,
 };
 use super::lookups::{digest, size};
 use super::{Connection, dialect};
@@ -63,54 +63,53 @@ pub(super) async fn end_leases(c: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn count_open(c: &mut Connection, tenant: TenantId) -> Result<u64> {
-    let open: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM upload WHERE tenant_id = $1 AND committed_at IS NULL")
-            .bind(tenant.0)
-            .fetch_one(&mut *c)
+pub(super) async fn count_open(c: &mut Connection) -> Result<Vec<(TenantId, u64)>> {
+    let rows =
+        sqlx::query("SELECT tenant_id, count(*) FROM upload WHERE committed_at IS NULL GROUP BY tenant_id")
+            .fetch_all(&mut *c)
             .await?;
-    size(open)
+    rows.iter()
+        .map(|row| Ok((TenantId(row.try_get(0)?), size(row.try_get(1)?)?)))
+        .collect()
 }
 
-pub(super) async fn find(c: &mut Connection, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+pub(super) async fn find(c: &mut Connection, key: &SessionKey) -> Result<Option<UploadRow>> {
     let row = sqlx::query(concat!(
         "SELECT",
         upload_columns!(),
-        "FROM upload WHERE tenant_id = $1 AND id = $2 AND repository = $3"
+        "FROM upload WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND principal = $4"
     ))
-    .bind(repository.tenant.0)
-    .bind(id)
-    .bind(repository.name.as_str())
+    .bind(key.repository.tenant.0)
+    .bind(key.id)
+    .bind(key.repository.name.as_str())
+    .bind(&key.principal)
     .fetch_optional(&mut *c)
     .await?;
     row.as_ref().map(upload_row).transpose()
 }
 
-pub(super) async fn take(
-    c: &mut Connection,
-    repository: &Repository,
-    id: Uuid,
-    take: &TakeUpload,
-) -> Result<Taken> {
+pub(super) async fn take(c: &mut Connection, key: &SessionKey, take: &TakeUpload) -> Result<Taken> {
     let closing = take.closing.map(|digest| digest.to_bytes());
     let taken = sqlx::query(concat!(
         "UPDATE upload SET epoch = epoch + 1, writer_until = $4, active_at = $5, digest = coalesce(digest, $6) \
-         WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND committed_at IS NULL AND writer_until <= $5 \
+         WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND principal = $7 AND committed_at IS NULL \
+         AND writer_until <= $5 \
          AND ($6 IS NULL OR digest IS NULL OR digest = $6) RETURNING",
         upload_columns!()
     ))
-    .bind(repository.tenant.0)
-    .bind(id)
-    .bind(repository.name.as_str())
+    .bind(key.repository.tenant.0)
+    .bind(key.id)
+    .bind(key.repository.name.as_str())
     .bind(take.until.0)
     .bind(take.now.0)
     .bind(closing)
+    .bind(&key.principal)
     .fetch_optional(&mut *c)
     .await?;
     if let Some(row) = taken {
         return Ok(Taken::Yours(upload_row(&row)?));
     }
-    let Some(row) = find(c, repository, id).await? else {
+    let Some(row) = find(c, key).await? else {
         return Ok(Taken::Gone);
     };
     Ok(match (row.committed, row.digest, take.closing) {
@@ -167,7 +166,7 @@ pub(super) async fn commit(
     c: &mut Connection,
     repository: &Repository,
     commit: &CommitUpload,
-) -> Result<bool> {
+) -> Result<Linked> {
     let tenant = repository.tenant.0;
     let digest = commit.digest.to_bytes();
     // 1. The session must still be this writer's.
@@ -184,7 +183,7 @@ pub(super) async fn commit(
     .execute(&mut *c)
     .await?;
     if mine.rows_affected() != 1 {
-        return Ok(false);
+        return Ok(Linked::Gone);
     }
     // 2. The blob, unless the tenant has it: then ours is a spare copy, deleted later.
     let kept: Uuid = sqlx::query_scalar(
@@ -205,23 +204,29 @@ pub(super) async fn commit(
         super::objects::enqueue(c, repository.tenant, commit.id, commit.spare_due).await?;
     }
     // 3. The link, and the review once the lease has ended.
-    super::blobs::link(c, repository, &commit.digest, commit.repository_id, commit.now).await?;
+    let size = i64::try_from(commit.size).unwrap_or(i64::MAX);
+    let link = super::blobs::Link {
+        digest: &commit.digest,
+        size,
+        repository_id: commit.repository_id,
+        limits: &commit.limits,
+        now: commit.now,
+    };
+    let linked = super::blobs::link(c, repository, &link).await?;
     super::blobs::review_later(c, repository.tenant, &commit.digest, commit.leased_until).await?;
-    Ok(true)
+    Ok(linked)
 }
 
-pub(super) async fn cancel(
-    c: &mut Connection,
-    repository: &Repository,
-    id: Uuid,
-) -> Result<Option<UploadRow>> {
+pub(super) async fn cancel(c: &mut Connection, key: &SessionKey) -> Result<Option<UploadRow>> {
     let row = sqlx::query(concat!(
-        "DELETE FROM upload WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND committed_at IS NULL RETURNING",
+        "DELETE FROM upload WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND principal = $4 \
+         AND committed_at IS NULL RETURNING",
         upload_columns!()
     ))
-    .bind(repository.tenant.0)
-    .bind(id)
-    .bind(repository.name.as_str())
+    .bind(key.repository.tenant.0)
+    .bind(key.id)
+    .bind(key.repository.name.as_str())
+    .bind(&key.principal)
     .fetch_optional(&mut *c)
     .await?;
     row.as_ref().map(upload_row).transpose()

@@ -49,12 +49,6 @@ pub(super) fn digest(content: &str) -> Digest {
     Digest::of(Algorithm::Sha256, content.as_bytes())
 }
 
-/// A row id that no other row has.
-pub(super) fn row_id() -> i64 {
-    let (high, _) = Uuid::new_v4().as_u64_pair();
-    i64::try_from(high >> 1).expect("63 bits")
-}
-
 pub(super) fn state(offset: u64) -> UploadState {
     UploadState::Folder(folder::State { offset })
 }
@@ -120,6 +114,7 @@ pub(super) fn commit(id: Uuid, digest: Digest, size: u64) -> CommitUpload {
         now: NOW,
         leased_until: after(3600),
         repository_id: row_id(),
+        limits: Limits::default(),
         spare_due: after(60),
     }
 }
@@ -165,6 +160,7 @@ pub(super) fn mount(digest: Digest) -> MountBlob {
         now: NOW,
         leased_until: after(3600),
         repository_id: row_id(),
+        limits: Limits::default(),
     }
 }
 
@@ -243,6 +239,8 @@ impl Document {
             leased_until: after(3600),
             review_at: after(7200),
             repository_id: row_id(),
+            immutable: Vec::new(),
+            limits: Limits::default(),
         }
     }
 
@@ -262,8 +260,76 @@ pub(super) async fn put(store: &TestStore, repository: &Repository, put: PutMani
         .put_manifest(repository, put)
         .await
         .expect("the store answers");
-    assert_eq!(outcome, PutOutcome::Stored);
+    assert!(matches!(outcome, PutOutcome::Stored(_)), "{outcome:?}");
     digest
+}
+
+/// The key of a session that [`begin`] made.
+pub(super) fn key(repository: &Repository, id: Uuid) -> SessionKey {
+    SessionKey {
+        repository: repository.clone(),
+        id,
+        principal: "ci".into(),
+    }
+}
+
+/// The trait's methods in the form in which most tests ask them: sessions of the usual principal, and yes or no
+/// where nothing more is wanted.
+impl TestStore {
+    pub(super) async fn take_upload(
+        &self,
+        repository: &Repository,
+        id: Uuid,
+        take: TakeUpload,
+    ) -> Result<Taken> {
+        self.inner().take_upload(&key(repository, id), take).await
+    }
+
+    pub(super) async fn upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+        self.inner().upload(&key(repository, id)).await
+    }
+
+    pub(super) async fn cancel_upload(&self, repository: &Repository, id: Uuid) -> Result<Option<UploadRow>> {
+        self.inner().cancel_upload(&key(repository, id)).await
+    }
+
+    pub(super) async fn commit_upload(&self, repository: &Repository, commit: CommitUpload) -> Result<bool> {
+        let outcome = self.inner().commit_upload(repository, commit).await?;
+        Ok(matches!(outcome, Linked::Done(_)))
+    }
+
+    pub(super) async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<bool> {
+        let outcome = self.inner().mount_blob(into, mount).await?;
+        Ok(matches!(outcome, Linked::Done(_)))
+    }
+
+    pub(super) async fn delete_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        by: Deletion,
+    ) -> Result<bool> {
+        Ok(self.inner().delete_manifest(repository, digest, by).await? == Deleted::Done)
+    }
+
+    pub(super) async fn repositories(
+        &self,
+        tenant: TenantId,
+        after: Option<String>,
+        limit: u32,
+    ) -> Result<Vec<String>> {
+        self.inner()
+            .repositories(tenant, after.unwrap_or_default(), None, limit)
+            .await
+    }
+
+    pub(super) async fn open_uploads(&self, tenant: TenantId) -> Result<u64> {
+        let counts = self.inner().open_uploads().await?;
+        Ok(counts
+            .iter()
+            .find(|(of, _)| *of == tenant)
+            .map_or(0, |(_, count)| *count))
+    }
 }
 
 /// The digest that a tag points to.
@@ -280,5 +346,6 @@ pub(super) fn deletion() -> Deletion {
         principal: "admin".into(),
         now: after(10),
         review_at: after(7200),
+        immutable: Vec::new(),
     }
 }

@@ -8,14 +8,15 @@ use sqlx::{Connection as _, PgConnection, PgPool, SqlitePool};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-use crate::metadata::{self, Options, Store};
+use crate::metadata::configuration::Configuration;
+use crate::metadata::{self, Opened, Options, Store};
 
 /// A store that nobody else uses. It is removed when this is dropped.
 pub(super) struct TestStore {
     url: String,
     tables: Tables,
     // After `tables` and before `_place`: fields are dropped in this order.
-    store: Arc<dyn Store>,
+    opened: Opened,
     _place: Place,
 }
 
@@ -31,7 +32,7 @@ enum Place {
 }
 
 /// Opens a store as the process does, caches included.
-pub(super) async fn open(url: &str) -> metadata::Result<Arc<dyn Store>> {
+pub(super) async fn open(url: &str) -> metadata::Result<Opened> {
     // Several tests run at once, each with a pool, on one server.
     metadata::open(
         url,
@@ -48,13 +49,13 @@ impl TestStore {
         let folder = TempDir::new().expect("a temporary folder");
         let file = folder.path().join("berth.db");
         let url = format!("sqlite:{}", file.display());
-        let store = open(&url).await.expect("the store opens");
+        let opened = open(&url).await.expect("the store opens");
         let tables = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&file)).await;
         let tables = Tables::Sqlite(tables.expect("the file opens twice"));
         Arc::new(Self {
             url,
             tables,
-            store,
+            opened,
             _place: Place::Folder { _folder: folder },
         })
     }
@@ -76,18 +77,18 @@ impl TestStore {
             .rsplit_once('/')
             .expect("BERTH_TEST_POSTGRES ends in /<database>");
         let url = format!("{server}/{name}");
-        let store = open(&url).await.expect("the store opens");
+        let opened = open(&url).await.expect("the store opens");
         let tables = Tables::Postgres(PgPool::connect(&url).await.expect("the database can be reached"));
         Arc::new(Self {
             url,
             tables,
-            store,
+            opened,
             _place: place,
         })
     }
 
     /// The same store opened once more, as by another process.
-    pub(super) async fn open_again(&self) -> metadata::Result<Arc<dyn Store>> {
+    pub(super) async fn open_again(&self) -> metadata::Result<Opened> {
         open(&self.url).await
     }
 
@@ -107,15 +108,15 @@ impl TestStore {
         let Self {
             url,
             tables,
-            store,
+            opened,
             _place,
         } = Arc::into_inner(self).expect("nobody else uses the store");
-        drop(store);
-        let store = open(&url).await.expect("the store opens again");
+        drop(opened);
+        let opened = open(&url).await.expect("the store opens again");
         Arc::new(Self {
             url,
             tables,
-            store,
+            opened,
             _place,
         })
     }
@@ -127,6 +128,21 @@ impl TestStore {
         };
         let text = sqlx::query_scalar(query).fetch_one(pool).await;
         text.unwrap_or_else(|error| panic!("{query}: {error}"))
+    }
+
+    /// Whether this is SQLite.
+    pub(super) fn is_sqlite(&self) -> bool {
+        matches!(self.tables, Tables::Sqlite(_))
+    }
+
+    /// The trait itself.
+    pub(super) fn inner(&self) -> &dyn Store {
+        &*self.opened.store
+    }
+
+    /// The side of configuration.
+    pub(super) fn configuration(&self) -> &dyn Configuration {
+        &*self.opened.configuration
     }
 
     /// The number that a query answers.
@@ -152,7 +168,7 @@ impl Deref for TestStore {
     type Target = dyn Store;
 
     fn deref(&self) -> &Self::Target {
-        &*self.store
+        &*self.opened.store
     }
 }
 

@@ -124,7 +124,10 @@ async fn layers_that_may_be_elsewhere_are_not_required(store: Arc<TestStore>) {
         blob.required = blob.digest == config;
     }
 
-    assert_eq!(store.put_manifest(&here, push).await.unwrap(), PutOutcome::Stored);
+    assert!(matches!(
+        store.put_manifest(&here, push).await.unwrap(),
+        PutOutcome::Stored(_)
+    ));
 }
 
 async fn sparse_indexes_may_lack_children_but_sparse_images_no_blobs(store: Arc<TestStore>) {

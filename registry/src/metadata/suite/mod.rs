@@ -30,7 +30,9 @@ macro_rules! on_both_stores {
 mod builders;
 mod fixture;
 
+mod audit;
 mod blobs;
+mod configuration;
 mod deletion;
 mod isolation;
 mod lists;
@@ -41,5 +43,7 @@ mod reads;
 mod referrers;
 mod schema;
 mod tags;
+mod tokens;
 mod uploads;
+mod usage;
 mod writes;

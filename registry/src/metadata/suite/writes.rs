@@ -42,7 +42,7 @@ async fn of_many_pushes_for_an_absent_tag_one_wins(store: Arc<TestStore>) {
     let mut winners = Vec::new();
     for outcome in join_all(pushes).await {
         match outcome.unwrap() {
-            (digest, PutOutcome::Stored) => winners.push(digest),
+            (digest, PutOutcome::Stored(_)) => winners.push(digest),
             (_, outcome) => assert_eq!(outcome, PutOutcome::PreconditionFailed),
         }
     }
@@ -73,7 +73,7 @@ async fn of_many_pushes_that_expect_the_same_tag_one_wins(store: Arc<TestStore>)
     assert_eq!(
         outcomes
             .iter()
-            .filter(|outcome| **outcome == PutOutcome::Stored)
+            .filter(|outcome| matches!(outcome, PutOutcome::Stored(_)))
             .count(),
         1
     );
@@ -200,11 +200,11 @@ async fn a_stored_manifest_never_lacks_a_blob_however_unlinking_races_it(store: 
                 );
                 let (pushed, unlinked) = (pushing.await.unwrap(), unlinking.await.unwrap());
                 match (&pushed, unlinked) {
-                    (PutOutcome::Stored, Unlinked::InUse(user)) => assert_eq!(user, manifest),
+                    (PutOutcome::Stored(_), Unlinked::InUse(user)) => assert_eq!(user, manifest),
                     (PutOutcome::Missing(missing), Unlinked::Done) => assert_eq!(*missing, [layer]),
                     other => panic!("both won, or none: {other:?}"),
                 }
-                let kept = pushed == PutOutcome::Stored;
+                let kept = matches!(pushed, PutOutcome::Stored(_));
                 assert_eq!(store.blob(&here, &layer).await.unwrap().is_some(), kept);
                 assert_eq!(
                     store.delete_manifest(&here, &manifest, deletion()).await.unwrap(),

@@ -1,40 +1,15 @@
-//! The admin listener: one question so far, behind the admin key.
+//! The key that opens the admin API: a file, made on a first start.
 
 use std::fs::{self, OpenOptions};
-use std::future::Future;
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
-use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::{Request, State};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use http::{HeaderMap, StatusCode, header};
-use serde::Serialize;
-use serde_json::json;
+use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
-
-use super::json_answer;
 
 /// Fewest bytes of a key that is taken from a file.
 const SHORTEST_KEY: usize = 16;
-
-/// A tenant as the admin API lists it.
-#[derive(Clone, Debug, Serialize)]
-pub struct Tenant {
-    /// Its name.
-    pub name: String,
-    /// The id that its name never had before and will never have again.
-    pub uid: String,
-}
-
-/// Lists every tenant; the error is in words.
-pub type ListTenants =
-    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = Result<Vec<Tenant>, String>> + Send>> + Send + Sync>;
 
 /// The admin key cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +56,7 @@ impl AdminKey {
     }
 
     /// Whether the request bears the key. Hashes are compared, whole, so that time tells nothing of it.
-    fn admits(&self, headers: &HeaderMap) -> bool {
+    pub fn admits(&self, headers: &HeaderMap) -> bool {
         let given = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
@@ -120,110 +95,33 @@ fn make_key(path: &Path) -> io::Result<String> {
     }
 }
 
-/// `GET /admin/v1/state`. Without the key everything is 401, so that paths cannot be told apart.
-pub fn router(key: AdminKey, tenants: ListTenants) -> Router {
-    Router::new()
-        .route("/admin/v1/state", get(state))
-        .fallback(async || error(StatusCode::NOT_FOUND, "there is no such path"))
-        .method_not_allowed_fallback(async || {
-            error(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered here")
-        })
-        .layer(middleware::from_fn_with_state(key, authorise))
-        .with_state(tenants)
-}
-
-async fn authorise(State(key): State<AdminKey>, request: Request, next: Next) -> Response {
-    if key.admits(request.headers()) {
-        return next.run(request).await;
-    }
-    let message = "send the admin key as Authorization: Bearer <key>";
-    (
-        [(header::WWW_AUTHENTICATE, "Bearer realm=\"berth-admin\"")],
-        error(StatusCode::UNAUTHORIZED, message),
-    )
-        .into_response()
-}
-
-async fn state(State(tenants): State<ListTenants>) -> Response {
-    match tenants().await {
-        Ok(tenants) => {
-            let state = json!({ "version": env!("CARGO_PKG_VERSION"), "tenants": tenants });
-            json_answer(StatusCode::OK, &state)
-        }
-        Err(failure) => {
-            tracing::error!(failure, "the tenants cannot be listed");
-            error(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the metadata store does not answer; try again",
-            )
-        }
-    }
-}
-
-fn error(status: StatusCode, message: &str) -> Response {
-    json_answer(status, &json!({ "error": message }))
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
-    use axum::body::Body;
-    use http_body_util::BodyExt;
-    use tower::ServiceExt;
-
     use super::*;
 
-    async fn ask(path: &str, authorization: Option<&str>) -> (StatusCode, String) {
+    #[test]
+    fn only_the_whole_key_admits() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("admin");
         fs::write(&file, "0123456789abcdef\n").unwrap();
         let key = AdminKey::open(&file, false).unwrap();
-        let tenant = Tenant {
-            name: "default".into(),
-            uid: "7".into(),
+        let admits = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            key.admits(&headers)
         };
-        let tenants: ListTenants = Arc::new(move || {
-            let tenant = tenant.clone();
-            Box::pin(async move { Ok(vec![tenant]) })
-        });
-        let mut request = http::Request::get(path);
-        if let Some(value) = authorization {
-            request = request.header(header::AUTHORIZATION, value);
-        }
-        let answer = router(key, tenants)
-            .oneshot(request.body(Body::empty()).unwrap())
-            .await
-            .unwrap();
-        let status = answer.status();
-        let body = answer.into_body().collect().await.unwrap().to_bytes();
-        (status, String::from_utf8(body.to_vec()).unwrap())
-    }
-
-    #[tokio::test]
-    async fn the_state_lists_the_tenants_to_who_has_the_key() {
-        let (status, body) = ask("/admin/v1/state", Some("Bearer 0123456789abcdef")).await;
-        assert_eq!(status, StatusCode::OK);
-        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
-        assert_eq!(body["tenants"], json!([{ "name": "default", "uid": "7" }]));
-    }
-
-    #[tokio::test]
-    async fn without_the_key_every_path_is_401_and_with_it_an_unknown_one_404() {
-        for authorization in [
-            None,
-            Some("Bearer wrong"),
-            Some("Basic 0123456789abcdef"),
-            Some("0123456789abcdef"),
+        assert!(admits("Bearer 0123456789abcdef") && admits("bearer 0123456789abcdef"));
+        for value in [
+            "Bearer wrong",
+            "Basic 0123456789abcdef",
+            "0123456789abcdef",
+            "Bearer 0123456789abcde",
         ] {
-            for path in ["/admin/v1/state", "/nothing"] {
-                assert_eq!(ask(path, authorization).await.0, StatusCode::UNAUTHORIZED);
-            }
+            assert!(!admits(value), "{value}");
         }
-        assert_eq!(
-            ask("/nothing", Some("bearer 0123456789abcdef")).await.0,
-            StatusCode::NOT_FOUND
-        );
+        assert!(!key.admits(&HeaderMap::new()));
     }
 
     #[test]

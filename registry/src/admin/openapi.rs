@@ -1,0 +1,240 @@
+//! The routes and their OpenAPI document (3.1): one table, so that neither has what the other lacks.
+
+use axum::Json;
+use axum::handler::Handler;
+use axum::routing::{self, MethodRouter};
+use berth_crds::admin::{
+    CacheConfig, Put, RepositoryConfig, RetentionPolicyConfig, TenantConfig, TokenConfig,
+};
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::answer::Failure;
+use super::{Admin, objects, reports, tokens};
+
+type Schema = fn(&mut SchemaGenerator) -> Value;
+
+/// A path and what it takes.
+pub struct Route {
+    /// As axum writes it.
+    pub path: &'static str,
+    /// All its methods.
+    pub handler: MethodRouter<Admin>,
+    operations: Vec<Operation>,
+}
+
+struct Operation {
+    method: &'static str,
+    summary: &'static str,
+    query: &'static [(&'static str, &'static str)],
+    body: Option<Schema>,
+    answer: Schema,
+}
+
+fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
+    generator.subschema_for::<T>().to_value()
+}
+
+fn any(_: &mut SchemaGenerator) -> Value {
+    json!({})
+}
+
+/// The body of an object of any of the three kinds.
+fn object(generator: &mut SchemaGenerator) -> Value {
+    json!({ "anyOf": [
+        schema::<Put<RepositoryConfig>>(generator),
+        schema::<Put<RetentionPolicyConfig>>(generator),
+        schema::<Put<CacheConfig>>(generator),
+    ] })
+}
+
+impl Route {
+    fn at(path: &'static str) -> Self {
+        Self {
+            path,
+            handler: MethodRouter::new(),
+            operations: Vec::new(),
+        }
+    }
+
+    fn on<H, T>(mut self, method: &'static str, handler: H, summary: &'static str, answer: Schema) -> Self
+    where
+        H: Handler<T, Admin>,
+        T: 'static,
+    {
+        self.handler = match method {
+            "get" => self.handler.merge(routing::get(handler)),
+            "put" => self.handler.merge(routing::put(handler)),
+            "delete" => self.handler.merge(routing::delete(handler)),
+            _ => self.handler.merge(routing::post(handler)),
+        };
+        self.operations.push(Operation {
+            method,
+            summary,
+            query: &[],
+            body: None,
+            answer,
+        });
+        self
+    }
+
+    fn takes(mut self, body: Schema) -> Self {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.body = Some(body);
+        }
+        self
+    }
+
+    fn asks(mut self, query: &'static [(&'static str, &'static str)]) -> Self {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.query = query;
+        }
+        self
+    }
+}
+
+const TERM: (&str, &str) = (
+    "term",
+    "The writer's term; an older one than the newest is refused",
+);
+const AFTER: (&str, &str) = ("after", "Where the page begins: the next of the page before");
+
+/// Every route.
+#[rustfmt::skip]
+pub fn routes() -> Vec<Route> {
+    vec![
+        Route::at("/admin/v1/openapi.json")
+            .on("get", document, "This document", any),
+        Route::at("/admin/v1/state")
+            .on("get", objects::state, "Every object with its hash", schema::<objects::Everything>),
+        Route::at("/admin/v1/terms")
+            .on("post", reports::new_term, "Take over from all earlier writers", schema::<reports::Term>),
+        Route::at("/admin/v1/replicas")
+            .on("get", reports::replicas, "The live replicas and what they serve", schema::<reports::Replicas>),
+        Route::at("/admin/v1/usage")
+            .on("get", reports::usage, "What tenants store", schema::<Vec<reports::TenantUsage>>)
+            .asks(&[("tenant", "Of this tenant alone")]),
+        Route::at("/admin/v1/audit")
+            .on("get", reports::audit, "The audit trail, newest first", schema::<reports::Trail>)
+            .asks(&[("tenant", "Of this tenant alone"), ("since", "Not older than this (RFC 3339)"),
+                    ("before", "Where the page begins: the next of the page before"), ("limit", "Records, at most 1000")]),
+        Route::at("/admin/v1/tenants")
+            .on("get", objects::tenants, "All tenants", schema::<Vec<objects::Shown>>),
+        Route::at("/admin/v1/tenants/{tenant}")
+            .on("get", objects::tenant, "A tenant", schema::<objects::Shown>)
+            .on("put", objects::put_tenant, "Make a tenant what the body says", schema::<objects::Changed>)
+            .takes(schema::<Put<TenantConfig>>)
+            .on("delete", objects::delete_tenant, "Remove a tenant with its objects and tokens", schema::<objects::Changed>)
+            .asks(&[TERM, ("erase", "true: what it stores is given up too")]),
+        Route::at("/admin/v1/tenants/{tenant}/tokens")
+            .on("get", tokens::list, "A page of a tenant's tokens", schema::<tokens::Page>)
+            .asks(&[AFTER])
+            .on("post", tokens::create, "Make a token; its secret is shown this once", schema::<tokens::Made>)
+            .takes(schema::<tokens::NewToken>),
+        Route::at("/admin/v1/tenants/{tenant}/tokens/{id}")
+            .on("get", tokens::get, "A token without its secret", schema::<tokens::Shown>)
+            .on("put", tokens::put, "Store a token by its hash", schema::<tokens::Shown>)
+            .takes(schema::<Put<TokenConfig>>)
+            .on("delete", tokens::revoke, "Revoke a token", schema::<tokens::Shown>),
+        Route::at("/admin/v1/tenants/{tenant}/tokens/{id}/rotate")
+            .on("post", tokens::rotate, "Replace a token, with an overlap", schema::<tokens::Made>)
+            .takes(schema::<tokens::Rotation>),
+        Route::at("/admin/v1/tenants/{tenant}/catalog")
+            .on("get", reports::catalog, "A page of the repositories that exist", schema::<reports::Catalog>)
+            .asks(&[AFTER]),
+        Route::at("/admin/v1/tenants/{tenant}/catalog/{*repository}")
+            .on("get", reports::repository, "A repository that exists", schema::<reports::Stored>),
+        Route::at("/admin/v1/tenants/{tenant}/{kind}")
+            .on("get", objects::list, "The objects of a kind: repositories, retention-policies, caches",
+                schema::<Vec<objects::Shown>>),
+        Route::at("/admin/v1/tenants/{tenant}/{kind}/{*name}")
+            .on("get", objects::get, "An object", schema::<objects::Shown>)
+            .on("put", objects::put, "Make an object what the body says", schema::<objects::Changed>)
+            .takes(object)
+            .on("delete", objects::delete, "Remove an object", schema::<objects::Changed>)
+            .asks(&[TERM]),
+    ]
+}
+
+async fn document() -> Json<Value> {
+    Json(make())
+}
+
+/// The document.
+fn make() -> Value {
+    let mut settings = SchemaSettings::draft2020_12();
+    settings.definitions_path = "/components/schemas".into();
+    let mut generator = settings.into_generator();
+    let failure = schema::<Failure>(&mut generator);
+    let mut paths = Map::new();
+    for route in routes() {
+        let operations = route.operations.iter().map(|operation| {
+            (
+                operation.method.to_owned(),
+                describe(route.path, operation, &failure, &mut generator),
+            )
+        });
+        let operations: Map<String, Value> = operations.collect();
+        paths.insert(route.path.replace("{*", "{"), operations.into());
+    }
+    let schemas = generator.take_definitions(true);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Berth admin API",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Configures tenants, repositories, retention policies, caches and tokens.",
+        },
+        "security": [{ "key": [] }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+        },
+    })
+}
+
+fn describe(path: &str, operation: &Operation, failure: &Value, generator: &mut SchemaGenerator) -> Value {
+    let in_path = path.split(['{', '}']).skip(1).step_by(2).map(|name| {
+        json!({ "name": name.trim_start_matches('*'), "in": "path", "required": true, "schema": { "type": "string" } })
+    });
+    let in_query = operation.query.iter().map(|(name, description)| {
+        json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } })
+    });
+    let content = |schema: Value| json!({ "application/json": { "schema": schema } });
+    let mut described = json!({
+        "summary": operation.summary,
+        "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
+        "responses": {
+            "200": { "description": "Done", "content": content((operation.answer)(generator)) },
+            "default": { "description": "Refused", "content": content(failure.clone()) },
+        },
+    });
+    if let Some(body) = operation.body {
+        described["requestBody"] = json!({ "required": true, "content": content(body(generator)) });
+    }
+    described
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_of_the_document_leads_somewhere() {
+        let document = make();
+        let text = document.to_string();
+        let mut references = 0;
+        for part in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = part.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+            references += 1;
+        }
+        assert!(references > 20, "{references}");
+        assert!(
+            document
+                .pointer("/paths/~1admin~1v1~1tenants~1{tenant}/put/requestBody")
+                .is_some()
+        );
+    }
+}

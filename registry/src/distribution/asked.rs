@@ -1,0 +1,197 @@
+//! A request that may go on: at whom, by whom, and within which limits.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::header::WARNING;
+use uuid::Uuid;
+
+use super::answer;
+use super::error::{ApiError, Code};
+use super::state::Registry;
+use crate::audit::{Event, Outcome};
+use crate::domain::grant::{Action, Actions};
+use crate::domain::{RepositoryName, TagName};
+use crate::identity::Principal;
+use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Standing};
+use crate::settings::Redirect;
+use crate::tenancy::snapshot::Snapshot;
+use crate::tenancy::{Origin, Place, Tenant};
+
+/// From this share of a limit on, in percent, pushes are answered with a warning.
+const WARN_FROM: u64 = 90;
+
+/// One request that may go on.
+pub struct Asked {
+    /// Everything shared.
+    pub registry: Registry,
+    /// The configuration, the same from the request's beginning to its end.
+    pub snapshot: Arc<Snapshot>,
+    /// What its host stands for.
+    pub place: Place,
+    /// Whose content it is about.
+    pub tenant: Arc<Tenant>,
+    /// Who asks.
+    pub principal: Principal,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// A repository, and how the client names it: with its tenant on the apex, or by an alias.
+#[derive(Clone)]
+pub struct Named {
+    /// The repository itself.
+    pub repository: Repository,
+    /// As in the request's path.
+    pub shown: RepositoryName,
+}
+
+impl Deref for Named {
+    type Target = Repository;
+
+    fn deref(&self) -> &Repository {
+        &self.repository
+    }
+}
+
+impl Asked {
+    /// What may be done with a repository of the tenant.
+    pub fn actions_on(&self, name: &RepositoryName) -> Actions {
+        super::access::actions_on(&self.tenant, &self.principal, name)
+    }
+
+    /// The repository that a client means by a name, if it is one of the tenant's that it may pull.
+    pub fn source(&self, name: &str) -> Option<RepositoryName> {
+        let name = name.parse().ok()?;
+        let named = self
+            .registry
+            .names
+            .repository(&self.snapshot, &self.place, &name)?;
+        let allowed =
+            named.tenant.id == self.tenant.id && self.actions_on(&named.name).contains(Action::Pull);
+        allowed.then_some(named.name)
+    }
+
+    /// A session of this request's own.
+    pub fn session(&self, repository: &Named, id: Uuid) -> SessionKey {
+        SessionKey {
+            repository: repository.repository.clone(),
+            id,
+            principal: self.principal.label.clone(),
+        }
+    }
+
+    /// What a push into a repository may not exceed.
+    pub fn limits(&self, name: &RepositoryName) -> Limits {
+        let (config, rules) = (&self.tenant.config, &self.tenant.repositories);
+        let some = |number: u64| (number > 0).then_some(number);
+        Limits {
+            storage: config
+                .quota
+                .storage
+                .as_ref()
+                .and_then(|quantity| quantity.limit()),
+            repositories: some(config.quota.repositories),
+            tags: rules
+                .quota(name, |quota| some(quota.tags))
+                .or(some(config.quota.tags_per_repository)),
+            repository_storage: rules.quota(name, |quota| quota.storage.as_ref().and_then(|q| q.limit())),
+        }
+    }
+
+    /// Whether blob downloads are redirected: as the tenant says, else as the installation does.
+    pub fn redirect(&self) -> Redirect {
+        match self.tenant.config.redirect {
+            berth_crds::Redirect::Auto => self.registry.redirect,
+            berth_crds::Redirect::Always => Redirect::Always,
+            berth_crds::Redirect::Never => Redirect::Never,
+        }
+    }
+
+    /// Which manifests may lack what they name.
+    pub fn sparse(&self) -> crate::metadata::Sparse {
+        match self.tenant.config.repositories.sparse {
+            berth_crds::Sparse::Never => crate::metadata::Sparse::Never,
+            berth_crds::Sparse::Indexes => crate::metadata::Sparse::Indexes,
+            berth_crds::Sparse::Always => crate::metadata::Sparse::Always,
+        }
+    }
+
+    /// Whether a tag may not be moved or deleted once it is set.
+    pub fn is_immutable(&self, name: &RepositoryName, tag: &TagName) -> bool {
+        let rules = &self.tenant.repositories;
+        rules.immutable(name).any(|glob| glob.matches(tag.as_str()))
+    }
+
+    /// The error of a tag that may not be moved or deleted.
+    pub fn immutable(&self, repository: &Named, tag: &str) -> ApiError {
+        let message = format!(
+            "tag {tag} of {} is immutable; push under another tag",
+            repository.shown
+        );
+        self.audit(
+            "tag.change",
+            &format!("{}:{tag}", repository.name),
+            Outcome::Denied,
+            "immutable",
+        );
+        ApiError::of(Code::Denied, message)
+    }
+
+    /// The error of a push that exceeds a limit.
+    pub fn over_quota(&self, repository: &Named, over: &OverQuota) -> ApiError {
+        let (what, unit) = of_quota(over.quota);
+        let message = format!(
+            "the quota on {what} is exhausted: {} of {} {unit} used; delete what is not needed, or have the quota \
+             raised",
+            over.usage, over.limit
+        );
+        self.audit("push", repository.name.as_str(), Outcome::Denied, &message);
+        let detail = serde_json::json!({ "quota": what, "usage": over.usage, "limit": over.limit });
+        ApiError::of(Code::Denied, message).detail(detail)
+    }
+
+    /// Warns in an answer of limits that are nearly reached.
+    pub fn warn(&self, response: &mut Response, standing: Option<Standing>, limits: &Limits) {
+        let Some(standing) = standing else { return };
+        let used = [
+            (Quota::Storage, standing.tenant.bytes),
+            (Quota::Repositories, standing.tenant.repositories),
+            (Quota::Tags, standing.repository.tags),
+            (Quota::RepositoryStorage, standing.repository.bytes),
+        ];
+        for (quota, used) in used {
+            let Some(limit) = limits.of(quota) else { continue };
+            if u128::from(used) * 100 >= u128::from(limit) * u128::from(WARN_FROM) {
+                let (what, unit) = of_quota(quota);
+                // RFC 7234, section 5.5; the form that distribution-spec asks of registries.
+                let text = format!("299 - \"{used} of {limit} {unit} of the quota on {what} are used\"");
+                response.headers_mut().append(WARNING, answer::value(text));
+            }
+        }
+    }
+
+    /// Adds to the audit trail.
+    pub fn audit(&self, action: &'static str, object: &str, outcome: Outcome, detail: &str) {
+        self.registry.identity.audit().add(Event {
+            tenant: (self.tenant.id.0, self.tenant.name.to_string()),
+            actor: self.principal.label.clone(),
+            action,
+            object: object.to_owned(),
+            outcome,
+            detail: detail.to_owned(),
+            address: Some(self.origin.address),
+        });
+    }
+}
+
+/// What a quota is on, and its unit.
+fn of_quota(quota: Quota) -> (&'static str, &'static str) {
+    match quota {
+        Quota::Storage => ("the tenant's storage", "bytes"),
+        Quota::Repositories => ("repositories", "repositories"),
+        Quota::Tags => ("the repository's tags", "tags"),
+        Quota::RepositoryStorage => ("the repository's storage", "bytes"),
+    }
+}

@@ -1,0 +1,200 @@
+//! Fetching small documents over the dialer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, HOST, LOCATION, USER_AGENT};
+use http::{HeaderMap, Request, StatusCode};
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use url::Url;
+
+use super::{Dialer, EgressError};
+
+/// Most redirects followed.
+const REDIRECTS: usize = 3;
+
+/// An answer, whole.
+#[derive(Debug)]
+pub struct Response {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Fetches documents; cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    dialer: Dialer,
+    public: Arc<RootCertStore>,
+}
+
+impl Client {
+    /// Trusts the system's certificates.
+    pub fn new(dialer: Dialer) -> Self {
+        let mut public = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::debug!(%error, "a certificate of the system cannot be read");
+        }
+        public.add_parsable_certificates(found.certs);
+        Self {
+            dialer,
+            public: Arc::new(public),
+        }
+    }
+
+    /// Fetches a document of at most `limit` bytes within `timeout`, redirects included. `bundle` holds further
+    /// trusted certificates in PEM. Plain HTTP only to hosts that `--egress-allow` lists.
+    pub async fn get(
+        &self,
+        url: &str,
+        bundle: Option<&str>,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Response, EgressError> {
+        let mut url = Url::parse(url).map_err(|error| EgressError::Url(format!("{url}: {error}")))?;
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let fetch = async {
+            for _ in 0..=REDIRECTS {
+                let response = self.get_once(&url, bundle, limit).await?;
+                let location = response.headers.get(LOCATION).and_then(|to| to.to_str().ok());
+                let Some(location) = location.filter(|_| response.status.is_redirection()) else {
+                    return Ok(response);
+                };
+                let next = url
+                    .join(location)
+                    .map_err(|error| EgressError::Url(format!("{location}: {error}")))?;
+                if url.scheme() == "https" && next.scheme() != "https" {
+                    return Err(EgressError::Url(format!(
+                        "{url} redirects to plain HTTP; that is not followed"
+                    )));
+                }
+                url = next;
+            }
+            Err(EgressError::Url(format!("{url} redirects again and again")))
+        };
+        let late = |_| EgressError::Unreachable {
+            host: host.clone(),
+            why: format!("no answer within {timeout:?}"),
+        };
+        tokio::time::timeout(timeout, fetch).await.map_err(late)?
+    }
+
+    async fn get_once(&self, url: &Url, bundle: Option<&str>, limit: usize) -> Result<Response, EgressError> {
+        let refused = |why: &str| EgressError::Url(format!("{url}: {why}"));
+        let host = url.host_str().ok_or_else(|| refused("names no host"))?;
+        let port = url
+            .port_or_known_default()
+            .ok_or_else(|| refused("names no port"))?;
+        match url.scheme() {
+            "https" => {
+                let stream = self.dialer.connect(host, port).await?;
+                let unreachable = |why: String| EgressError::Unreachable {
+                    host: host.to_owned(),
+                    why,
+                };
+                let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned());
+                let name = name.map_err(|error| unreachable(error.to_string()))?;
+                let connector = TlsConnector::from(Arc::new(self.tls(bundle).map_err(&unreachable)?));
+                let stream = connector.connect(name, stream).await;
+                exchange(
+                    stream.map_err(|error| unreachable(error.to_string()))?,
+                    url,
+                    limit,
+                )
+                .await
+            }
+            "http" if self.dialer.lists(host) => {
+                exchange(self.dialer.connect(host, port).await?, url, limit).await
+            }
+            _ => Err(refused(
+                "use https; plain HTTP goes only to hosts that --egress-allow lists",
+            )),
+        }
+    }
+
+    fn tls(&self, bundle: Option<&str>) -> Result<ClientConfig, String> {
+        let mut roots = self.public.clone();
+        if let Some(bundle) = bundle {
+            let store = Arc::make_mut(&mut roots);
+            for certificate in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
+                let certificate = certificate.map_err(|error| format!("the CA bundle: {error}"))?;
+                store
+                    .add(certificate)
+                    .map_err(|error| format!("the CA bundle: {error}"))?;
+            }
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        Ok(config.with_root_certificates(roots).with_no_client_auth())
+    }
+}
+
+/// One request on a connection of its own.
+async fn exchange<S>(stream: S, url: &Url, limit: usize) -> Result<Response, EgressError>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let host = url.host_str().unwrap_or_default().to_owned();
+    let failed = |error: &dyn std::error::Error| EgressError::Unreachable {
+        host: host.clone(),
+        why: error.to_string(),
+    };
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| failed(&error))?;
+    let connection = tokio::spawn(connection);
+    let authority = url
+        .port()
+        .map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
+    let target = match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    };
+    let request = Request::get(target)
+        .header(HOST, authority)
+        .header(ACCEPT, "application/json")
+        .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| EgressError::Url(error.to_string()))?;
+    let answer = async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| failed(&error))?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, limit).collect().await;
+        let body = body.map_err(|error| {
+            if error.is::<http_body_util::LengthLimitError>() {
+                EgressError::TooLarge {
+                    host: host.clone(),
+                    limit,
+                }
+            } else {
+                failed(&*error)
+            }
+        })?;
+        Ok(Response {
+            status: parts.status,
+            headers: parts.headers,
+            body: body.to_bytes(),
+        })
+    }
+    .await;
+    connection.abort();
+    answer
+}
+
+#[cfg(test)]
+mod tests;

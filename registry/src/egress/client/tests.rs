@@ -1,0 +1,105 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::http::header;
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+use super::super::Allow;
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server on loopback; its base URL, and how many requests reached it.
+async fn server() -> (String, Arc<AtomicUsize>) {
+    let reached = Arc::new(AtomicUsize::new(0));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let count = reached.clone();
+    let away = |to: String| {
+        get(move || async move { (StatusCode::FOUND, [(header::LOCATION, to)]).into_response() })
+    };
+    let router = Router::new()
+        .route("/document", get(|| async { "hello" }))
+        .route("/large", get(|| async { vec![0_u8; 4096] }))
+        .route("/moved", away("/document".to_owned()))
+        .route("/loop", away("/loop".to_owned()))
+        .route("/metadata", away("http://169.254.169.254/latest".to_owned()))
+        .route("/elsewhere", away("http://10.255.255.1/".to_owned()))
+        .layer(axum::middleware::from_fn(
+            move |request, next: axum::middleware::Next| {
+                count.fetch_add(1, Ordering::SeqCst);
+                next.run(request)
+            },
+        ));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (base, reached)
+}
+
+fn client(allow: &[&str]) -> Client {
+    let allow = allow.iter().map(|entry| entry.parse().unwrap()).collect();
+    Client::new(Dialer::new(Allow(allow)))
+}
+
+#[tokio::test]
+async fn a_listed_host_is_reached_and_redirects_there_are_followed() {
+    let (base, _) = server().await;
+    let client = client(&["127.0.0.0/8"]);
+    for path in ["/document", "/moved"] {
+        let response = client
+            .get(&format!("{base}{path}"), None, 100, TIMEOUT)
+            .await
+            .unwrap();
+        assert_eq!(
+            (response.status, &response.body[..]),
+            (StatusCode::OK, &b"hello"[..])
+        );
+    }
+    assert!(matches!(
+        client.get(&format!("{base}/large"), None, 100, TIMEOUT).await,
+        Err(EgressError::TooLarge { limit: 100, .. })
+    ));
+    assert!(
+        client
+            .get(&format!("{base}/loop"), None, 100, TIMEOUT)
+            .await
+            .is_err()
+    );
+}
+
+#[tokio::test]
+async fn a_private_address_is_not_even_dialled() {
+    let (base, reached) = server().await;
+    let port = base.rsplit(':').next().unwrap();
+    let closed = client(&[]);
+    for url in [
+        format!("{base}/document"),
+        format!("https://127.0.0.1:{port}/document"),
+        format!("https://localhost:{port}/document"),
+        format!("https://[::ffff:127.0.0.1]:{port}/document"),
+        format!("https://0x7f.1:{port}/document"),
+    ] {
+        let error = closed.get(&url, None, 100, TIMEOUT).await.unwrap_err();
+        assert!(
+            matches!(error, EgressError::Refused { .. } | EgressError::Url(_)),
+            "{url}: {error}"
+        );
+    }
+    assert_eq!(reached.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_to_an_address_that_is_not_allowed_is_not_followed() {
+    let (base, _) = server().await;
+    let client = client(&["127.0.0.0/8"]);
+    for path in ["/metadata", "/elsewhere"] {
+        let error = client
+            .get(&format!("{base}{path}"), None, 100, TIMEOUT)
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, EgressError::Url(_) | EgressError::Refused { .. }),
+            "{error}"
+        );
+    }
+}

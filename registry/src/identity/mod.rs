@@ -1,0 +1,21 @@
+//! Credentials and what they may do: tokens, access tokens, trusted issuers, and the token endpoint.
+//!
+//! [`Identity::authenticate`] turns what a request presents into a [`Principal`]; the decision what it may do
+//! is `distribution::access`'s. It may use the configuration (tokens, snapshot), the keys, and the network
+//! only for the keys of trusted issuers.
+//!
+//! What must hold: a credential of one tenant is nobody at another, and is refused in the same words as one
+//! that never existed; a token that was revoked is refused within a second on every replica; no secret is
+//! logged, stored or compared in the clear.
+
+pub mod access_token;
+mod authenticate;
+pub mod keys;
+pub mod presented;
+pub mod principal;
+pub mod throttle;
+mod tokens;
+pub mod trust;
+
+pub use authenticate::{Identity, Refusal};
+pub use principal::{Principal, Rights};
