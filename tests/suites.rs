@@ -5,3 +5,4 @@ mod clients;
 mod faults;
 mod protocol;
 mod serve;
+mod tenancy;

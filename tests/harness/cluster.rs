@@ -24,8 +24,14 @@ impl Cluster {
     pub async fn start_with(count: usize, builder: Builder) -> Cluster {
         let storage = Arc::new(Storage::create(Backend::Distributed));
         let mut replicas = Vec::new();
+        // The first one makes the keys that all of them share.
+        let shared = storage.data(0).join("keys");
         for replica in 0..count {
-            replicas.push(builder.clone().storage(storage.clone(), replica).start().await);
+            let mut builder = builder.clone().storage(storage.clone(), replica);
+            if replica > 0 {
+                builder = builder.flag("--keys", shared.to_str().expect("a plain path"));
+            }
+            replicas.push(builder.start().await);
         }
         let proxy = RoundRobin::start(replicas.iter().map(Berth::address).collect()).await;
         Cluster { proxy, replicas }

@@ -8,6 +8,7 @@
 //! process id when its value is dropped; nothing sleeps for a fixed time ([`eventually`] waits for a
 //! condition); a failed test shows the log of its server.
 
+mod admin;
 mod backend;
 mod berth;
 mod client;
@@ -18,6 +19,7 @@ mod dice;
 mod environment;
 pub mod http;
 pub mod image;
+mod issuer;
 mod layout;
 mod own_server;
 mod ports;
@@ -25,6 +27,7 @@ mod round_robin;
 mod wait;
 mod wire;
 
+pub use admin::Admin;
 pub use backend::{Backend, Bucket, Storage};
 pub use berth::{Berth, Builder};
 pub use client::{Client, Output};
@@ -33,6 +36,7 @@ pub use database::Database;
 pub use dice::Dice;
 pub use environment::{output_folder, program, setting};
 pub use image::{Image, Index};
+pub use issuer::Issuer;
 pub use layout::Layout;
 pub use own_server::OwnServer;
 pub use ports::free_port;

@@ -32,6 +32,7 @@ pub struct RoundRobin {
 struct State {
     client: Client<HttpConnector, Incoming>,
     replicas: Vec<String>,
+    headers: HeaderMap,
     served: Vec<AtomicU64>,
     next: AtomicUsize,
     /// The numbers of the replicas that get requests.
@@ -41,6 +42,11 @@ struct State {
 impl RoundRobin {
     /// A proxy on a free loopback port before replicas at these `host:port` addresses.
     pub async fn start(replicas: Vec<String>) -> RoundRobin {
+        RoundRobin::adding(replicas, HeaderMap::new()).await
+    }
+
+    /// The same, putting these headers in the place of the client's own in every request.
+    pub async fn adding(replicas: Vec<String>, headers: HeaderMap) -> RoundRobin {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .expect("a loopback port");
@@ -51,6 +57,7 @@ impl RoundRobin {
             next: AtomicUsize::new(0),
             chosen: RwLock::new((0..replicas.len()).collect()),
             replicas,
+            headers,
         });
         let accepting = tokio::spawn(accept(listener, state.clone())).abort_handle();
         RoundRobin {
@@ -119,6 +126,9 @@ async fn forward(state: Arc<State>, request: Request<Incoming>) -> Result<Respon
     };
     parts.uri = uri;
     strip_hop_by_hop(&mut parts.headers);
+    for (name, value) in &state.headers {
+        parts.headers.insert(name.clone(), value.clone());
+    }
     Ok(
         match state.client.request(Request::from_parts(parts, body)).await {
             Ok(answer) => {

@@ -49,8 +49,20 @@ const DIGEST_HEADER_OF_BLOBS: &str = "OCI_API_BLOBS_DIGEST_HEADER";
 /// Runs the suite against `address` with every switch on but those in `off`, and asserts that
 /// nothing failed, was skipped or was disabled, and that more than `least` checks passed.
 async fn assert_conformant(run: &str, address: &str, version: &str, off: &[&str], least: usize) {
+    assert_passes(Client::new("conformance"), run, address, version, off, least).await;
+}
+
+/// The same, by a suite that has been given credentials and a way to the registry.
+pub(crate) async fn assert_passes(
+    suite: Client,
+    run: &str,
+    address: &str,
+    version: &str,
+    off: &[&str],
+    least: usize,
+) {
     let results = output_folder("conformance", run);
-    let mut suite = Client::new("conformance")
+    let mut suite = suite
         .variable("OCI_REGISTRY", address)
         .variable("OCI_TLS", "disabled")
         .variable("OCI_VERSION", version)

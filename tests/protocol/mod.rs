@@ -4,7 +4,7 @@
 //! harness. What must hold: every claim is read from an answer on the wire or from a suite's report,
 //! never from an exit code alone.
 
-mod conformance;
+pub(crate) mod conformance;
 mod hostile;
 mod older_suite;
 mod quirks;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use berth_crds::Invalid;
 use berth_crds::admin::{CacheConfig, RepositoryConfig, RetentionPolicyConfig, Secret, TenantConfig};
 use serde::Serialize;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::audit::{Event, Outcome};
@@ -258,6 +259,24 @@ impl Configurator {
             Spec::Repository(_) | Spec::RetentionPolicy(_) => {}
         }
         Ok(text(&spec))
+    }
+}
+
+impl Wanted {
+    /// As `POST /admin/v1/apply` takes it, secrets in the clear.
+    pub fn to_json(&self) -> Value {
+        let spec = match &self.state {
+            State::Is(spec) => serde_json::from_str(&text(spec)).unwrap_or(Value::Null),
+            State::Gone | State::Erased => Value::Null,
+        };
+        json!({
+            "tenant": self.tenant.as_str(),
+            "kind": self.kind.text(),
+            "name": self.name,
+            "uid": self.uid,
+            "generation": self.generation,
+            "spec": spec,
+        })
     }
 }
 

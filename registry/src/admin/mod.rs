@@ -11,6 +11,7 @@
 mod answer;
 mod configure;
 mod key;
+pub mod manifests;
 mod objects;
 mod openapi;
 mod reports;

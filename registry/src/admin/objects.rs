@@ -215,6 +215,89 @@ async fn find(admin: &Admin, tenant: &str, kind: ObjectKind, name: &str) -> Answ
     Ok(Json(shown(object, &live(admin).await?, true)))
 }
 
+/// Objects that are made what they should be together.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Several {
+    /// The writer's term.
+    #[serde(default)]
+    term: Option<i64>,
+    /// In this order; tenants before what is theirs.
+    objects: Vec<Each>,
+}
+
+/// One of several objects.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Each {
+    /// Name of the tenant.
+    tenant: String,
+    /// tenants, repositories, retention-policies or caches.
+    kind: String,
+    /// Name of the object; empty for the tenant itself.
+    #[serde(default)]
+    name: String,
+    /// Uid of its source.
+    #[serde(default)]
+    uid: Option<String>,
+    /// Generation of its source.
+    #[serde(default)]
+    generation: i64,
+    /// Its content.
+    spec: Value,
+}
+
+/// What came of several changes.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Applied {
+    /// Version of the configuration that has them.
+    version: i64,
+    /// How many objects differ from before.
+    changed: usize,
+}
+
+/// Makes objects what they should be, all or none.
+pub async fn apply(State(admin): State<Admin>, Body(several): Body<Several>) -> Answer<Applied> {
+    fn read<T: serde::de::DeserializeOwned>(spec: Value) -> Result<Box<T>, Failure> {
+        let invalid = |error: serde_json::Error| Failure::invalid(format!("spec: {error}"));
+        serde_json::from_value(spec).map(Box::new).map_err(invalid)
+    }
+    let mut wanted = Vec::with_capacity(several.objects.len());
+    for each in several.objects {
+        let kind = if each.kind == ObjectKind::Tenant.text() {
+            ObjectKind::Tenant
+        } else {
+            kind(&each.kind)?
+        };
+        let spec = match kind {
+            ObjectKind::Tenant => Spec::Tenant(read(each.spec)?),
+            ObjectKind::Repository => Spec::Repository(read(each.spec)?),
+            ObjectKind::RetentionPolicy => Spec::RetentionPolicy(read(each.spec)?),
+            ObjectKind::Cache => Spec::Cache(read(each.spec)?),
+        };
+        wanted.push(Wanted {
+            tenant: each
+                .tenant
+                .parse()
+                .map_err(|error| Failure::invalid(format!("{error}")))?,
+            kind,
+            name: each.name,
+            uid: each.uid,
+            generation: each.generation,
+            state: configure::State::Is(spec),
+        });
+    }
+    let writer = Writer {
+        actor: "admin".to_owned(),
+        term: several.term,
+    };
+    let done = admin.configurator.apply(wanted, &writer).await?;
+    Ok(Json(Applied {
+        version: done.version,
+        changed: done.changed,
+    }))
+}
+
 /// Makes a tenant what the body says.
 pub async fn put_tenant(
     State(admin): State<Admin>,

@@ -118,6 +118,9 @@ pub fn routes() -> Vec<Route> {
             .on("get", reports::audit, "The audit trail, newest first", schema::<reports::Trail>)
             .asks(&[("tenant", "Of this tenant alone"), ("since", "Not older than this (RFC 3339)"),
                     ("before", "Where the page begins: the next of the page before"), ("limit", "Records, at most 1000")]),
+        Route::at("/admin/v1/apply")
+            .on("post", objects::apply, "Make several objects what they should be, all or none", schema::<objects::Applied>)
+            .takes(schema::<objects::Several>),
         Route::at("/admin/v1/tenants")
             .on("get", objects::tenants, "All tenants", schema::<Vec<objects::Shown>>),
         Route::at("/admin/v1/tenants/{tenant}")

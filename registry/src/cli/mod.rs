@@ -4,6 +4,8 @@
 //! outcome into an exit code: 0 done, 1 failed, 2 wrong usage. It may use every part of the crate; nothing
 //! uses it but `main.rs`.
 
+mod administer;
+mod client;
 mod config;
 mod data_folder;
 mod file_limit;
@@ -14,6 +16,7 @@ mod migrate;
 mod serve;
 mod signals;
 mod startup;
+mod table;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -58,17 +61,23 @@ fn command() -> Command {
         .subcommand(resolve::arguments(serve))
         .subcommand(resolve::arguments(migrate.arg(output.clone())))
         .subcommand(resolve::arguments(config.arg(output)))
+        .subcommands(administer::commands())
 }
 
 /// Does what the process's arguments say.
 pub fn run() -> ExitCode {
     // Prints help, version and usage errors itself, and ends with 0 or 2.
     let matches = command().get_matches();
-    let Some((name, matches)) = matches.subcommand() else {
+    let (mut path, mut matches) = (Vec::new(), &matches);
+    while let Some((name, inner)) = matches.subcommand() {
+        path.push(name);
+        matches = inner;
+    }
+    if path.is_empty() {
         return ExitCode::from(WRONG_USAGE);
-    };
+    }
     match settings(matches) {
-        Ok((resolved, settings)) => act(name, matches, &resolved, settings),
+        Ok((resolved, settings)) => act(&path, matches, &resolved, settings),
         Err(error) => {
             complain(&error);
             ExitCode::from(WRONG_USAGE)
@@ -82,7 +91,8 @@ fn settings(matches: &ArgMatches) -> Result<(Resolved, Settings), SettingsError>
     Ok((resolved, settings))
 }
 
-fn act(name: &str, matches: &ArgMatches, resolved: &Resolved, settings: Settings) -> ExitCode {
+fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Settings) -> ExitCode {
+    let name = path[0];
     let output = match name {
         "serve" => Output::Text,
         _ if matches
@@ -96,6 +106,16 @@ fn act(name: &str, matches: &ArgMatches, resolved: &Resolved, settings: Settings
     let ended = match name {
         "config" => config::run(resolved, output),
         "migrate" => with_log(&settings, async |_| migrate::run(&settings, output).await),
+        name if administer::NAMES.contains(&name) => {
+            // What a command prints is its answer; the log has only what went wrong.
+            let quiet = Settings {
+                log: "warn".to_owned(),
+                ..settings.clone()
+            };
+            with_log(&quiet, async |_| {
+                administer::run(&settings, path, matches, output).await
+            })
+        }
         _ => with_log(&settings, async |form| serve::run(&settings, form).await),
     };
     match ended {

@@ -13,6 +13,7 @@ use super::file_limit;
 use super::log::Form;
 use super::signals::{Signals, on_hangup};
 use super::startup::{self, Addresses};
+use crate::admin::manifests::Folder;
 use crate::admin::{self, Admin, AdminKey, Configurator};
 use crate::audit::Audit;
 use crate::blobs::{self, BlobStore, budget::Budget};
@@ -91,9 +92,18 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         stores = open_stores(settings, budget.clone()) => stores?,
         _ = signals.stop() => return Ok(()),
     };
-    tokio::spawn(watch_stores(readiness.clone(), &stores));
     let tenancy = Tenancy::open(settings, &stores, keys).await?;
     let following = tokio::spawn(tenancy.directory.clone().follow(end.clone().cancelled_owned()));
+    if let Some(folder) = &settings.manifests {
+        let folder = Folder::new(
+            folder.clone(),
+            tenancy.configurator.clone(),
+            stores.configuration.clone(),
+        );
+        // Once before anything is served, so that what the folder says holds from the first request.
+        folder.apply().await;
+        tokio::spawn(folder.follow());
+    }
     let parts = distribution::Parts {
         metadata: stores.metadata.clone(),
         blobs: stores.blobs.clone(),
@@ -115,8 +125,15 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
             admin_server.serve(listeners.admin, admin_config, admin_router),
         );
     });
+    // From here on it may be ready: the configuration has been read, and the listeners are served.
+    tokio::spawn(watch_stores(readiness.clone(), &stores));
     follow([api_tls, admin_tls])?;
-    announce(settings, &addresses, form);
+    announce(
+        settings,
+        &addresses,
+        form,
+        tenancy.directory.now().is_configured(),
+    );
 
     let signal = tokio::select! {
         signal = signals.stop() => signal,
@@ -179,6 +196,22 @@ async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<
         configuration: opened.configuration,
         blobs,
     })
+}
+
+/// The admin API alone, on the stores of a server that does not run, and the key that opens it.
+pub(super) async fn admin_alone(
+    settings: &Settings,
+) -> Result<(axum::Router, String), Box<dyn std::error::Error>> {
+    let keys = Arc::new(KeyRing::open(&settings.keys, settings.keys_in_data())?);
+    let admin_key = AdminKey::open(&settings.admin_key_file, settings.admin_key_in_data())?;
+    let stores = open_stores(settings, Budget::new(settings.upload_memory)).await?;
+    let tenancy = Tenancy::open(settings, &stores, keys).await?;
+    // The process that asks is no replica that serves.
+    tenancy.directory.leave().await?;
+    let key = std::fs::read_to_string(&settings.admin_key_file)?
+        .trim()
+        .to_owned();
+    Ok((admin::router(admin_key, tenancy.admin(&stores)), key))
 }
 
 /// Who lives here, and who may do what.
@@ -282,8 +315,8 @@ fn follow(certificates: [Option<Arc<Certificate>>; 2]) -> io::Result<()> {
 }
 
 /// The start-up text: for people as it is, else as one event.
-fn announce(settings: &Settings, addresses: &Addresses, form: Form) {
-    let text = startup::text(settings, addresses);
+fn announce(settings: &Settings, addresses: &Addresses, form: Form, configured: bool) {
+    let text = startup::text(settings, addresses, configured);
     match form {
         // Nobody may be reading; the server goes on.
         Form::Text => drop(writeln!(io::stdout(), "{text}")),
@@ -291,7 +324,7 @@ fn announce(settings: &Settings, addresses: &Addresses, form: Form) {
             listen = %addresses.api,
             admin_listen = %addresses.admin,
             ops_listen = %addresses.ops,
-            open = settings.may_be_open(),
+            open = settings.may_be_open() && !configured,
             text,
             "the registry is ready"
         ),

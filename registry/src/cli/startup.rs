@@ -29,7 +29,7 @@ pub(super) fn registry_name(settings: &Settings, addresses: &Addresses) -> Strin
 }
 
 /// The start-up text, for people.
-pub(super) fn text(settings: &Settings, addresses: &Addresses) -> String {
+pub(super) fn text(settings: &Settings, addresses: &Addresses, configured: bool) -> String {
     let name = registry_name(settings, addresses);
     let tenant = match settings.apex_tenant {
         Some(ApexTenant::PathAddressed) => "TENANT/",
@@ -50,22 +50,25 @@ pub(super) fn text(settings: &Settings, addresses: &Addresses) -> String {
          Metrics and probes   http://{ops}\n",
         scheme = settings.external_scheme,
         listen = addresses.api,
-        access = access(settings),
+        access = access(settings, configured),
         admin_listen = addresses.admin,
         key = settings.admin_key_file.display(),
         ops = addresses.ops,
     )
 }
 
-fn access(settings: &Settings) -> &'static str {
-    if settings.may_be_open() {
-        "It is open: whoever can reach this machine's loopback interface may push and pull without a\n\
-         credential. Listening on another address, or --open Never, ends that."
-    } else {
-        "Requests need a token. This release has no command yet that makes one: it serves pushes and pulls\n\
-         only while it is open, that is, with every listener on loopback and --open, --domain and\n\
-         --external-scheme left at their defaults."
+fn access(settings: &Settings, configured: bool) -> String {
+    if settings.may_be_open() && !configured {
+        return "It is open: whoever can reach this machine's loopback interface may push and pull without a\n\
+                credential. Configuring a tenant, listening on another address, or --open Never ends that."
+            .to_owned();
     }
+    let tenant = match &settings.apex_tenant {
+        Some(ApexTenant::Tenant(name)) => name.as_str(),
+        Some(ApexTenant::PathAddressed) => "TENANT",
+        None => "default",
+    };
+    format!("Requests need a token:\n\n\x20   berth-registry token create ci --tenant {tenant}")
 }
 
 #[cfg(test)]
@@ -86,7 +89,7 @@ mod tests {
             admin: settings.admin_listen,
             ops: settings.ops_listen,
         };
-        text(&settings, &addresses)
+        text(&settings, &addresses, false)
     }
 
     #[test]
@@ -103,7 +106,7 @@ mod tests {
     fn a_server_that_others_reach_says_that_it_needs_a_token() {
         let text = shown(&["--listen=0.0.0.0:5000"]);
         assert!(
-            text.contains("need a token") && !text.contains("It is open"),
+            text.contains("berth-registry token create") && !text.contains("It is open"),
             "{text}"
         );
     }

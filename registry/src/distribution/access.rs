@@ -80,7 +80,7 @@ impl Arrival<'_> {
             self.principal(tenant.as_deref(), &presented, scope()).await?
         };
         let Some(tenant) = tenant else {
-            return Err(self.challenge(scope(), None, "a credential is needed"));
+            return Err(self.challenge(scope(), None, &needed(wish)));
         };
         let asked = Asked {
             registry: self.registry.clone(),
@@ -92,7 +92,7 @@ impl Arrival<'_> {
         };
         match (wish, &named) {
             (Wish::Ping, _) if open || presented != Presented::Nothing => {}
-            (Wish::Ping, _) => return Err(self.challenge(scope(), None, "a credential is needed")),
+            (Wish::Ping, _) => return Err(self.challenge(scope(), None, &needed(wish))),
             (Wish::List, _) => self.decide_list(&asked, scope())?,
             (Wish::Do(action), Some(named)) => self.decide(&asked, named, action, scope())?,
             (Wish::Do(_), None) => {
@@ -166,7 +166,7 @@ impl Arrival<'_> {
             return self.not_suspended(asked, "repositories");
         }
         let error = principal.is_known().then_some("insufficient_scope");
-        Err(self.challenge(scope, error, "a credential is needed to list repositories"))
+        Err(self.challenge(scope, error, &needed(Wish::List)))
     }
 
     fn decide(&self, asked: &Asked, named: &Named, action: Action, scope: Scope<'_>) -> Result<(), ApiError> {
@@ -174,7 +174,7 @@ impl Arrival<'_> {
         if !asked.actions_on(name).contains(action) {
             let verb = verb(action);
             if !principal.is_known() {
-                return Err(self.challenge(scope, None, &format!("a credential is needed to {verb}")));
+                return Err(self.challenge(scope, None, &needed(Wish::Do(action))));
             }
             if principal.rights.beyond(name).contains(action) {
                 let message = format!("the token was not issued to {verb} here; ask for one that is");
@@ -212,21 +212,22 @@ impl Arrival<'_> {
         Err(ApiError::of(Code::Denied, message))
     }
 
-    /// 401 that says where a token for this request is to be had (distribution's token specification).
+    /// 401 that says where a token for this request is to be had.
     pub fn challenge(&self, scope: Scope<'_>, error: Option<&str>, message: &str) -> ApiError {
-        let mut header = format!(
-            r#"Bearer realm="{}",service="{}""#,
-            self.origin.link("/v2/token"),
-            self.origin.authority
-        );
-        if let Some(scope) = scope.text() {
-            header.push_str(&format!(r#",scope="{scope}""#));
-        }
-        if let Some(error) = error {
-            header.push_str(&format!(r#",error="{error}""#));
-        }
-        ApiError::of(Code::Unauthorized, message).header(WWW_AUTHENTICATE, answer::value(header))
+        challenge(&self.origin, scope.text(), error, message)
     }
+}
+
+/// 401 that says where a token for a scope is to be had (distribution's token specification).
+pub fn challenge(origin: &Origin, scope: Option<String>, error: Option<&str>, message: &str) -> ApiError {
+    let realm = origin.link("/v2/token");
+    let mut header = format!(r#"Bearer realm="{realm}",service="{}""#, origin.authority);
+    for (key, value) in [("scope", scope.as_deref()), ("error", error)] {
+        if let Some(value) = value {
+            header.push_str(&format!(r#",{key}="{value}""#));
+        }
+    }
+    ApiError::of(Code::Unauthorized, message).header(WWW_AUTHENTICATE, answer::value(header))
 }
 
 /// What a token for a request must say.
@@ -250,6 +251,15 @@ impl Scope<'_> {
             }
             (Wish::Ping, _) | (Wish::Do(_), None) => None,
         }
+    }
+}
+
+/// What whoever shows no credential is told, whatever is there.
+fn needed(wish: Wish) -> String {
+    match wish {
+        Wish::Ping => "a credential is needed".to_owned(),
+        Wish::List => "a credential is needed to list repositories".to_owned(),
+        Wish::Do(action) => format!("a credential is needed to {} this repository", verb(action)),
     }
 }
 

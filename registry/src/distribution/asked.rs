@@ -7,6 +7,7 @@ use axum::response::Response;
 use http::header::WARNING;
 use uuid::Uuid;
 
+use super::access::challenge;
 use super::answer;
 use super::error::{ApiError, Code};
 use super::state::Registry;
@@ -61,16 +62,36 @@ impl Asked {
         super::access::actions_on(&self.tenant, &self.principal, name)
     }
 
-    /// The repository that a client means by a name, if it is one of the tenant's that it may pull.
-    pub fn source(&self, name: &str) -> Option<RepositoryName> {
+    /// The repository that a client means by a name, if it is one of the tenant's that it may pull. 401 where a
+    /// token that names both repositories would do.
+    pub fn source(&self, into: &Named, name: &str) -> Result<Option<RepositoryName>, ApiError> {
+        let Some(from) = self.named(name) else {
+            return Ok(None);
+        };
+        if self.actions_on(&from).contains(Action::Pull) {
+            return Ok(Some(from));
+        }
+        if self.principal.rights.beyond(&from).contains(Action::Pull) {
+            let scope = format!("repository:{}:pull,push repository:{name}:pull", into.shown);
+            let message = format!("the token was not issued to pull from {name}; ask for one that is");
+            return Err(challenge(
+                &self.origin,
+                Some(scope),
+                Some("insufficient_scope"),
+                &message,
+            ));
+        }
+        Ok(None)
+    }
+
+    /// The repository of the tenant that a client means by a name.
+    fn named(&self, name: &str) -> Option<RepositoryName> {
         let name = name.parse().ok()?;
         let named = self
             .registry
             .names
             .repository(&self.snapshot, &self.place, &name)?;
-        let allowed =
-            named.tenant.id == self.tenant.id && self.actions_on(&named.name).contains(Action::Pull);
-        allowed.then_some(named.name)
+        (named.tenant.id == self.tenant.id).then_some(named.name)
     }
 
     /// A session of this request's own.

@@ -153,9 +153,14 @@ impl Directory {
                 }
             }
         }
-        if let Err(error) = self.store.leave(self.replica.id).await {
+        if let Err(error) = self.leave().await {
             tracing::debug!(%error, "this replica's row stays until it is too old");
         }
+    }
+
+    /// Takes leave of the other replicas.
+    pub async fn leave(&self) -> Result<()> {
+        self.store.leave(self.replica.id).await
     }
 }
 

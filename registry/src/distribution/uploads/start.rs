@@ -15,7 +15,6 @@ use super::hashes::Hashes;
 use super::{Sent, accepted, close};
 use crate::domain::grant::Action;
 use crate::domain::{Algorithm, Digest, RepositoryName};
-use crate::identity::Rights;
 use crate::metadata::{Linked, MountBlob, NewUpload, OverQuota, Quota, Time, UploadRow, row_id};
 
 /// Most repositories looked at for one to mount from.
@@ -70,7 +69,7 @@ async fn mount(
     let Ok(digest) = digest.parse::<Digest>() else {
         return Ok(None);
     };
-    let Some(from) = source(asked, &digest, from).await? else {
+    let Some(from) = source(asked, repository, &digest, from).await? else {
         return Ok(None);
     };
     let now = Time::now();
@@ -99,15 +98,18 @@ async fn mount(
 /// may pull from. `None` if there is no such repository; the inner one stands for all of the tenant's.
 async fn source(
     asked: &Asked,
+    repository: &Named,
     digest: &Digest,
     from: Option<&str>,
 ) -> Result<Option<Option<RepositoryName>>, ApiError> {
     if let Some(from) = from {
-        return Ok(asked.source(from).map(Some));
+        return Ok(asked.source(repository, from)?.map(Some));
     }
-    let grants = asked.principal.rights.grants();
-    let scoped = matches!(asked.principal.rights, Rights::Scoped { .. });
-    if !scoped && grants.is_none_or(|grants| grants.covers_all(Action::Pull)) {
+    // What the credential behind an access token may pull counts: a client that names no repository cannot have
+    // asked for it in the token's scope.
+    let rights = &asked.principal.rights;
+    let grants = rights.grants();
+    if grants.is_none_or(|grants| grants.covers_all(Action::Pull)) {
         return Ok(Some(None));
     }
     let metadata = &asked.registry.metadata;
@@ -117,9 +119,10 @@ async fn source(
     let mut names = holders
         .iter()
         .filter_map(|name| name.parse::<RepositoryName>().ok());
-    Ok(names
-        .find(|name| asked.actions_on(name).contains(Action::Pull))
-        .map(Some))
+    let pullable = |name: &RepositoryName| {
+        rights.beyond(name).contains(Action::Pull) || asked.actions_on(name).contains(Action::Pull)
+    };
+    Ok(names.find(pullable).map(Some))
 }
 
 /// Refuses a session where the quota leaves no room for what is declared. What is sent is counted exactly when
