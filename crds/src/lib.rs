@@ -72,3 +72,6 @@ pub struct LocalRef {
 fn open(schema: &mut Schema) {
     schema.remove("additionalProperties");
 }
+
+#[cfg(test)]
+mod tests;

@@ -109,3 +109,6 @@ impl Names {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
