@@ -46,24 +46,42 @@ async fn a_quota_is_told_when_it_is_near_and_when_it_is_reached() {
         post("b", vec![4; 1]).await.expect(201);
         let over = post("c", vec![5; 1]).await.expect(403);
         assert!(over.text().contains("repositories"), "{}", over.text());
-        // Bytes that came chunked count at the end, exactly.
+        // Of two uploads that each fit when they were sent, the one that is closed second is too much.
+        let mut sessions = Vec::new();
+        for content in [vec![6; 40], vec![8; 40]] {
+            let start = to(&berth, &host, Method::POST, "/v2/a/blobs/uploads/").basic_auth("", Some(&token));
+            let location = send(start).await.expect(202).header("location").to_owned();
+            let patch = to(&berth, &host, Method::PATCH, &location).basic_auth("", Some(&token));
+            let digest = harness::content::sha256(&content);
+            send(patch.body(content)).await.expect(202);
+            sessions.push((location, digest));
+        }
+        for ((location, digest), [closed, found]) in sessions.iter().zip([[201, 200], [403, 404]]) {
+            let close = to(&berth, &host, Method::PUT, &format!("{location}?digest={digest}"));
+            send(close.basic_auth("", Some(&token))).await.expect(closed);
+            get(&berth, &host, &token, &format!("/v2/a/blobs/{digest}"))
+                .await
+                .expect(found);
+        }
+        // Nobody sends in vain what cannot fit, declared or not.
         let start = to(&berth, &host, Method::POST, "/v2/a/blobs/uploads/").basic_auth("", Some(&token));
         let location = send(start).await.expect(202).header("location").to_owned();
-        let patch = to(&berth, &host, Method::PATCH, &location).basic_auth("", Some(&token));
-        send(patch.body(vec![6; 60])).await.expect(202);
-        let digest = harness::content::sha256(&[6; 60]);
-        let close = to(&berth, &host, Method::PUT, &format!("{location}?digest={digest}"))
-            .basic_auth("", Some(&token));
-        send(close).await.expect(403);
-        get(&berth, &host, &token, &format!("/v2/a/blobs/{digest}"))
-            .await
-            .expect(404);
+        for body in [
+            reqwest::Body::from(vec![7; 80]),
+            reqwest::Body::wrap_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(vec![
+                7_u8;
+                80
+            ])])),
+        ] {
+            let patch = to(&berth, &host, Method::PATCH, &location).basic_auth("", Some(&token));
+            assert_eq!(send(patch.body(body)).await.expect(403).error_code(), "DENIED");
+        }
         let usage = admin
             .ask(Method::GET, "usage?tenant=acme", None)
             .await
             .expect(200)
             .json();
-        assert_eq!(usage[0]["bytes"], 951);
+        assert_eq!(usage[0]["bytes"], 991);
     }
 }
 

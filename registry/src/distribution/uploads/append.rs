@@ -9,6 +9,7 @@ use super::super::error::{ApiError, Code};
 use super::super::{Asked, Named};
 use super::hashes::Hashes;
 use super::lease::{self, Session};
+use super::start::room;
 use super::writing::Writing;
 use super::{Sent, accepted, out_of_order, parse_id, unknown};
 use crate::metadata::{Checkpoint, Time, UploadRow};
@@ -38,7 +39,16 @@ pub async fn append(
         return Ok(accepted(repository, id, row.offset));
     }
     let hashes = hashes(&row)?;
+    let declared = row.offset.saturating_add(sent.length.unwrap_or_default());
+    let room = match room(asked, repository, declared).await {
+        Ok(room) => room,
+        Err(refused) => {
+            release(asked, &row).await?;
+            return Err(refused);
+        }
+    };
     let mut writing = Writing::open(asked, &row, hashes, None).await?;
+    writing.room = room;
     let end = sent.range.map(|range| range.end);
     receive(asked, &row, &mut writing, body, end).await?;
     writing.flush().await?;

@@ -125,25 +125,26 @@ async fn source(
     Ok(names.find(pullable).map(Some))
 }
 
-/// Refuses a session where the quota leaves no room for what is declared. What is sent is counted exactly when
-/// it is committed; this keeps it from being sent in vain.
-async fn room(asked: &Asked, repository: &Named, declared: u64) -> Result<(), ApiError> {
+/// How many bytes an upload may have as far as the quotas go; `None` for no limit. Refuses one that is declared to
+/// have more. What is sent is counted exactly when it is committed; this keeps it from being sent in vain.
+pub(super) async fn room(asked: &Asked, repository: &Named, declared: u64) -> Result<Option<u64>, ApiError> {
     let limits = asked.limits(&repository.name);
     if limits.storage.is_none() && limits.repository_storage.is_none() {
-        return Ok(());
+        return Ok(None);
     }
     let standing = asked.registry.metadata.standing(repository).await?;
+    let mut room = u64::MAX;
     for (quota, usage) in [
         (Quota::Storage, standing.tenant.bytes),
         (Quota::RepositoryStorage, standing.repository.bytes),
     ] {
-        if let Some(limit) = limits.of(quota)
-            && usage.saturating_add(declared.max(1)) > limit
-        {
+        let Some(limit) = limits.of(quota) else { continue };
+        if usage.saturating_add(declared.max(1)) > limit {
             return Err(asked.over_quota(repository, &OverQuota { quota, usage, limit }));
         }
+        room = room.min(limit - usage);
     }
-    Ok(())
+    Ok(Some(room))
 }
 
 async fn create(asked: &Asked, repository: &Named, hashes: Hashes) -> Result<UploadRow, ApiError> {

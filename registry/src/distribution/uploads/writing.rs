@@ -36,6 +36,8 @@ pub struct Writing {
     renewal: Renewal,
     /// Everything before it is stored.
     settled: u64,
+    /// Most bytes of the whole upload that the quotas leave room for.
+    pub room: Option<u64>,
 }
 
 impl Writing {
@@ -64,6 +66,7 @@ impl Writing {
             marks: VecDeque::new(),
             renewal,
             settled: row.offset,
+            room: None,
         })
     }
 
@@ -97,6 +100,14 @@ impl Writing {
                     Code::SizeInvalid,
                     "the body is longer than it was declared to be",
                 ));
+            }
+            if self
+                .room
+                .is_some_and(|room| self.offset + bytes.len() as u64 > room)
+            {
+                let message = "the quota leaves no room for more of this upload; delete what is not needed, or have \
+                               the quota raised";
+                return Err(ApiError::of(Code::Denied, message));
             }
             while !bytes.is_empty() {
                 let step = STEP.min(self.writer.until_boundary()).min(bytes.len() as u64);
