@@ -22,6 +22,9 @@ use crate::tenancy::snapshot::Snapshot;
 use crate::tenancy::{Origin, Place, Tenant};
 use berth_crds::{Creation, Visibility};
 
+/// What a foreign token that nobody trusts is told.
+const NO_RULE: &str = "no trust rule of this tenant accepts this token";
+
 /// What a request wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wish {
@@ -155,7 +158,12 @@ impl Arrival<'_> {
                     name: None,
                     wish: Wish::Ping,
                 });
-                self.challenge(scope, Some("invalid_token"), &refusal.to_string())
+                // On the apex not even whether a tenant trusts the issuer, and so is there, may show.
+                let message = match (&self.place, refusal) {
+                    (Place::Apex, Refusal::Foreign(_)) => NO_RULE.to_owned(),
+                    (_, refusal) => refusal.to_string(),
+                };
+                self.challenge(scope, Some("invalid_token"), &message)
             }
         }
     }
