@@ -1,7 +1,6 @@
-//! Tokens of a real issuer, exchanged and used directly. The issuer is Berth's own signing key's twin: a local
-//! server that publishes a discovery document and a key, and signs with `openssl`-free Ed25519 of this process.
+//! Tokens of a real issuer, exchanged and used directly: a server on loopback that publishes a discovery document
+//! and a key, and signs what a job would be given.
 
-use harness::Issuer;
 use harness::http::send;
 use reqwest::Method;
 use serde_json::{Value, json};
