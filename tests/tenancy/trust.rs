@@ -1,6 +1,7 @@
 //! Tokens of a real issuer, exchanged and used directly: a server on loopback that publishes a discovery document
 //! and a key, and signs what a job would be given.
 
+use harness::Issuer;
 use harness::http::send;
 use reqwest::Method;
 use serde_json::{Value, json};
