@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Problems, repository_glob};
+use super::schema;
 
 /// Something that may be done with a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -22,11 +23,11 @@ pub enum Action {
 /// Actions on the repositories that match a glob.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct Grant {
     /// Globs over repository names: `*` and `?` match inside a component, `**` stands for whole components
     /// (`team-a/**`, `**`). 1 to 64.
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 255), regex(pattern = schema::REPOSITORY_GLOB)))]
     pub repositories: Vec<String>,
     /// What may be done with them. 1 to 4.
     #[schemars(length(min = 1, max = 4))]

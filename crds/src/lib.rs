@@ -7,8 +7,12 @@
 //! What must hold: everything that an API server would refuse by schema is refused by `validate` too, since
 //! YAML read from a folder passes no API server; every problem is told with the path of its field.
 
+// The columns of a kind repeat each other's keys, which the lint takes for repeated attributes.
+#![allow(clippy::duplicated_attributes)]
+
 pub mod admin;
 pub mod check;
+mod generate;
 mod grant;
 mod pull_through_cache;
 mod quantity;
@@ -16,11 +20,13 @@ mod repository;
 pub mod resolve;
 mod resource;
 mod retention_policy;
+mod schema;
 mod span;
 mod tenant;
 mod trust;
 
 pub use check::Invalid;
+pub use generate::{GenerateError, definitions, manifest};
 pub use grant::{Action, Grant};
 pub use pull_through_cache::{
     CacheTags, PullThroughCache, PullThroughCacheSpec, PullThroughCacheStatus, RateLimit, Upstream,
@@ -40,7 +46,7 @@ pub use tenant::{
 };
 pub use trust::{ServiceAccounts, Trust};
 
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The API group.
@@ -51,26 +57,21 @@ pub const VERSION: &str = "v1alpha1";
 /// A Tenant, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = open)]
+#[schemars(transform = schema::open)]
 pub struct TenantRef {
     /// Name of the Tenant. It cannot be changed.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL), extend("x-kubernetes-validations" = schema::immutable()))]
     pub name: String,
 }
 
 /// An object of the same namespace, by name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = open)]
+#[schemars(transform = schema::open)]
 pub struct LocalRef {
     /// Name of the object.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_NAME))]
     pub name: String,
-}
-
-/// Unknown fields are refused when a spec is read; a structural schema says so by pruning, not by this keyword.
-fn open(schema: &mut Schema) {
-    schema.remove("additionalProperties");
 }
 
 #[cfg(test)]

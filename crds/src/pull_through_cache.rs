@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Invalid, Problems, dns_name, repository_glob, repository_name, url};
-use super::{LocalRef, Span, TenantRef};
+use super::{LocalRef, Span, TenantRef, schema};
 
 /// Another registry, read through a tenant and kept for the next time.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -17,32 +17,52 @@ use super::{LocalRef, Span, TenantRef};
     plural = "pullthroughcaches",
     shortname = "bptc",
     category = "berth",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Tenant", type_ = "string", json_path = ".spec.tenantRef.name"),
+    printcolumn(name = "Upstream", type_ = "string", json_path = ".spec.upstream.url"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    selectable = ".spec.tenantRef.name",
     namespaced,
     status = "PullThroughCacheStatus",
     derive = "PartialEq",
     doc = "Another registry, read through a tenant and kept for the next time."
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct PullThroughCacheSpec {
     /// The tenant; it must admit this object's namespace. It cannot be changed.
     pub tenant_ref: TenantRef,
     /// The other registry.
     pub upstream: Upstream,
     /// Where its repositories appear in the tenant, like `docker.io`: a repository name, at most 128 bytes.
-    #[schemars(length(min = 1, max = 128))]
+    #[schemars(length(min = 1, max = 128), regex(pattern = schema::REPOSITORY))]
     pub prefix: String,
     /// Registries for which nodes ask this tenant by `?ns=`. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253), regex(pattern = schema::REGISTRY)), extend("x-kubernetes-list-type" = "set"))]
     pub mirror_for: Vec<String>,
     /// Globs over upstream repositories that may be pulled; all if empty. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255), regex(pattern = schema::REPOSITORY_GLOB)))]
     pub allow: Vec<String>,
     /// Globs over upstream repositories that may not be pulled, allowed or not. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255), regex(pattern = schema::REPOSITORY_GLOB)))]
     pub deny: Vec<String>,
     /// How tags follow the upstream.
     #[serde(default)]
@@ -55,10 +75,10 @@ pub struct PullThroughCacheSpec {
 /// The other registry.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct Upstream {
     /// Its URL, like `https://registry-1.docker.io`.
-    #[schemars(length(min = 1, max = 2048))]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = schema::URL))]
     pub url: String,
     /// A Secret of this namespace with username and password, or a docker configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,7 +95,7 @@ pub struct Upstream {
 /// How tags follow the upstream.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct CacheTags {
     /// A tag looked at within this time is not looked at again; 5m if absent.
     #[serde(skip_serializing_if = "Option::is_none")]

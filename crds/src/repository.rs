@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Invalid, Problems, repository_glob, repository_name, tag_glob};
-use super::{DeletionPolicy, LocalRef, Quantity, Span, TenantRef, Visibility};
+use super::{DeletionPolicy, LocalRef, Quantity, Span, TenantRef, Visibility, schema};
 
 /// A repository by name, or what holds for all that match a glob. Pushing needs none of this.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -17,23 +17,45 @@ use super::{DeletionPolicy, LocalRef, Quantity, Span, TenantRef, Visibility};
     plural = "repositories",
     shortname = "brepo",
     category = "berth",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Tenant", type_ = "string", json_path = ".spec.tenantRef.name"),
+    printcolumn(name = "Name", type_ = "string", json_path = ".spec.name"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    printcolumn(name = "Match", type_ = "string", json_path = ".spec.match", priority = 1),
+    selectable = ".spec.tenantRef.name",
+    selectable = ".spec.name",
     namespaced,
     status = "RepositoryStatus",
     derive = "PartialEq",
     doc = "A repository by name, or what holds for all that match a glob. Pushing needs none of this."
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rules(&[("has(self.name) != has(self.match)", "give either name or match, not both"), ("has(self.name) == has(oldSelf.name)", "name cannot be taken away or added; delete the object and make another"), ("!has(self.ephemeralAfter) || self.lifecycle == 'Ephemeral'", "ephemeralAfter goes with lifecycle: Ephemeral only"), ("!has(self.ephemeralAfter) || duration(self.ephemeralAfter) > duration('0s')", "ephemeralAfter must be longer than 0"), ("!has(self.aliases) || size(self.aliases) == 0 || has(self.name)", "aliases go with name only: a glob has no second name"), ("!has(self.aliases) || !has(self.name) || !(self.name in self.aliases)", "aliases holds the repository's own name")])))]
 pub struct RepositorySpec {
     /// The tenant; it must admit this object's namespace. It cannot be changed.
     pub tenant_ref: TenantRef,
     /// Name of one repository, at most 255 bytes. Either this or `match`. It cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = schema::REPOSITORY), extend("x-kubernetes-validations" = schema::immutable()))]
     pub name: Option<String>,
     /// A glob over repository names, like `team-a/**`, at most 255 bytes. Either this or `name`.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255), regex(pattern = schema::REPOSITORY_GLOB))]
     pub match_: Option<String>,
     /// What it is for. At most 4096 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -50,11 +72,11 @@ pub struct RepositorySpec {
     pub ephemeral_after: Option<Span>,
     /// Globs over tags that cannot be moved or deleted once they are pushed. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128), regex(pattern = schema::TAG_GLOB)))]
     pub immutable_tags: Vec<String>,
     /// Further names of this repository on the tenant's host, for pull and push; with `name` only. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 255)))]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 255), regex(pattern = schema::REPOSITORY)), extend("x-kubernetes-list-type" = "set"))]
     pub aliases: Vec<String>,
     /// A RetentionPolicy of this namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +102,7 @@ pub enum Lifecycle {
 /// What a repository may store. Absent or 0: no limit of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct RepositoryQuota {
     /// Bytes of distinct blobs and of manifests, like `50Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Invalid, Problems, cron, repository_glob, tag_glob};
-use super::{Span, TenantRef};
+use super::{Span, TenantRef, schema};
 
 /// Which tags stay. A tag is kept if any rule keeps it; a repository that no policy covers keeps all.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -17,19 +17,39 @@ use super::{Span, TenantRef};
     plural = "retentionpolicies",
     shortname = "bret",
     category = "berth",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Tenant", type_ = "string", json_path = ".spec.tenantRef.name"),
+    printcolumn(name = "Dry run", type_ = "boolean", json_path = ".spec.dryRun"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    selectable = ".spec.tenantRef.name",
     namespaced,
     status = "RetentionPolicyStatus",
     derive = "PartialEq",
     doc = "Which tags stay. A tag is kept if any rule keeps it; a repository that no policy covers keeps all."
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct RetentionPolicySpec {
     /// The tenant; it must admit this object's namespace. It cannot be changed.
     pub tenant_ref: TenantRef,
     /// Globs over the repositories that it covers, besides those that refer to it. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 255), regex(pattern = schema::REPOSITORY_GLOB)))]
     pub repositories: Vec<String>,
     /// What keeps a tag. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -43,7 +63,7 @@ pub struct RetentionPolicySpec {
     pub restore_window: Option<Span>,
     /// When it runs: five fields of cron, in UTC. Every hour if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100))]
+    #[schemars(length(max = 100), regex(pattern = schema::CRON))]
     pub schedule: Option<String>,
     /// Only report what would be deleted.
     #[serde(default)]
@@ -53,15 +73,15 @@ pub struct RetentionPolicySpec {
 /// What keeps a tag: it matches, and any of the reasons holds. Without a reason, matching suffices.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rules(&[("self.since != 'Pull' || has(self.keepWithin)", "since: Pull goes with keepWithin")])))]
 pub struct Rule {
     /// Globs over tags; all if empty. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128), regex(pattern = schema::TAG_GLOB)))]
     pub tags: Vec<String>,
     /// Globs over tags that the rule does not cover. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 128), regex(pattern = schema::TAG_GLOB)))]
     pub not: Vec<String>,
     /// Keep what is younger than this.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,7 +111,7 @@ pub enum Since {
 /// The newest versions, by semantic versioning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct KeepSemver {
     /// Newest major versions kept. At least 1.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -105,7 +125,7 @@ pub struct KeepSemver {
 /// What becomes of manifests that no tag reaches.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct Untagged {
     /// They are deleted this long after they lost their last tag.
     pub delete_after: Span,

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Invalid, Problems, dns_name, host, label, repository_glob, repository_name, url};
-use super::{Grant, Quantity, Span, Trust, grant};
+use super::{Grant, Quantity, Span, Trust, grant, schema};
 
 /// An organisation with a registry of its own at `{name}.<domain>`.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -16,12 +16,37 @@ use super::{Grant, Quantity, Span, Trust, grant};
     kind = "Tenant",
     shortname = "bten",
     category = "berth",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(name = "Host", type_ = "string", json_path = ".status.host"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Suspended",
+        type_ = "boolean",
+        json_path = ".spec.suspend",
+        priority = 1
+    ),
+    selectable = ".spec.suspend",
     status = "TenantStatus",
     derive = "PartialEq",
     doc = "An organisation with a registry of its own at {name}.<domain>."
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct TenantSpec {
     /// Name for people. At most 255 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,7 +55,7 @@ pub struct TenantSpec {
     /// Hosts of the tenant's own, besides `{name}.<domain>`; not below `<domain>`, and held by no other tenant.
     /// At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(max = 253)))]
+    #[schemars(length(max = 16), inner(length(max = 253), regex(pattern = schema::HOST)), extend("x-kubernetes-list-type" = "set"))]
     pub hosts: Vec<String>,
     /// Namespaces whose Repositories, RetentionPolicies and PullThroughCaches may name this tenant, and in which
     /// its Secrets may lie.
@@ -47,7 +72,7 @@ pub struct TenantSpec {
     pub pull_secrets: Option<PullSecrets>,
     /// Tokens of the organisation, each handed over in a Secret. At most 128.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 128))]
+    #[schemars(length(max = 128), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub tokens: Vec<TenantToken>,
     /// Issuers and service accounts whose tokens are accepted, so that no secret need be stored. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -59,7 +84,7 @@ pub struct TenantSpec {
     /// Names of an older registry that the tenant holds on the apex host (`<domain>/{name}:tag`); unique in the
     /// installation, and no tenant's name. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 255)))]
+    #[schemars(length(max = 64), inner(length(max = 255), regex(pattern = schema::COMPONENT)), extend("x-kubernetes-list-type" = "set"))]
     pub apex_aliases: Vec<String>,
     /// What may be pushed.
     #[serde(default)]
@@ -79,7 +104,7 @@ pub struct TenantSpec {
 /// Which namespaces are admitted.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rules(&[("(self.from == 'Selector') == has(self.selector)", "selector goes with from: Selector, and from: Selector needs it")])))]
 pub struct AllowedNamespaces {
     /// None, All, or those that match `selector`.
     #[serde(default)]
@@ -104,7 +129,7 @@ pub enum NamespacesFrom {
 /// What holds for repositories unless a Repository says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct RepositoryDefaults {
     /// OnPush: the first push creates a repository. Declared: only those that a Repository names can be pushed to.
     #[serde(default)]
@@ -152,7 +177,7 @@ pub enum Sparse {
 /// What a tenant may store. Absent or 0: no limit.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct Quota {
     /// Bytes of distinct blobs and of manifests, like `500Gi`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -170,13 +195,13 @@ pub struct Quota {
 /// Secrets by which the pods of chosen namespaces pull.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rotation(false)))]
 pub struct PullSecrets {
     /// Labels of the namespaces that get a Secret; among the admitted ones.
     pub namespace_selector: LabelSelector,
     /// Service accounts whose imagePullSecrets name the Secret. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32), inner(length(max = 253)))]
+    #[schemars(length(max = 32), inner(length(max = 253), regex(pattern = schema::DNS_NAME)), extend("x-kubernetes-list-type" = "set"))]
     pub service_accounts: Vec<String>,
     /// How often each namespace's token is replaced; the old one stays valid for a while. At least 1m.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -186,23 +211,23 @@ pub struct PullSecrets {
 /// A Secret, by namespace and name.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct SecretRef {
     /// Namespace of the Secret; admitted by the tenant.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL))]
     pub namespace: String,
     /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_NAME))]
     pub name: String,
 }
 
 /// A token of the organisation.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rotation(true)))]
 pub struct TenantToken {
     /// Name, unique among the tenant's tokens: a DNS label.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = schema::LABEL))]
     pub name: String,
     /// The Secret that gets the token, as a docker configuration and as keys username, token and registry.
     pub secret_ref: SecretRef,
@@ -232,7 +257,7 @@ pub enum Redirect {
 /// What may be pushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct TenantPolicy {
     /// Accept manifests of media types that the registry cannot read.
     #[serde(default)]
@@ -246,17 +271,17 @@ pub struct TenantPolicy {
 /// Where events are sent.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open)]
 pub struct Webhook {
     /// Where, by POST.
-    #[schemars(length(min = 1, max = 2048))]
+    #[schemars(length(min = 1, max = 2048), regex(pattern = schema::URL))]
     pub url: String,
     /// Which events. 1 to 5.
     #[schemars(length(min = 1, max = 5))]
     pub events: Vec<Event>,
     /// Globs over the repositories concerned; all if empty. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(max = 255)))]
+    #[schemars(length(max = 64), inner(length(max = 255), regex(pattern = schema::REPOSITORY_GLOB)))]
     pub repositories: Vec<String>,
     /// The Secret whose key `token` signs each event.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,17 +7,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Problems, label, url};
-use super::{Grant, Span, grant};
+use super::{Grant, Span, grant, schema};
 
 /// Whose tokens are trusted, and for what: either an OIDC issuer (`issuer` and `audience`) or service accounts
 /// of the cluster (`serviceAccounts`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rules(&[("has(self.issuer) != has(self.serviceAccounts)", "name either an issuer or serviceAccounts, not both"), ("!has(self.issuer) || (has(self.audience) && self.audience != '')", "name the audience of the issuer's tokens, usually the tenant's host"), ("!has(self.serviceAccounts) || !(has(self.audience) || has(self.when) || (has(self.claims) && size(self.claims) > 0))", "serviceAccounts goes without audience, claims and when: the audience is the installation's")])))]
 pub struct Trust {
     /// URL of an OIDC issuer, exactly as its tokens name it, like `https://token.actions.githubusercontent.com`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 2048))]
+    #[schemars(length(max = 2048), regex(pattern = schema::URL))]
     pub issuer: Option<String>,
     /// The audience that tokens must be made for; usually the tenant's host. Needed with `issuer`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,14 +56,14 @@ pub type ClaimValue = String;
 /// Service accounts of the cluster, by namespace and name.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::open)]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rules(&[("has(self.namespaceSelector) || (has(self.namespaces) && size(self.namespaces) > 0)", "name namespaces, or select them by namespaceSelector")])))]
 pub struct ServiceAccounts {
     /// Namespaces by their labels.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<LabelSelector>,
     /// Namespaces by name, besides those selected. At most 256.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 256), inner(length(max = 63)))]
+    #[schemars(length(max = 256), inner(length(max = 63), regex(pattern = schema::LABEL)))]
     pub namespaces: Vec<String>,
     /// Names of the service accounts; `*` stands for all. 1 to 64.
     #[schemars(length(min = 1, max = 64), inner(length(max = 253)))]
