@@ -2,7 +2,7 @@
 //!
 //! A kind has a file of its own, with its types as `kubectl explain` shows them and its rules as
 //! `validate`. [`admin`] holds what reaches the registry: the same specs with references followed and
-//! selectors resolved ([`resolve`]). Pure: no client, no network, no clock.
+//! selectors resolved ([`resolve`]); [`token`] is what a token looks like to whoever makes or reads one. Pure: no client, no network, no clock.
 //!
 //! What must hold: everything that an API server would refuse by schema is refused by `validate` too, since
 //! YAML read from a folder passes no API server; every problem is told with the path of its field.
@@ -23,6 +23,7 @@ mod retention_policy;
 mod schema;
 mod span;
 mod tenant;
+pub mod token;
 mod trust;
 
 pub use check::Invalid;

@@ -12,7 +12,7 @@ pub mod media_type;
 pub mod name;
 pub mod range;
 pub mod scope;
-pub mod token;
+pub use berth_crds::token;
 
 pub use digest::{Algorithm, Digest};
 pub use media_type::MediaType;

@@ -1,0 +1,444 @@
+//! Repositories, RetentionPolicies and PullThroughCaches: what a namespace declares for a tenant.
+//!
+//! They differ in their specs alone, so that one life serves all three: admission by both sides, the oldest claim
+//! wins, one put, one status. What loses its admission or its claim is withdrawn from the registry.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_crds::{Invalid, PullThroughCache, Repository, RetentionPolicy};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::runtime::events::EventType;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Api, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::admission::admits;
+use crate::backoff::jittered;
+use crate::condition::{Fact, State, Verdict, conditions};
+use crate::context::Context;
+use crate::follow::Followed;
+use crate::metrics::Outcome;
+use crate::registry::RegistryError;
+use crate::status::{self, Status};
+use crate::trouble::Trouble;
+use crate::watches::Stores;
+use crate::{PAUSED, finalizer};
+
+/// After this time an object that is to go is let go although the registry does not answer.
+pub const LET_GO: Duration = Duration::from_secs(30);
+/// Until replicas may have caught up.
+pub const SOON: Duration = Duration::from_millis(300);
+/// Between two looks at a Secret that nothing watches.
+const SECRET_POLL: Duration = Duration::from_secs(30);
+
+/// A kind that a namespace declares for a tenant.
+pub trait Declared:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Clone
+    + DeserializeOwned
+    + Debug
+    + Send
+    + Sync
+    + 'static
+{
+    /// Its status.
+    type Status: Status;
+    /// Its name in the admin API's paths.
+    const PATH: &'static str;
+    /// Its kind.
+    const KIND: &'static str;
+    /// Aspects that the registry reports by itself.
+    const REPORTED: &'static [&'static str];
+
+    /// Name of its tenant.
+    fn tenant(&self) -> &str;
+    /// Checks its spec.
+    fn validate(&self) -> Result<(), Vec<Invalid>>;
+    /// What only one object of its kind may hold in its tenant.
+    fn claim(&self) -> Option<String>;
+    /// Secrets of its namespace that it names.
+    fn secrets(&self) -> Vec<&str>;
+    /// What the registry gets.
+    fn resolve(&self, follow: &Followed) -> Result<Value, Vec<Invalid>>;
+    /// Its status.
+    fn status(&self) -> Option<&Self::Status>;
+    /// A status.
+    fn report(&self, conditions: Vec<Condition>) -> Self::Status;
+    /// All objects of its kind.
+    fn all(ctx: &Context) -> &Stores<Self>;
+}
+
+fn json<T: serde::Serialize>(config: &T) -> Value {
+    // Nothing here fails to be a value.
+    serde_json::to_value(config).unwrap_or_default()
+}
+
+macro_rules! statuses {
+    ($($status:ty),*) => { $(
+        impl Status for $status {
+            fn conditions(&self) -> &[Condition] {
+                &self.conditions
+            }
+        }
+    )* };
+}
+statuses!(
+    berth_crds::TenantStatus,
+    berth_crds::RepositoryStatus,
+    berth_crds::RetentionPolicyStatus,
+    berth_crds::PullThroughCacheStatus
+);
+
+impl Declared for Repository {
+    type Status = berth_crds::RepositoryStatus;
+    const PATH: &'static str = "repositories";
+    const KIND: &'static str = "Repository";
+    const REPORTED: &'static [&'static str] = &[];
+
+    fn tenant(&self) -> &str {
+        &self.spec.tenant_ref.name
+    }
+    fn validate(&self) -> Result<(), Vec<Invalid>> {
+        self.spec.validate()
+    }
+    fn claim(&self) -> Option<String> {
+        let named = self.spec.name.as_ref().map(|name| format!("repository {name}"));
+        named.or_else(|| self.spec.match_.as_ref().map(|glob| format!("the glob {glob}")))
+    }
+    fn secrets(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    fn resolve(&self, follow: &Followed) -> Result<Value, Vec<Invalid>> {
+        Ok(json(&self.spec.resolve(follow)))
+    }
+    fn status(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+    fn report(&self, conditions: Vec<Condition>) -> Self::Status {
+        Self::Status {
+            observed_generation: self.metadata.generation.unwrap_or_default(),
+            conditions,
+            ..self.status.clone().unwrap_or_default()
+        }
+    }
+    fn all(ctx: &Context) -> &Stores<Self> {
+        &ctx.watched.repositories
+    }
+}
+
+impl Declared for RetentionPolicy {
+    type Status = berth_crds::RetentionPolicyStatus;
+    const PATH: &'static str = "retention-policies";
+    const KIND: &'static str = "RetentionPolicy";
+    const REPORTED: &'static [&'static str] = &["LastRunSucceeded"];
+
+    fn tenant(&self) -> &str {
+        &self.spec.tenant_ref.name
+    }
+    fn validate(&self) -> Result<(), Vec<Invalid>> {
+        self.spec.validate()
+    }
+    fn claim(&self) -> Option<String> {
+        None
+    }
+    fn secrets(&self) -> Vec<&str> {
+        Vec::new()
+    }
+    fn resolve(&self, _: &Followed) -> Result<Value, Vec<Invalid>> {
+        Ok(json(&self.spec.resolve()))
+    }
+    fn status(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+    fn report(&self, conditions: Vec<Condition>) -> Self::Status {
+        Self::Status {
+            observed_generation: self.metadata.generation.unwrap_or_default(),
+            conditions,
+            ..self.status.clone().unwrap_or_default()
+        }
+    }
+    fn all(ctx: &Context) -> &Stores<Self> {
+        &ctx.watched.policies
+    }
+}
+
+impl Declared for PullThroughCache {
+    type Status = berth_crds::PullThroughCacheStatus;
+    const PATH: &'static str = "caches";
+    const KIND: &'static str = "PullThroughCache";
+    const REPORTED: &'static [&'static str] = &["UpstreamReachable"];
+
+    fn tenant(&self) -> &str {
+        &self.spec.tenant_ref.name
+    }
+    fn validate(&self) -> Result<(), Vec<Invalid>> {
+        self.spec.validate()
+    }
+    fn claim(&self) -> Option<String> {
+        Some(format!("the prefix {}", self.spec.prefix))
+    }
+    fn secrets(&self) -> Vec<&str> {
+        let credentials = self.spec.upstream.credentials_secret_ref.as_ref();
+        credentials
+            .map(|secret| secret.name.as_str())
+            .into_iter()
+            .collect()
+    }
+    fn resolve(&self, follow: &Followed) -> Result<Value, Vec<Invalid>> {
+        self.spec.resolve(follow).map(|config| json(&config))
+    }
+    fn status(&self) -> Option<&Self::Status> {
+        self.status.as_ref()
+    }
+    fn report(&self, conditions: Vec<Condition>) -> Self::Status {
+        Self::Status {
+            observed_generation: self.metadata.generation.unwrap_or_default(),
+            conditions,
+            ..self.status.clone().unwrap_or_default()
+        }
+    }
+    fn all(ctx: &Context) -> &Stores<Self> {
+        &ctx.watched.caches
+    }
+}
+
+/// Where the registry keeps an object.
+pub fn path<K: Declared>(object: &K) -> String {
+    let namespace = object.namespace().unwrap_or_default();
+    format!(
+        "tenants/{}/{}/{namespace}/{}",
+        object.tenant(),
+        K::PATH,
+        object.name_any()
+    )
+}
+
+/// Looks at an object, and makes the registry what it says.
+pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result<Action, Trouble> {
+    let started = Instant::now();
+    let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+    let key = format!("{}/{namespace}/{name}", K::KIND);
+    let api = Api::<K>::namespaced(ctx.client.clone(), &namespace);
+    if object.meta().deletion_timestamp.is_some() {
+        return delete(object.as_ref(), &api, &key, &ctx).await;
+    }
+    if object.annotations().contains_key(PAUSED) {
+        return Ok(Action::await_change());
+    }
+    finalizer::add(&api, object.as_ref()).await?;
+    let uid = object.uid().unwrap_or_default();
+    let looked = look(object.as_ref(), &uid, &ctx).await;
+    let (verdict, programmed, again) = match looked {
+        Ok(None) => {
+            ctx.failures.reset(&key);
+            ctx.memory.waits_no_more(&uid);
+            let programmed = Fact::new(
+                "Programmed",
+                State::True,
+                "Served",
+                "every live replica serves it",
+            );
+            let poll = if object.secrets().is_empty() {
+                ctx.settings.resync
+            } else {
+                SECRET_POLL
+            };
+            (
+                Verdict::Ready("Served", String::new()),
+                programmed,
+                jittered(poll),
+            )
+        }
+        Ok(Some(behind)) => {
+            let generation = object.meta().generation.unwrap_or_default();
+            if ctx.memory.waits_quietly(&uid, generation) {
+                return Ok(Action::requeue(SOON));
+            }
+            let programmed = Fact::new("Programmed", State::Unknown, "ReplicasBehind", behind.clone());
+            (
+                Verdict::Working("ReplicasBehind", behind),
+                programmed,
+                Duration::from_secs(1),
+            )
+        }
+        Err(trouble) if trouble.is_overthrow() => {
+            ctx.overthrown.cancel();
+            return Err(trouble);
+        }
+        Err(trouble) => {
+            let verdict = trouble.verdict();
+            let state = match verdict {
+                Verdict::Stalled(..) => State::False,
+                _ => State::Unknown,
+            };
+            let programmed = Fact::new("Programmed", state, verdict.reason(), verdict.message());
+            (verdict, programmed, ctx.failures.next(&key))
+        }
+    };
+    let mut facts = verdict.facts().to_vec();
+    facts.push(programmed);
+    let old = object.status().map(Status::conditions).unwrap_or_default();
+    for &aspect in K::REPORTED {
+        facts.push(reported(old, aspect));
+    }
+    let now = Time(Timestamp::now());
+    let new = object.report(conditions(
+        old,
+        &facts,
+        object.meta().generation.unwrap_or_default(),
+        &now,
+    ));
+    status::write(&ctx, &api, object.as_ref(), object.status(), &new).await?;
+    status::tell(&ctx, object.as_ref(), old, &verdict).await;
+    ctx.metrics
+        .reconciled(K::KIND, outcome(&verdict), started.elapsed());
+    Ok(Action::requeue(again))
+}
+
+/// What came of a look, for the metrics.
+pub fn outcome(verdict: &Verdict) -> Outcome {
+    match verdict {
+        Verdict::Ready(..) => Outcome::Ready,
+        Verdict::Working(..) => Outcome::Working,
+        Verdict::Failing(..) => Outcome::Failing,
+        Verdict::Stalled(..) => Outcome::Stalled,
+    }
+}
+
+/// An aspect of which the registry has said nothing yet.
+fn reported(_: &[Condition], aspect: &'static str) -> Fact {
+    Fact::new(
+        aspect,
+        State::Unknown,
+        "NotReported",
+        "the registry has not reported it yet",
+    )
+}
+
+/// Nothing if every live replica serves the object; else why not.
+async fn look<K: Declared>(object: &K, uid: &str, ctx: &Context) -> Result<Option<String>, Trouble> {
+    object
+        .validate()
+        .map_err(|problems| Trouble::invalid(&problems))?;
+    if let Err(trouble) = admitted(object, ctx).and_then(|()| claimed(object, ctx)) {
+        // It may have been served until now.
+        ctx.memory.forget(uid);
+        ctx.registry.delete(&path(object), false).await?;
+        return Err(trouble);
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    let followed = Followed::own(ctx, &namespace, &object.secrets()).await?;
+    let spec = object
+        .resolve(&followed)
+        .map_err(|problems| Trouble::invalid(&problems))?;
+    let generation = object.meta().generation.unwrap_or_default();
+    let version = put(ctx, &path(object), uid, generation, &spec).await?;
+    let served = format!(
+        "{}/{}/{namespace}/{}",
+        K::PATH,
+        object.tenant(),
+        object.name_any()
+    );
+    Ok(ctx.registry.replicas().await?.behind(&served, version))
+}
+
+/// Puts content unless this process has just put the same.
+pub async fn put(
+    ctx: &Context,
+    path: &str,
+    uid: &str,
+    generation: i64,
+    spec: &Value,
+) -> Result<i64, RegistryError> {
+    let body = format!("{generation} {spec}");
+    if let Some(version) = ctx.memory.put(uid, &body, ctx.settings.resync / 2) {
+        return Ok(version);
+    }
+    let changed = ctx.registry.put(path, uid, generation, spec).await?;
+    ctx.memory.was_put(uid, body, changed.version);
+    Ok(changed.version)
+}
+
+fn admitted<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
+    let (tenant, namespace) = (object.tenant(), object.namespace().unwrap_or_default());
+    let found = ctx.watched.tenants.get(&ObjectRef::new(tenant));
+    let admits = found.is_some_and(|tenant| {
+        tenant.metadata.deletion_timestamp.is_none()
+            && ctx
+                .labels_of(&namespace)
+                .is_some_and(|labels| admits(&tenant.spec.allowed_namespaces, &labels))
+    });
+    // Whether there is such a Tenant is not told to namespaces that it does not admit.
+    admits.then_some(()).ok_or_else(|| {
+        Trouble::stalled(
+            "NotAdmitted",
+            format!("there is no Tenant {tenant} that admits namespace {namespace} (spec.allowedNamespaces)"),
+        )
+    })
+}
+
+/// The oldest object wins.
+fn claimed<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
+    let Some(claim) = object.claim() else {
+        return Ok(());
+    };
+    let age = |object: &K| (object.creation_timestamp().map(|time| time.0), object.uid());
+    let mut rivals = K::all(ctx).all();
+    rivals.retain(|other| {
+        other.uid() != object.uid()
+            && other.meta().deletion_timestamp.is_none()
+            && other.tenant() == object.tenant()
+            && other.claim().as_ref() == Some(&claim)
+            && age(other) < age(object)
+            && admitted(other.as_ref(), ctx).is_ok()
+    });
+    match rivals.first() {
+        None => Ok(()),
+        Some(winner) if winner.namespace() == object.namespace() => Err(Trouble::stalled(
+            "Conflict",
+            format!("{claim} is already declared by {} {}", K::KIND, winner.name_any()),
+        )),
+        // What other namespaces hold is not told.
+        Some(_) => Err(Trouble::stalled(
+            "Conflict",
+            format!("{claim} is already declared elsewhere in the tenant"),
+        )),
+    }
+}
+
+async fn delete<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context) -> Result<Action, Trouble> {
+    let uid = object.uid().unwrap_or_default();
+    match ctx.registry.delete(&path(object), false).await {
+        Ok(_) => {}
+        Err(error @ RegistryError::Unreachable(_))
+            if is_overdue(object.meta().deletion_timestamp.as_ref()) =>
+        {
+            let note =
+                format!("let go although the registry was not told; it is told once it answers: {error}");
+            status::publish(ctx, object, EventType::Warning, "ReleasedUntold", &note).await;
+        }
+        Err(error) => {
+            tracing::warn!(%error, key, "a deletion waits");
+            return Ok(Action::requeue(ctx.failures.next(key).min(LET_GO)));
+        }
+    }
+    finalizer::remove(api, object).await?;
+    ctx.memory.forget(&uid);
+    ctx.failures.reset(key);
+    ctx.metrics.reconciled(K::KIND, Outcome::Deleted, Duration::ZERO);
+    Ok(Action::await_change())
+}
+
+/// Whether an object has been about to go for so long that it is let go.
+pub fn is_overdue(deleted: Option<&Time>) -> bool {
+    deleted.is_some_and(|at| {
+        let age = Timestamp::now().duration_since(at.0);
+        Duration::try_from(age).is_ok_and(|age| age >= LET_GO)
+    })
+}

@@ -1,0 +1,400 @@
+//! The registry's admin API, as its only writer besides people uses it.
+//!
+//! Every write carries the term that this process got when it became the leader; the registry refuses older ones,
+//! so that a leader that was frozen and thawed cannot undo what its successor did.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use berth_crds::admin::{Put, TokenConfig};
+use reqwest::{Method, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::sync::Mutex;
+
+/// Longest wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How old what replicas said may be.
+const FRESH: Duration = Duration::from_millis(200);
+
+/// Why the registry did not do it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// It does not answer, or says that it cannot now.
+    #[error("the registry's admin API does not answer: {0}")]
+    Unreachable(String),
+    /// Another operator is the leader.
+    #[error("another operator has taken over: {0}")]
+    StaleTerm(String),
+    /// A name is another object's.
+    #[error("{0}")]
+    Taken(String),
+    /// The content is wrong.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such object.
+    #[error("{0}")]
+    NotFound(String),
+    /// Anything else.
+    #[error("the registry refused ({status}): {message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// What it said.
+        message: String,
+    },
+}
+
+/// Where the admin API is, and what opens it.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Its base, without a path.
+    pub url: String,
+    /// PEM certificates that sign its own; the system's if absent.
+    pub ca_file: Option<PathBuf>,
+    /// The admin key; read anew for each request, so that it can be replaced.
+    pub key_file: PathBuf,
+}
+
+/// The admin API.
+#[derive(Debug)]
+pub struct Registry {
+    http: reqwest::Client,
+    access: Access,
+    term: AtomicI64,
+    served: Mutex<Option<(Instant, Replicas)>>,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Changed {
+    /// Version of the configuration that has it.
+    pub version: i64,
+    /// Whether anything differs from before.
+    pub changed: bool,
+}
+
+/// What the replicas serve.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Replicas {
+    /// The live ones.
+    pub replicas: Vec<Replica>,
+}
+
+/// What a replica serves.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Replica {
+    /// Name of its machine.
+    pub host: String,
+    /// Version of the configuration.
+    pub version: i64,
+    /// Objects whose newest content it cannot read, as `kind/tenant/name`.
+    pub failed: Vec<String>,
+}
+
+impl Replicas {
+    /// Why an object of this version is not served by all live replicas; nothing if it is.
+    pub fn behind(&self, key: &str, version: i64) -> Option<String> {
+        if self.replicas.is_empty() {
+            return Some("no replica of the registry is alive".to_owned());
+        }
+        let failed = self
+            .replicas
+            .iter()
+            .find(|replica| replica.failed.iter().any(|failed| failed == key));
+        if let Some(replica) = failed {
+            return Some(format!("the replica on {} cannot read it", replica.host));
+        }
+        let late = self
+            .replicas
+            .iter()
+            .filter(|replica| replica.version < version)
+            .count();
+        (late > 0).then(|| format!("{late} of {} replicas do not serve it yet", self.replicas.len()))
+    }
+}
+
+/// All objects.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Everything {
+    /// Every object without its content.
+    pub objects: Vec<Stored>,
+}
+
+/// An object.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Stored {
+    /// Name of the tenant.
+    pub tenant: String,
+    /// tenants, repositories, retention-policies or caches.
+    pub kind: String,
+    /// Its name; empty for the tenant itself.
+    pub name: String,
+    /// Uid of its source.
+    pub uid: Option<String>,
+}
+
+/// A token without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenInfo {
+    /// Public part.
+    pub id: String,
+    /// What it may do.
+    pub grants: Value,
+    /// When it was made (RFC 3339).
+    pub created_at: String,
+    /// By whom.
+    pub created_by: String,
+    /// When it ends (RFC 3339).
+    #[serde(default)]
+    pub expires_at: Option<String>,
+    /// When it was last used (RFC 3339).
+    #[serde(default)]
+    pub last_used_at: Option<String>,
+}
+
+/// What a tenant stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Usage {
+    /// Bytes.
+    pub bytes: i64,
+    /// Tags.
+    pub tags: i64,
+    /// Repositories.
+    pub repositories: i64,
+}
+
+#[derive(Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    error: String,
+}
+
+impl Registry {
+    /// Not connected yet, and without a term.
+    pub fn new(access: Access) -> Result<Self, RegistryError> {
+        let broken =
+            |what: &str, why: &dyn std::fmt::Display| RegistryError::Invalid(format!("{what}: {why}"));
+        let mut http = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .connect_timeout(Duration::from_secs(5))
+            .no_proxy();
+        if let Some(file) = &access.ca_file {
+            let pem = std::fs::read(file).map_err(|why| broken(&file.display().to_string(), &why))?;
+            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+                .map_err(|why| broken(&file.display().to_string(), &why))?;
+            http = http.tls_certs_only(certificates);
+        }
+        Ok(Self {
+            http: http.build().map_err(|why| broken("the HTTP client", &why))?,
+            access,
+            term: AtomicI64::new(0),
+            served: Mutex::new(None),
+        })
+    }
+
+    /// Takes over from all earlier leaders.
+    pub async fn new_term(&self) -> Result<i64, RegistryError> {
+        #[derive(Deserialize)]
+        struct Term {
+            term: i64,
+        }
+        let Term { term } = self.ask(Method::POST, "terms", None::<&()>).await?;
+        self.term.store(term, Ordering::SeqCst);
+        Ok(term)
+    }
+
+    /// Makes an object what it should be. `path` is below `/admin/v1/`.
+    pub async fn put<T: Serialize>(
+        &self,
+        path: &str,
+        uid: &str,
+        generation: i64,
+        spec: &T,
+    ) -> Result<Changed, RegistryError> {
+        self.ask(Method::PUT, path, Some(&self.body(uid, generation, spec)))
+            .await
+    }
+
+    /// Removes an object; whether it was there. `erase` gives up what it stores too.
+    pub async fn delete(&self, path: &str, erase: bool) -> Result<bool, RegistryError> {
+        let term = self.term.load(Ordering::SeqCst);
+        let path = format!("{path}?term={term}{}", if erase { "&erase=true" } else { "" });
+        match self.ask::<Value>(Method::DELETE, &path, None::<&()>).await {
+            Ok(_) => Ok(true),
+            Err(RegistryError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Every object.
+    pub async fn state(&self) -> Result<Vec<Stored>, RegistryError> {
+        let everything: Everything = self.ask(Method::GET, "state", None::<&()>).await?;
+        Ok(everything.objects)
+    }
+
+    /// What the replicas serve. Callers at the same time share a request.
+    pub async fn replicas(&self) -> Result<Replicas, RegistryError> {
+        let mut served = self.served.lock().await;
+        if let Some((at, replicas)) = served.as_ref()
+            && at.elapsed() < FRESH
+        {
+            return Ok(replicas.clone());
+        }
+        let replicas: Replicas = self.ask(Method::GET, "replicas", None::<&()>).await?;
+        *served = Some((Instant::now(), replicas.clone()));
+        Ok(replicas)
+    }
+
+    /// What a tenant stores.
+    pub async fn usage(&self, tenant: &str) -> Result<Option<Usage>, RegistryError> {
+        let path = format!("usage?tenant={tenant}");
+        let usages: Vec<Usage> = self.ask(Method::GET, &path, None::<&()>).await?;
+        Ok(usages.first().copied())
+    }
+
+    /// All tokens of a tenant.
+    pub async fn tokens(&self, tenant: &str) -> Result<Vec<TokenInfo>, RegistryError> {
+        #[derive(Deserialize)]
+        struct Page {
+            tokens: Vec<TokenInfo>,
+            next: Option<String>,
+        }
+        let (mut all, mut after) = (Vec::new(), String::new());
+        loop {
+            let path = format!("tenants/{tenant}/tokens?after={after}");
+            let page: Page = self.ask(Method::GET, &path, None::<&()>).await?;
+            all.extend(page.tokens);
+            match page.next {
+                Some(next) => after = next,
+                None => return Ok(all),
+            }
+        }
+    }
+
+    /// Makes a token valid, by its hash.
+    pub async fn put_token(
+        &self,
+        tenant: &str,
+        id: &str,
+        uid: &str,
+        token: &TokenConfig,
+    ) -> Result<(), RegistryError> {
+        let path = format!("tenants/{tenant}/tokens/{id}");
+        let _: Value = self
+            .ask(Method::PUT, &path, Some(&self.body(uid, 0, token)))
+            .await?;
+        Ok(())
+    }
+
+    /// Ends a token.
+    pub async fn delete_token(&self, tenant: &str, id: &str) -> Result<bool, RegistryError> {
+        self.delete(&format!("tenants/{tenant}/tokens/{id}"), false).await
+    }
+
+    fn body<'a, T: Serialize>(&self, uid: &str, generation: i64, spec: &'a T) -> Put<&'a T> {
+        Put {
+            uid: Some(uid.to_owned()),
+            generation,
+            term: Some(self.term.load(Ordering::SeqCst)),
+            spec,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, RegistryError> {
+        let key = tokio::fs::read_to_string(&self.access.key_file).await;
+        let key = key.map_err(|error| {
+            RegistryError::Unreachable(format!("{}: {error}", self.access.key_file.display()))
+        })?;
+        let url = format!("{}/admin/v1/{path}", self.access.url.trim_end_matches('/'));
+        let mut request = self.http.request(method, url).bearer_auth(key.trim());
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(unreachable)?;
+        let status = answer.status();
+        let bytes = answer.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            let unreadable = |error: serde_json::Error| {
+                RegistryError::Unreachable(format!("an answer that cannot be read: {error}"))
+            };
+            // A deletion answers nothing.
+            let text: &[u8] = if bytes.is_empty() { b"null" } else { &bytes };
+            return serde_json::from_slice(text).map_err(unreadable);
+        }
+        Err(refused(status, &bytes))
+    }
+}
+
+fn unreachable(error: reqwest::Error) -> RegistryError {
+    // The innermost cause says why; the outer ones name the URL once more.
+    let mut cause: &dyn std::error::Error = &error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    RegistryError::Unreachable(cause.to_string())
+}
+
+fn refused(status: StatusCode, body: &[u8]) -> RegistryError {
+    let refusal = serde_json::from_slice(body).unwrap_or(Refusal {
+        reason: String::new(),
+        error: String::new(),
+    });
+    match refusal.reason.as_str() {
+        "StaleTerm" => RegistryError::StaleTerm(refusal.error),
+        "Taken" => RegistryError::Taken(refusal.error),
+        "Invalid" => RegistryError::Invalid(refusal.error),
+        "NotFound" => RegistryError::NotFound(refusal.error),
+        "Unavailable" => RegistryError::Unreachable(refusal.error),
+        _ => RegistryError::Refused {
+            status: status.as_u16(),
+            message: refusal.error,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replica(version: i64, failed: &[&str]) -> Replica {
+        Replica {
+            host: "a".to_owned(),
+            version,
+            failed: failed.iter().map(|key| (*key).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn an_object_is_served_once_every_live_replica_has_its_version() {
+        let of = |replicas: Vec<Replica>| Replicas { replicas }.behind("tenants/acme/", 5);
+        assert_eq!(of(vec![replica(5, &[]), replica(7, &["tenants/other/"])]), None);
+        assert!(of(vec![]).is_some());
+        assert!(of(vec![replica(5, &[]), replica(4, &[])]).is_some_and(|why| why.contains("1 of 2")));
+        assert!(of(vec![replica(9, &["tenants/acme/"])]).is_some());
+    }
+
+    #[test]
+    fn answers_become_errors_by_their_reason() {
+        let of = |body: &str| refused(StatusCode::CONFLICT, body.as_bytes());
+        assert_eq!(
+            of(r#"{"reason":"StaleTerm","error":"over"}"#),
+            RegistryError::StaleTerm("over".to_owned())
+        );
+        assert_eq!(
+            of(r#"{"reason":"Taken","error":"held"}"#),
+            RegistryError::Taken("held".to_owned())
+        );
+        assert!(matches!(of("<html>"), RegistryError::Refused { status: 409, .. }));
+    }
+}

@@ -1,0 +1,109 @@
+//! The operator's life: wait for the Lease, watch, reconcile; end when told or overthrown.
+
+use std::sync::Arc;
+
+use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Failures;
+use crate::context::{Context, Memory};
+use crate::follow::ClusterKeys;
+use crate::leader::Leadership;
+use crate::metrics::Metrics;
+use crate::registry::{Access, Registry, RegistryError};
+use crate::settings::Settings;
+use crate::tenant::accounts::Seen;
+use crate::{MANAGER, controllers, ops, sweep, watches};
+
+/// Why the operator ended other than by being told to.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The cluster cannot be reached as configured.
+    #[error("no access to the cluster: {0}")]
+    Cluster(String),
+    /// The registry's access is wrong.
+    #[error("no access to the registry: {0}")]
+    Registry(#[from] RegistryError),
+    /// A port is taken.
+    #[error("--ops-listen: {0}")]
+    Ops(std::io::Error),
+    /// Another operator is the leader.
+    #[error(
+        "another operator has taken over, or the Lease could not be renewed in time; restart to wait for it again"
+    )]
+    Overthrown,
+}
+
+/// Runs until `shutdown`.
+pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), RunError> {
+    let client = Client::try_default()
+        .await
+        .map_err(|error| RunError::Cluster(error.to_string()))?;
+    let registry = Registry::new(Access {
+        url: settings.registry_url.clone(),
+        ca_file: settings.registry_ca_file.clone(),
+        key_file: settings.registry_key_file.clone(),
+    })?;
+    let identity = identity();
+    let (watched, streams) = watches::prepare(&settings, &client);
+    let leadership = Leadership::new(
+        client.clone(),
+        &settings.namespace,
+        &settings.lease,
+        &identity,
+        settings.lease_duration,
+    );
+    let reporter = Reporter {
+        controller: MANAGER.to_owned(),
+        instance: Some(identity.clone()),
+    };
+    let ctx = Arc::new(Context {
+        recorder: Recorder::new(client.clone(), reporter),
+        client,
+        registry,
+        failures: Failures::default(),
+        metrics: Metrics::default(),
+        overthrown: CancellationToken::new(),
+        watched,
+        cluster_keys: ClusterKeys::default(),
+        accounts_seen: Seen::default(),
+        memory: Memory::default(),
+        settings,
+    });
+    let mut tasks = JoinSet::new();
+    ops::listen(ctx.clone(), &mut tasks)
+        .await
+        .map_err(RunError::Ops)?;
+    tokio::select! {
+        () = leadership.acquire() => {}
+        () = shutdown.cancelled() => return Ok(()),
+    }
+    tracing::info!(identity, lease = ctx.settings.lease, "this operator leads");
+    ctx.metrics.leads(true);
+    controllers::start(&ctx, streams, &mut tasks);
+    let sweeping = ctx.clone();
+    tasks.spawn(async move {
+        sweep::run(&sweeping).await;
+        sweeping.overthrown.cancel();
+    });
+    let outcome = tokio::select! {
+        () = ctx.overthrown.cancelled() => Err(RunError::Overthrown),
+        () = leadership.hold() => Err(RunError::Overthrown),
+        () = shutdown.cancelled() => Ok(()),
+    };
+    // Nothing is written after the Lease is given up.
+    tasks.shutdown().await;
+    ctx.metrics.leads(false);
+    if outcome.is_ok() {
+        leadership.release().await;
+    }
+    outcome
+}
+
+/// The pod's name, which is the host's; unlike for each start, so that a restarted process is another one.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| MANAGER.to_owned());
+    format!("{host}_{:08x}", rand::random::<u32>())
+}

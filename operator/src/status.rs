@@ -1,0 +1,101 @@
+//! Statuses are written in one patch, only when something in them differs, and told as events on transitions.
+
+use std::fmt::Debug;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::MANAGER;
+use crate::condition::Verdict;
+use crate::context::Context;
+
+/// What all statuses have.
+pub trait Status: Serialize + PartialEq + Send + Sync {
+    /// Its conditions.
+    fn conditions(&self) -> &[Condition];
+}
+
+/// Writes a status if it differs from the old one.
+pub async fn write<K, S>(
+    ctx: &Context,
+    api: &Api<K>,
+    object: &K,
+    old: Option<&S>,
+    new: &S,
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    S: Status,
+{
+    if old == Some(new) {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": object.name_any() },
+        "status": new,
+    });
+    let params = PatchParams::apply(MANAGER).force();
+    match api
+        .patch_status(&object.name_any(), &params, &Patch::Apply(patch))
+        .await
+    {
+        // It was deleted meanwhile.
+        Err(kube::Error::Api(error)) if error.code == 404 => return Ok(()),
+        outcome => outcome?,
+    };
+    ctx.metrics.status_written();
+    Ok(())
+}
+
+/// Whether the summary differs from what was last said.
+pub fn is_transition(old: &[Condition], verdict: &Verdict) -> bool {
+    let [ready, ..] = verdict.facts();
+    let state = match ready.state {
+        crate::condition::State::True => "True",
+        crate::condition::State::False => "False",
+        crate::condition::State::Unknown => "Unknown",
+    };
+    !old.iter()
+        .any(|old| old.type_ == "Ready" && old.status == state && old.reason == ready.reason)
+}
+
+/// Tells a transition; work that goes on is no news.
+pub async fn tell<K>(ctx: &Context, object: &K, old: &[Condition], verdict: &Verdict)
+where
+    K: Resource<DynamicType = ()>,
+{
+    if !is_transition(old, verdict) {
+        return;
+    }
+    let type_ = match verdict {
+        Verdict::Ready(..) => EventType::Normal,
+        Verdict::Working(..) => return,
+        Verdict::Failing(..) | Verdict::Stalled(..) => EventType::Warning,
+    };
+    publish(ctx, object, type_, verdict.reason(), verdict.message()).await;
+}
+
+/// Writes an event. One that cannot be written is only logged: nothing depends on it.
+pub async fn publish<K>(ctx: &Context, object: &K, type_: EventType, reason: &str, note: &str)
+where
+    K: Resource<DynamicType = ()>,
+{
+    let event = Event {
+        type_,
+        reason: reason.to_owned(),
+        // The API server's limit is 1 kB.
+        note: Some(note.chars().take(500).collect()),
+        action: "Reconcile".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(%error, object = object.name_any(), reason, "an event was not written");
+    }
+}

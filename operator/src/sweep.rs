@@ -1,0 +1,120 @@
+//! What the registry was told of and no object of the cluster stands for any more is removed from it: objects that
+//! were let go while it did not answer, or deleted while no operator ran. What they store stays.
+//!
+//! What was configured by hand has no uid of a source and is left alone.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use kube::ResourceExt as _;
+
+use crate::context::Context;
+use crate::registry::{RegistryError, Stored};
+
+/// Between two attempts while the registry does not answer.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// Sweeps at once and with every resync; ends only if another operator has taken over.
+pub async fn run(ctx: &Context) -> RegistryError {
+    loop {
+        let wait = match sweep(ctx).await {
+            Ok(()) => ctx.settings.resync,
+            Err(error @ RegistryError::StaleTerm(_)) => return error,
+            Err(error) => {
+                tracing::warn!(%error, "orphans in the registry were not looked for");
+                RETRY
+            }
+        };
+        tokio::time::sleep(wait).await;
+    }
+}
+
+async fn sweep(ctx: &Context) -> Result<(), RegistryError> {
+    // The registry first: what it knows was in the cluster's stores before it was put.
+    let stored = ctx.registry.state().await?;
+    let alive = alive(ctx);
+    for object in stored
+        .iter()
+        .filter(|object| is_orphan(object, &alive, |namespace| ctx.settings.covers(namespace)))
+    {
+        tracing::info!(
+            tenant = object.tenant,
+            kind = object.kind,
+            name = object.name,
+            "an orphan is removed"
+        );
+        let path = match object.kind.as_str() {
+            "tenants" => format!("tenants/{}", object.tenant),
+            kind => format!("tenants/{}/{kind}/{}", object.tenant, object.name),
+        };
+        ctx.registry.delete(&path, false).await?;
+    }
+    Ok(())
+}
+
+fn alive(ctx: &Context) -> HashSet<String> {
+    let tenants = ctx
+        .watched
+        .tenants
+        .all()
+        .into_iter()
+        .filter_map(|object| object.uid());
+    let repositories = ctx
+        .watched
+        .repositories
+        .all()
+        .into_iter()
+        .filter_map(|object| object.uid());
+    let policies = ctx
+        .watched
+        .policies
+        .all()
+        .into_iter()
+        .filter_map(|object| object.uid());
+    let caches = ctx
+        .watched
+        .caches
+        .all()
+        .into_iter()
+        .filter_map(|object| object.uid());
+    tenants
+        .chain(repositories)
+        .chain(policies)
+        .chain(caches)
+        .collect()
+}
+
+fn is_orphan(object: &Stored, alive: &HashSet<String>, covers: impl Fn(&str) -> bool) -> bool {
+    let Some(uid) = &object.uid else { return false };
+    // Objects of namespaces that are not looked at are another operator's.
+    let is_covered = match object.name.split_once('/') {
+        Some((namespace, _)) => covers(namespace),
+        None => true,
+    };
+    is_covered && !alive.contains(uid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stored(name: &str, uid: Option<&str>) -> Stored {
+        Stored {
+            tenant: "acme".to_owned(),
+            kind: "repositories".to_owned(),
+            name: name.to_owned(),
+            uid: uid.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn only_what_came_from_a_cluster_and_is_gone_from_it_is_an_orphan() {
+        let alive = HashSet::from(["lives".to_owned()]);
+        let of = |object: &Stored| is_orphan(object, &alive, |namespace| namespace == "apps");
+        assert!(of(&stored("apps/api", Some("gone"))));
+        assert!(!of(&stored("apps/api", Some("lives"))));
+        assert!(!of(&stored("apps/api", None)), "made by hand");
+        assert!(!of(&stored("elsewhere/api", Some("gone"))), "another operator's");
+        assert!(of(&stored("", Some("gone"))), "a tenant");
+    }
+}

@@ -1,0 +1,238 @@
+//! Tenant: its registry configuration, its route, its credentials, its status.
+//!
+//! The order matters: the registry is told first, the route opens next, and tokens are handed over only once every
+//! live replica serves the tenant, so that whoever reads a Secret can use it.
+
+pub mod accounts;
+pub mod credential;
+mod credentials;
+mod delete;
+mod exposure;
+pub mod route;
+pub mod secret;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use berth_crds::{PullSecretsStatus, Tenant, TenantStatus, TenantUsage, TokenStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, Resource as _, ResourceExt as _};
+
+use crate::backoff::jittered;
+use crate::condition::{Fact, State, Verdict, conditions};
+use crate::context::Context;
+use crate::declared::{SOON, outcome, put};
+use crate::finalizer;
+use crate::follow::Followed;
+use crate::trouble::Trouble;
+use crate::{PAUSED, status};
+use credentials::Distributed;
+
+/// How old what a status says about usage may be.
+const USAGE_FRESH: Duration = Duration::from_secs(300);
+
+/// What was found out about a Tenant.
+#[derive(Debug, Default)]
+struct Findings {
+    programmed: Option<Fact>,
+    exposed: Option<Fact>,
+    distributed: Option<Fact>,
+    tokens: Vec<TokenStatus>,
+    pull_secrets: Option<PullSecretsStatus>,
+    again: Option<Duration>,
+}
+
+/// Looks at a Tenant, and makes everything what it says.
+pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Context>) -> Result<Action, Trouble> {
+    let started = Instant::now();
+    let name = tenant.name_any();
+    let key = format!("Tenant/{name}");
+    let api = Api::<Tenant>::all(ctx.client.clone());
+    if tenant.metadata.deletion_timestamp.is_some() {
+        return delete::run(&tenant, &api, &key, &ctx).await;
+    }
+    if tenant.annotations().contains_key(PAUSED) {
+        return Ok(Action::await_change());
+    }
+    finalizer::add(&api, tenant.as_ref()).await?;
+    let (uid, generation) = (
+        tenant.uid().unwrap_or_default(),
+        tenant.metadata.generation.unwrap_or_default(),
+    );
+    let mut findings = Findings::default();
+    let looked = look(&tenant, &ctx, &mut findings).await;
+    let (verdict, again) = match looked {
+        Ok(verdict) => {
+            ctx.failures.reset(&key);
+            let again = match verdict {
+                Verdict::Working(..) => {
+                    if ctx.memory.waits_quietly(&uid, generation) {
+                        return Ok(Action::requeue(SOON));
+                    }
+                    Duration::from_secs(1)
+                }
+                _ => {
+                    ctx.memory.waits_no_more(&uid);
+                    let resync = jittered(ctx.settings.resync);
+                    findings.again.map_or(resync, |again| again.min(resync))
+                }
+            };
+            (verdict, again)
+        }
+        Err(trouble) if trouble.is_overthrow() => {
+            ctx.overthrown.cancel();
+            return Err(trouble);
+        }
+        Err(trouble) => (trouble.verdict(), ctx.failures.next(&key)),
+    };
+    let old = tenant.status.as_ref();
+    let new = report(&tenant, &ctx, &verdict, findings).await;
+    status::write(&ctx, &api, tenant.as_ref(), old, &new).await?;
+    let before = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    status::tell(&ctx, tenant.as_ref(), before, &verdict).await;
+    ctx.metrics
+        .reconciled("Tenant", outcome(&verdict), started.elapsed());
+    Ok(Action::requeue(again))
+}
+
+async fn look(tenant: &Tenant, ctx: &Context, findings: &mut Findings) -> Result<Verdict, Trouble> {
+    let (name, uid) = (tenant.name_any(), tenant.uid().unwrap_or_default());
+    tenant
+        .spec
+        .validate()
+        .map_err(|problems| Trouble::invalid(&problems))?;
+    claimed(tenant, ctx)?;
+    let followed = Followed::tenant(ctx, tenant).await?;
+    let config = tenant
+        .spec
+        .resolve(&followed)
+        .map_err(|problems| Trouble::invalid(&problems))?;
+    let spec = serde_json::to_value(&config).unwrap_or_default();
+    let generation = tenant.metadata.generation.unwrap_or_default();
+    let version = put(ctx, &format!("tenants/{name}"), &uid, generation, &spec).await?;
+    let behind = ctx
+        .registry
+        .replicas()
+        .await?
+        .behind(&format!("tenants/{name}/"), version);
+    findings.programmed = Some(match &behind {
+        None => Fact::new(
+            "Programmed",
+            State::True,
+            "Served",
+            "every live replica serves it",
+        ),
+        Some(why) => Fact::new("Programmed", State::Unknown, "ReplicasBehind", why),
+    });
+    let exposed = exposure::ensure(tenant, ctx).await?;
+    let is_exposed = exposed.state == State::True || tenant.spec.suspend;
+    findings.exposed = Some(exposed.clone());
+    if let Some(why) = behind {
+        return Ok(Verdict::Working("ReplicasBehind", why));
+    }
+    let distributed = credentials::ensure(tenant, ctx).await?;
+    findings.distributed = Some(distributed.fact());
+    findings.again = distributed.again;
+    let refused = distributed.refused().map(str::to_owned);
+    let Distributed {
+        tokens, pull_secrets, ..
+    } = distributed;
+    (findings.tokens, findings.pull_secrets) = (tokens, pull_secrets);
+    if let Some(why) = refused {
+        return Err(Trouble::stalled("SecretConflict", why));
+    }
+    if !is_exposed {
+        return Ok(match exposed.state {
+            State::False => Verdict::Failing(exposed.reason, exposed.message),
+            _ => Verdict::Working(exposed.reason, exposed.message),
+        });
+    }
+    if tenant.spec.suspend {
+        return Ok(Verdict::Ready(
+            "Suspended",
+            "pushes and pulls are refused".to_owned(),
+        ));
+    }
+    Ok(Verdict::Ready("Served", String::new()))
+}
+
+/// Hosts and names on the apex are unique in the installation: the oldest Tenant has them.
+fn claimed(tenant: &Tenant, ctx: &Context) -> Result<(), Trouble> {
+    let age = |tenant: &Tenant| (tenant.creation_timestamp().map(|time| time.0), tenant.uid());
+    let spec = &tenant.spec;
+    if spec.hosts.is_empty() && spec.apex_aliases.is_empty() {
+        return Ok(());
+    }
+    for other in ctx.watched.tenants.all() {
+        if other.uid() == tenant.uid()
+            || other.meta().deletion_timestamp.is_some()
+            || age(&other) >= age(tenant)
+        {
+            continue;
+        }
+        let taken = spec.hosts.iter().find(|host| other.spec.hosts.contains(host));
+        let taken = taken.or_else(|| {
+            let aliases = &other.spec.apex_aliases;
+            spec.apex_aliases.iter().find(|alias| aliases.contains(alias))
+        });
+        if let Some(taken) = taken {
+            return Err(Trouble::stalled(
+                "Conflict",
+                format!(
+                    "{taken} is held by Tenant {}; choose another, or give it up there first",
+                    other.name_any()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn report(tenant: &Tenant, ctx: &Context, verdict: &Verdict, findings: Findings) -> TenantStatus {
+    let old = tenant.status.clone().unwrap_or_default();
+    let generation = tenant.metadata.generation.unwrap_or_default();
+    let unknown = |aspect| Fact::new(aspect, State::Unknown, verdict.reason(), verdict.message());
+    let mut facts = verdict.facts().to_vec();
+    let told = findings.distributed.is_some();
+    facts.push(findings.programmed.unwrap_or_else(|| unknown("Programmed")));
+    facts.push(findings.exposed.unwrap_or_else(|| unknown("Exposed")));
+    facts.push(
+        findings
+            .distributed
+            .unwrap_or_else(|| unknown("CredentialsDistributed")),
+    );
+    TenantStatus {
+        observed_generation: generation,
+        host: Some(ctx.settings.with_port(&ctx.settings.host(&tenant.name_any()))),
+        conditions: conditions(&old.conditions, &facts, generation, &Time(Timestamp::now())),
+        usage: usage(tenant, ctx).await.or(old.usage),
+        tokens: if told { findings.tokens } else { old.tokens },
+        pull_secrets: if told {
+            findings.pull_secrets
+        } else {
+            old.pull_secrets
+        },
+    }
+}
+
+/// What the tenant stores, asked for every few minutes at most; nothing if it is not known.
+async fn usage(tenant: &Tenant, ctx: &Context) -> Option<TenantUsage> {
+    let uid = tenant.uid()?;
+    let usage = match ctx.memory.usage(&uid, USAGE_FRESH) {
+        Some(usage) => usage,
+        None => {
+            let usage = ctx.registry.usage(&tenant.name_any()).await.ok().flatten()?;
+            ctx.memory.uses(&uid, usage);
+            usage
+        }
+    };
+    Some(TenantUsage {
+        storage: usage.bytes,
+        repositories: usage.repositories,
+        tags: usage.tags,
+        month_to_date_gib_hours: None,
+        estimated_cost: None,
+    })
+}

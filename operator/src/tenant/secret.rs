@@ -1,0 +1,253 @@
+//! Secrets that hand tokens over: how they are written, and how they are read again.
+
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use berth_crds::token::Token;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
+
+use super::credential::{Credential, Purpose};
+use crate::{MANAGED_BY, MANAGER, TENANT};
+
+/// Public part of the token.
+pub const TOKEN_ID: &str = "berth.dev/token-id";
+/// When it was issued (RFC 3339).
+pub const ISSUED: &str = "berth.dev/issued-at";
+/// Public part of the predecessor.
+pub const PREVIOUS: &str = "berth.dev/previous-token-id";
+/// Service accounts whose imagePullSecrets name the Secret, separated by commas.
+pub const ACCOUNTS: &str = "berth.dev/service-accounts";
+/// Asks for a new token; the old one ends after a while.
+pub const ROTATE: &str = "berth.dev/rotate";
+/// Asks for a new token; the old one ends at once.
+pub const REVOKE: &str = "berth.dev/revoke";
+/// pull or organization.
+pub const PURPOSE: &str = "berth.dev/credential";
+
+const TYPE: &str = "kubernetes.io/dockerconfigjson";
+const DOCKER: &str = ".dockerconfigjson";
+/// What clients send as user name; the registry does not look at it.
+const USER: &str = "x-token";
+
+/// What a Secret of ours holds.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Contents {
+    /// The token, if it is readable.
+    pub token: Option<Token>,
+    /// Its id, as the annotation has it.
+    pub id: Option<String>,
+    /// Its predecessor's id.
+    pub previous: Option<String>,
+    /// When it was issued.
+    pub issued: Option<Timestamp>,
+    /// Someone asks for a new token.
+    pub rotation_requested: bool,
+    /// Someone asks for a new token, and for the end of the old one.
+    pub revoke_requested: bool,
+    /// Service accounts that name the Secret.
+    pub accounts: Vec<String>,
+    data: BTreeMap<String, Vec<u8>>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Contents {
+    /// Whether it is what the credential wants with this token.
+    pub fn is_for(&self, wanted: &Credential, token: &Token) -> bool {
+        self.data == data(wanted, token)
+            && labels(wanted, self.labels.get(TENANT).map_or("", String::as_str))
+                .iter()
+                .all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+}
+
+/// Whether a Secret was made for this tenant by the operator.
+pub fn is_ours(secret: &Secret, tenant: &str) -> bool {
+    let labels = secret.metadata.labels.as_ref();
+    let label = |key| labels.and_then(|labels| labels.get(key)).map(String::as_str);
+    label(MANAGED_BY) == Some(MANAGER) && label(TENANT) == Some(tenant)
+}
+
+/// Reads a Secret.
+pub fn read(secret: &Secret) -> Contents {
+    let annotations = secret.metadata.annotations.clone().unwrap_or_default();
+    let annotation = |key: &str| annotations.get(key).filter(|text| !text.is_empty()).cloned();
+    let data: BTreeMap<String, Vec<u8>> = secret
+        .data
+        .iter()
+        .flatten()
+        .map(|(key, value)| (key.clone(), value.0.clone()))
+        .collect();
+    Contents {
+        token: token(&data),
+        id: annotation(TOKEN_ID),
+        previous: annotation(PREVIOUS),
+        issued: annotation(ISSUED).and_then(|text| text.parse().ok()),
+        rotation_requested: annotations.contains_key(ROTATE),
+        revoke_requested: annotations.contains_key(REVOKE),
+        accounts: annotation(ACCOUNTS)
+            .map(|names| names.split(',').map(str::to_owned).collect())
+            .unwrap_or_default(),
+        data,
+        labels: secret.metadata.labels.clone().unwrap_or_default(),
+    }
+}
+
+fn token(data: &BTreeMap<String, Vec<u8>>) -> Option<Token> {
+    let docker: serde_json::Value = serde_json::from_slice(data.get(DOCKER)?).ok()?;
+    let auths = docker.get("auths")?.as_object()?;
+    let password = auths.values().next()?.get("password")?.as_str()?;
+    Token::parse(password).ok()
+}
+
+/// Everything but the contents that a Secret of ours says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Written<'a> {
+    /// Name of the tenant.
+    pub tenant: &'a str,
+    /// The tenant.
+    pub owner: &'a OwnerReference,
+    /// The token's predecessor.
+    pub previous: Option<String>,
+    /// When the token was issued.
+    pub issued: Timestamp,
+    /// Service accounts that name the Secret.
+    pub accounts: &'a [String],
+    /// The version that it replaces; a new Secret if absent.
+    pub replaces: Option<String>,
+}
+
+/// The Secret that hands a token over.
+pub fn write(wanted: &Credential, token: &Token, written: Written<'_>) -> Secret {
+    let mut annotations = BTreeMap::from([
+        (TOKEN_ID.to_owned(), token.id().to_string()),
+        (ISSUED.to_owned(), written.issued.to_string()),
+    ]);
+    annotations.extend(written.previous.map(|id| (PREVIOUS.to_owned(), id)));
+    if !written.accounts.is_empty() {
+        annotations.insert(ACCOUNTS.to_owned(), written.accounts.join(","));
+    }
+    let data = data(wanted, token);
+    Secret {
+        metadata: ObjectMeta {
+            name: Some(wanted.secret.clone()),
+            namespace: Some(wanted.namespace.clone()),
+            labels: Some(labels(wanted, written.tenant)),
+            annotations: Some(annotations),
+            owner_references: Some(vec![written.owner.clone()]),
+            resource_version: written.replaces,
+            ..ObjectMeta::default()
+        },
+        type_: Some(TYPE.to_owned()),
+        data: Some(
+            data.into_iter()
+                .map(|(key, value)| (key, ByteString(value)))
+                .collect(),
+        ),
+        ..Secret::default()
+    }
+}
+
+fn labels(wanted: &Credential, tenant: &str) -> BTreeMap<String, String> {
+    let purpose = match wanted.purpose {
+        Purpose::Pull => "pull",
+        Purpose::Organization => "organization",
+    };
+    [(MANAGED_BY, MANAGER), (TENANT, tenant), (PURPOSE, purpose)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+fn data(wanted: &Credential, token: &Token) -> BTreeMap<String, Vec<u8>> {
+    let password = token.reveal();
+    let auth = STANDARD.encode(format!("{USER}:{password}"));
+    let login = json!({ "username": USER, "password": password, "auth": auth });
+    let auths: serde_json::Map<String, serde_json::Value> = wanted
+        .hosts
+        .iter()
+        .map(|host| (host.clone(), login.clone()))
+        .collect();
+    let mut data = BTreeMap::from([(
+        DOCKER.to_owned(),
+        json!({ "auths": auths }).to_string().into_bytes(),
+    )]);
+    if wanted.purpose == Purpose::Organization {
+        let host = wanted.hosts.first().cloned().unwrap_or_default();
+        let keys = [
+            ("username", USER.to_owned()),
+            ("token", password.to_owned()),
+            ("registry", host),
+        ];
+        data.extend(keys.map(|(key, value)| (key.to_owned(), value.into_bytes())));
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(purpose: Purpose) -> Credential {
+        Credential {
+            purpose,
+            name: "ci".to_owned(),
+            namespace: "apps".to_owned(),
+            secret: "berth-ci".to_owned(),
+            grants: Vec::new(),
+            expires_after: None,
+            rotate_every: None,
+            hosts: vec!["acme.registry.test".to_owned(), "registry.acme.com".to_owned()],
+        }
+    }
+
+    fn written(owner: &OwnerReference) -> Written<'_> {
+        Written {
+            tenant: "acme",
+            owner,
+            previous: Some("previous0000".to_owned()),
+            issued: Timestamp::from_second(1000).unwrap(),
+            accounts: &[],
+            replaces: None,
+        }
+    }
+
+    #[test]
+    fn a_secret_is_read_as_it_was_written() {
+        let (owner, token) = (OwnerReference::default(), Token::generate());
+        for purpose in [Purpose::Pull, Purpose::Organization] {
+            let wanted = credential(purpose);
+            let secret = write(&wanted, &token, written(&owner));
+            assert!(is_ours(&secret, "acme") && !is_ours(&secret, "other"));
+            let contents = read(&secret);
+            assert_eq!(contents.token.as_ref(), Some(&token));
+            assert_eq!(contents.id.as_deref(), Some(token.id().as_str()));
+            assert_eq!(contents.previous.as_deref(), Some("previous0000"));
+            assert_eq!(contents.issued, Timestamp::from_second(1000).ok());
+            assert!(contents.is_for(&wanted, &token));
+            let moved = Credential {
+                hosts: vec!["else".to_owned()],
+                ..wanted
+            };
+            assert!(!contents.is_for(&moved, &token));
+        }
+    }
+
+    #[test]
+    fn a_docker_configuration_has_every_host() {
+        let secret = write(
+            &credential(Purpose::Organization),
+            &Token::generate(),
+            written(&OwnerReference::default()),
+        );
+        let data = secret.data.unwrap();
+        let docker: serde_json::Value = serde_json::from_slice(&data[DOCKER].0).unwrap();
+        assert_eq!(docker["auths"].as_object().unwrap().len(), 2);
+        assert_eq!(docker["auths"]["acme.registry.test"]["username"], "x-token");
+        assert_eq!(data["registry"].0, b"acme.registry.test");
+        assert_eq!(secret.type_.as_deref(), Some(TYPE));
+    }
+}
