@@ -2,6 +2,7 @@
 //! names below: a new suite is one `mod` line here, or in the stage's own mod.rs.
 
 mod clients;
+mod cluster;
 mod faults;
 mod protocol;
 mod serve;

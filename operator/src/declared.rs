@@ -225,6 +225,9 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
     let key = format!("{}/{namespace}/{name}", K::KIND);
     let api = Api::<K>::namespaced(ctx.client.clone(), &namespace);
+    if is_elsewhere(object.as_ref(), &ctx).await? {
+        return Ok(Action::await_change());
+    }
     if object.meta().deletion_timestamp.is_some() {
         return delete(object.as_ref(), &api, &key, &ctx).await;
     }
@@ -299,6 +302,25 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     ctx.metrics
         .reconciled(K::KIND, outcome(&verdict), started.elapsed());
     Ok(Action::requeue(again))
+}
+
+/// Whether another installation of the cluster looks after the object. What names a Tenant that does not exist is
+/// nobody's, so that everybody lets it go.
+async fn is_elsewhere<K: Declared>(object: &K, ctx: &Context) -> Result<bool, Trouble> {
+    if ctx.settings.tenant_selector.is_none()
+        || ctx
+            .watched
+            .tenants
+            .get(&ObjectRef::new(object.tenant()))
+            .is_some()
+    {
+        return Ok(false);
+    }
+    if object.meta().deletion_timestamp.is_none() {
+        return Ok(true);
+    }
+    let tenants = Api::<berth_crds::Tenant>::all(ctx.client.clone());
+    Ok(tenants.get_metadata_opt(object.tenant()).await?.is_some())
 }
 
 /// What came of a look, for the metrics.

@@ -32,6 +32,9 @@ pub struct Settings {
     /// Namespaces to look at, separated by commas; all if empty.
     #[arg(long, env = "BERTH_OPERATOR_NAMESPACES", value_delimiter = ',')]
     pub namespaces: Vec<String>,
+    /// Labels of the Tenants of this installation, where a cluster has several; all Tenants if absent.
+    #[arg(long, env = "BERTH_OPERATOR_TENANT_SELECTOR")]
+    pub tenant_selector: Option<String>,
     /// How tenants' hosts reach the registry.
     #[arg(long, env = "BERTH_OPERATOR_EXPOSURE", value_enum, default_value_t = Exposure::None)]
     pub exposure: Exposure,

@@ -112,7 +112,11 @@ pub struct Streams {
 pub fn prepare(settings: &Settings, client: &Client) -> (Watched, Streams) {
     let labelled = |labels: &str| watcher::Config::default().labels(labels);
     let every = watcher::Config::default;
-    let (tenants, tenant_changes) = watch_all(vec![Api::all(client.clone())], &every(), spec);
+    let of_ours = match &settings.tenant_selector {
+        Some(selector) => labelled(selector),
+        None => every(),
+    };
+    let (tenants, tenant_changes) = watch_all(vec![Api::all(client.clone())], &of_ours, spec);
     let (repositories, repository_changes) = watch_all(scopes(settings, client), &every(), spec);
     let (policies, policy_changes) = watch_all(scopes(settings, client), &every(), spec);
     let (caches, cache_changes) = watch_all(scopes(settings, client), &every(), spec);

@@ -74,7 +74,7 @@ pub struct Everything {
 /// Parameters of a change without a body.
 #[derive(Debug, Default, Deserialize)]
 pub struct Removal {
-    term: Option<i64>,
+    pub(super) term: Option<i64>,
     #[serde(default)]
     erase: bool,
 }

@@ -138,7 +138,8 @@ pub fn routes() -> Vec<Route> {
             .on("get", tokens::get, "A token without its secret", schema::<tokens::Shown>)
             .on("put", tokens::put, "Store a token by its hash", schema::<tokens::Shown>)
             .takes(schema::<Put<TokenConfig>>)
-            .on("delete", tokens::revoke, "Revoke a token", schema::<tokens::Shown>),
+            .on("delete", tokens::revoke, "Revoke a token", schema::<tokens::Shown>)
+            .asks(&[TERM]),
         Route::at("/admin/v1/tenants/{tenant}/tokens/{id}/rotate")
             .on("post", tokens::rotate, "Replace a token, with an overlap", schema::<tokens::Made>)
             .takes(schema::<tokens::Rotation>),

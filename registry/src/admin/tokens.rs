@@ -12,12 +12,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Admin;
 use super::answer::{Answer, Asked, Body, Failure};
-use super::objects::tenant_name;
+use super::configure::ConfigureError;
+use super::objects::{Removal, tenant_name};
 use crate::audit::{Event, Outcome};
 use crate::domain::grant::Grants;
 use crate::domain::token::{Token, TokenHash, TokenId};
 use crate::metadata::Time;
-use crate::metadata::configuration::TokenRow;
+use crate::metadata::configuration::{TokenChange, TokenRow};
 use crate::rfc3339;
 use crate::tenancy::Tenant;
 
@@ -205,9 +206,8 @@ async fn make(
     action: &'static str,
 ) -> Answer<Made> {
     let event = event(tenant, action, &row.id, format!("{}: {}", row.name, row.grants));
-    if !admin.store.put_token(row.clone(), event.record(1)).await? {
-        return Err(Failure::invalid("the token's id is taken; try again"));
-    }
+    let made = admin.store.put_token(row.clone(), None, event.record(1)).await?;
+    done(made, || Failure::invalid("the token's id is taken; try again"))?;
     Ok(Json(Made {
         token: token.reveal().to_owned(),
         shown: shown(row),
@@ -237,7 +237,7 @@ pub async fn put(
         hash: hash.as_bytes().to_vec(),
         grants: stored(&config.grants)?,
         created_at: Time::now(),
-        created_by: "admin".to_owned(),
+        created_by: put.uid.unwrap_or_else(|| "admin".to_owned()),
         expires_at: expires_at.map_err(Failure::invalid)?,
         last_used_at: None,
     };
@@ -247,13 +247,13 @@ pub async fn put(
         id.as_str(),
         format!("{}: {}", row.name, row.grants),
     );
-    if !admin.store.put_token(row.clone(), event.record(1)).await? {
-        return Err(Failure::new(
-            http::StatusCode::CONFLICT,
-            "Taken",
-            "the id is another tenant's",
-        ));
-    }
+    let change = admin
+        .store
+        .put_token(row.clone(), put.term, event.record(1))
+        .await?;
+    done(change, || {
+        Failure::new(http::StatusCode::CONFLICT, "Taken", "the id is another tenant's")
+    })?;
     admin.identity.token_changed(id.as_str());
     Ok(Json(shown(row)))
 }
@@ -297,6 +297,14 @@ pub async fn rotate(
     Ok(made)
 }
 
+fn done(change: TokenChange, missed: impl FnOnce() -> Failure) -> Result<(), Failure> {
+    match change {
+        TokenChange::Done => Ok(()),
+        TokenChange::Missed => Err(missed()),
+        TokenChange::StaleTerm { current } => Err(ConfigureError::StaleTerm { current }.into()),
+    }
+}
+
 async fn own(admin: &Admin, tenant: &Tenant, id: &str) -> Result<TokenRow, Failure> {
     let row = admin.store.token(id).await?.filter(|row| row.tenant == tenant.id);
     row.ok_or_else(|| Failure::not_found(format!("token {id} of tenant {}", tenant.name)))
@@ -327,11 +335,19 @@ pub async fn list(
 }
 
 /// Revokes a token: it is refused everywhere within a second.
-pub async fn revoke(State(admin): State<Admin>, Path((tenant, id)): Path<(String, String)>) -> Answer<Shown> {
+pub async fn revoke(
+    State(admin): State<Admin>,
+    Path((tenant, id)): Path<(String, String)>,
+    Asked(removal): Asked<Removal>,
+) -> Answer<Shown> {
     let tenant = served(&admin, &tenant).await?;
     let row = own(&admin, &tenant, &id).await?;
     let event = event(&tenant, "token.revoke", &id, row.name.clone());
-    admin.store.revoke_token(tenant.id, &id, event.record(1)).await?;
+    let change = admin
+        .store
+        .revoke_token(tenant.id, &id, removal.term, event.record(1))
+        .await?;
+    done(change, || Failure::not_found(format!("token {id}")))?;
     admin.identity.token_changed(&id);
     Ok(Json(shown(row)))
 }

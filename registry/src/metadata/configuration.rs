@@ -199,6 +199,20 @@ pub struct ChangeSet {
     pub audit: Vec<AuditRecord>,
 }
 
+/// What came of a change of a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenChange {
+    /// It is so.
+    Done,
+    /// There is no such token in the tenant.
+    Missed,
+    /// A writer of a later term has taken over.
+    StaleTerm {
+        /// The present term.
+        current: i64,
+    },
+}
+
 /// What came of a change set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
@@ -381,14 +395,20 @@ pub trait Configuration: Send + Sync + 'static {
     /// The token of this id, whichever tenant's.
     async fn token(&self, id: &str) -> Result<Option<TokenRow>>;
 
-    /// Stores a token; one of this id in the tenant is replaced. False if the id is another tenant's.
-    async fn put_token(&self, token: TokenRow, audit: AuditRecord) -> Result<bool>;
+    /// Stores a token; one of this id in the tenant is replaced. Missed if the id is another tenant's.
+    async fn put_token(&self, token: TokenRow, term: Option<i64>, audit: AuditRecord) -> Result<TokenChange>;
 
     /// Lets a token end at `at` if it would live longer; false if there is none.
     async fn expire_token(&self, tenant: TenantId, id: &str, at: Time, audit: AuditRecord) -> Result<bool>;
 
-    /// Removes a token; false if there is none.
-    async fn revoke_token(&self, tenant: TenantId, id: &str, audit: AuditRecord) -> Result<bool>;
+    /// Removes a token; missed if there is none.
+    async fn revoke_token(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        term: Option<i64>,
+        audit: AuditRecord,
+    ) -> Result<TokenChange>;
 
     /// Up to `limit` tokens of a tenant after id `after`.
     async fn tokens(&self, tenant: TenantId, after: String, limit: u32) -> Result<Vec<TokenRow>>;

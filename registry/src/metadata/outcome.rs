@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::configuration::Applied;
+use super::configuration::{Applied, TokenChange};
 use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
 use crate::blobs::{ObjectKey, UploadState};
 
@@ -52,6 +52,12 @@ impl Outcome for Linked {
 }
 
 impl Outcome for Deleted {
+    fn commits(&self) -> bool {
+        *self == Self::Done
+    }
+}
+
+impl Outcome for TokenChange {
     fn commits(&self) -> bool {
         *self == Self::Done
     }

@@ -139,6 +139,17 @@ async fn next_version(c: &mut Connection) -> Result<(i64, i64)> {
     Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
+/// The present term if `term` is an older one. New terms wait until this transaction has ended.
+pub(super) async fn overthrown(c: &mut Connection, term: Option<i64>) -> Result<Option<i64>> {
+    let Some(term) = term else { return Ok(None) };
+    // A write, since a read would not keep others from taking a new term in between.
+    let row = sqlx::query("UPDATE config_version SET term = term WHERE id = 0 RETURNING term")
+        .fetch_one(&mut *c)
+        .await?;
+    let current: i64 = row.try_get(0)?;
+    Ok((term < current).then_some(current))
+}
+
 pub(super) async fn apply(c: &mut Connection, set: &ChangeSet) -> Result<Applied> {
     let (version, current) = next_version(c).await?;
     if set.term.is_some_and(|term| term < current) {

@@ -70,9 +70,9 @@ impl Configuration for Database {
         self.tokens.ask(id.to_owned()).await
     }
 
-    async fn put_token(&self, token: TokenRow, audit: AuditRecord) -> Result<bool> {
-        self.write((token, audit), |c, (token, audit)| {
-            Box::pin(tokens::put(c, token, audit))
+    async fn put_token(&self, token: TokenRow, term: Option<i64>, audit: AuditRecord) -> Result<TokenChange> {
+        self.write((token, term, audit), |c, (token, term, audit)| {
+            Box::pin(tokens::put(c, token, *term, audit))
         })
         .await
     }
@@ -85,10 +85,17 @@ impl Configuration for Database {
         .await
     }
 
-    async fn revoke_token(&self, tenant: TenantId, id: &str, audit: AuditRecord) -> Result<bool> {
-        self.write((tenant, id.to_owned(), audit), |c, (tenant, id, audit)| {
-            Box::pin(tokens::revoke(c, *tenant, id, audit))
-        })
+    async fn revoke_token(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        term: Option<i64>,
+        audit: AuditRecord,
+    ) -> Result<TokenChange> {
+        self.write(
+            (tenant, id.to_owned(), term, audit),
+            |c, (tenant, id, term, audit)| Box::pin(tokens::revoke(c, *tenant, id, *term, audit)),
+        )
         .await
     }
 

@@ -2,9 +2,9 @@
 
 use sqlx::Row as _;
 
-use super::super::configuration::{AuditRecord, TokenRow};
+use super::super::configuration::{AuditRecord, TokenChange, TokenRow};
 use super::super::{Result, TenantId, Time};
-use super::{Connection, audit, dialect};
+use super::{Connection, audit, config, dialect};
 
 macro_rules! token_columns {
     () => {
@@ -64,7 +64,15 @@ pub(super) async fn list(
     rows.iter().map(token).collect()
 }
 
-pub(super) async fn put(c: &mut Connection, token: &TokenRow, record: &AuditRecord) -> Result<bool> {
+pub(super) async fn put(
+    c: &mut Connection,
+    token: &TokenRow,
+    term: Option<i64>,
+    record: &AuditRecord,
+) -> Result<TokenChange> {
+    if let Some(current) = config::overthrown(c, term).await? {
+        return Ok(TokenChange::StaleTerm { current });
+    }
     let written = sqlx::query(
         "INSERT INTO token (tenant_id, id, kind, name, description, hash, grants, created_at, created_by, expires_at) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (id) DO UPDATE SET kind = excluded.kind, \
@@ -84,10 +92,10 @@ pub(super) async fn put(c: &mut Connection, token: &TokenRow, record: &AuditReco
     .execute(&mut *c)
     .await?;
     if written.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(TokenChange::Missed);
     }
     audit::insert(c, std::slice::from_ref(record)).await?;
-    Ok(true)
+    Ok(TokenChange::Done)
 }
 
 pub(super) async fn expire(
@@ -117,18 +125,22 @@ pub(super) async fn revoke(
     c: &mut Connection,
     tenant: TenantId,
     id: &str,
+    term: Option<i64>,
     record: &AuditRecord,
-) -> Result<bool> {
+) -> Result<TokenChange> {
+    if let Some(current) = config::overthrown(c, term).await? {
+        return Ok(TokenChange::StaleTerm { current });
+    }
     let gone = sqlx::query("DELETE FROM token WHERE tenant_id = $1 AND id = $2")
         .bind(tenant.0)
         .bind(id)
         .execute(&mut *c)
         .await?;
     if gone.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(TokenChange::Missed);
     }
     audit::insert(c, std::slice::from_ref(record)).await?;
-    Ok(true)
+    Ok(TokenChange::Done)
 }
 
 pub(super) async fn used(c: &mut Connection, ids: &[String], at: Time) -> Result<()> {

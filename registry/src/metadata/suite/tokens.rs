@@ -14,6 +14,7 @@ on_both_stores! {
     an_id_of_another_tenant_is_not_taken_over
     a_token_ends_when_it_is_told_to_and_not_later_than_before
     a_revoked_token_is_gone
+    a_writer_of_an_older_term_neither_makes_nor_ends_tokens
     tokens_are_listed_of_one_tenant_by_id
     use_is_noted_and_never_goes_back
     many_tokens_are_looked_up_at_once
@@ -53,7 +54,8 @@ pub(super) fn record(tenant: i64, at: Time) -> AuditRecord {
 
 async fn put(store: &TestStore, token: TokenRow) -> bool {
     let audit = record(token.tenant.0, NOW);
-    store.configuration().put_token(token, audit).await.unwrap()
+    let change = store.configuration().put_token(token, None, audit).await;
+    change.unwrap() == TokenChange::Done
 }
 
 async fn find(store: &TestStore, id: &str) -> Option<TokenRow> {
@@ -111,15 +113,34 @@ async fn a_token_ends_when_it_is_told_to_and_not_later_than_before(store: Arc<Te
     assert!(!expire(2, "a", NOW).await && !expire(1, "c", NOW).await);
 }
 
+async fn a_writer_of_an_older_term_neither_makes_nor_ends_tokens(store: Arc<TestStore>) {
+    let (configuration, audit) = (store.configuration(), record(1, NOW));
+    let old = configuration.new_term().await.unwrap();
+    let put = async |id: &str, term| {
+        let put = configuration.put_token(token(1, id), Some(term), audit.clone());
+        put.await.unwrap()
+    };
+    assert_eq!(put("a", old).await, TokenChange::Done);
+    let current = configuration.new_term().await.unwrap();
+    let stale = TokenChange::StaleTerm { current };
+    assert_eq!(put("b", old).await, stale);
+    assert_eq!(find(&store, "b").await, None);
+    let revoke = configuration.revoke_token(TenantId(1), "a", Some(old), audit.clone());
+    assert_eq!(revoke.await.unwrap(), stale);
+    assert!(find(&store, "a").await.is_some());
+    assert_eq!(put("b", current).await, TokenChange::Done);
+}
+
 async fn a_revoked_token_is_gone(store: Arc<TestStore>) {
     put(&store, token(1, "a")).await;
     let revoke = async |tenant: i64| {
         let audit = record(tenant, NOW);
         store
             .configuration()
-            .revoke_token(TenantId(tenant), "a", audit)
+            .revoke_token(TenantId(tenant), "a", None, audit)
             .await
             .unwrap()
+            == TokenChange::Done
     };
     assert!(!revoke(2).await);
     assert!(find(&store, "a").await.is_some());

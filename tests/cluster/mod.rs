@@ -1,0 +1,3 @@
+//! Custom resources on a real API server, and what the operator makes of them.
+
+mod tenants;

@@ -1,0 +1,217 @@
+//! The Kubernetes API server of the run, spoken to in JSON as `kubectl` would.
+
+use std::time::Duration;
+
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, Config};
+use serde_json::{Value, json};
+
+use crate::environment::setting;
+use crate::wait::eventually;
+
+/// Longest wait for anything that controllers do.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The API server, as a user of it.
+#[derive(Clone)]
+pub struct ControlPlane {
+    client: Client,
+}
+
+impl ControlPlane {
+    /// As an administrator, with Berth's definitions installed.
+    pub async fn connect() -> ControlPlane {
+        // Another test may have installed it.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let file = Kubeconfig::read_from(setting("BERTH_TEST_KUBECONFIG")).expect("the run's kubeconfig");
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        let client = Client::try_from(config.expect("a usable kubeconfig")).expect("a client");
+        let plane = ControlPlane { client };
+        plane
+            .install(include_str!("../../crds/manifests/berth.yaml"))
+            .await;
+        plane
+    }
+
+    /// Applies definitions and waits until they are served.
+    async fn install(&self, manifest: &str) {
+        let documents: Vec<Value> = serde_yaml::Deserializer::from_str(manifest)
+            .map(|document| serde::Deserialize::deserialize(document).expect("YAML"))
+            .collect();
+        for document in &documents {
+            self.apply(document.clone())
+                .await
+                .expect("a definition is accepted");
+        }
+        for document in &documents {
+            let name = document["metadata"]["name"].as_str().expect("a name");
+            self.wait("CustomResourceDefinition", "", name, |definition| {
+                condition(definition, "Established").is_some_and(|found| found["status"] == "True")
+            })
+            .await;
+        }
+    }
+
+    fn api(&self, kind: &str, namespace: &str) -> Api<DynamicObject> {
+        let resource = resource(kind);
+        if namespace.is_empty() {
+            Api::all_with(self.client.clone(), &resource)
+        } else {
+            Api::namespaced_with(self.client.clone(), namespace, &resource)
+        }
+    }
+
+    /// Applies an object by server-side apply, as `kubectl apply --server-side` does.
+    pub async fn apply(&self, object: Value) -> Result<Value, kube::Error> {
+        let (kind, namespace, name) = coordinates(&object);
+        let params = PatchParams::apply("user").force();
+        let applied = self
+            .api(&kind, &namespace)
+            .patch(&name, &params, &Patch::Apply(&object))
+            .await?;
+        Ok(value(&applied))
+    }
+
+    /// Creates an object.
+    pub async fn create(&self, object: Value) -> Result<Value, kube::Error> {
+        let (kind, namespace, _) = coordinates(&object);
+        let object: DynamicObject = serde_json::from_value(object).expect("an object");
+        let created = self
+            .api(&kind, &namespace)
+            .create(&PostParams::default(), &object)
+            .await?;
+        Ok(value(&created))
+    }
+
+    /// An object, if it is there.
+    pub async fn find(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+        let found = self.api(kind, namespace).get_opt(name).await.expect("an answer");
+        found.as_ref().map(value)
+    }
+
+    /// Objects with labels.
+    pub async fn list(&self, kind: &str, namespace: &str, labels: &str) -> Vec<Value> {
+        let params = ListParams::default().labels(labels);
+        let found = self.api(kind, namespace).list(&params).await.expect("an answer");
+        found.items.iter().map(value).collect()
+    }
+
+    /// Merges into an object.
+    pub async fn merge(&self, kind: &str, namespace: &str, name: &str, patch: Value) -> Value {
+        let patch = Patch::Merge(&patch);
+        let merged = self
+            .api(kind, namespace)
+            .patch(name, &PatchParams::default(), &patch)
+            .await;
+        value(&merged.expect("the patch is accepted"))
+    }
+
+    /// Merges into an object's status.
+    pub async fn merge_status(&self, kind: &str, namespace: &str, name: &str, status: Value) {
+        let patch = json!({ "status": status });
+        let api = self.api(kind, namespace);
+        api.patch_status(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .expect("the status is accepted");
+    }
+
+    /// Deletes an object, which may take its time to go.
+    pub async fn delete(&self, kind: &str, namespace: &str, name: &str) {
+        let deleted = self
+            .api(kind, namespace)
+            .delete(name, &DeleteParams::default())
+            .await;
+        deleted.expect("the deletion is accepted");
+    }
+
+    /// Waits until an object is as it should be, and returns it.
+    pub async fn wait(&self, kind: &str, namespace: &str, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let last = std::sync::Mutex::new(None);
+        let what = format!("{kind} {namespace}/{name}");
+        let found = tokio::time::timeout(
+            PATIENCE,
+            eventually(&what, PATIENCE * 2, async || {
+                let found = self.find(kind, namespace, name).await;
+                *last.lock().expect("no panic") = found.clone();
+                found.filter(|found| is(found))
+            }),
+        );
+        match found.await {
+            Ok(found) => found,
+            Err(_) => panic!(
+                "{what} is not as awaited: {:#}",
+                last.lock().expect("no panic").clone().unwrap_or_default()
+            ),
+        }
+    }
+
+    /// Waits until an object's condition has this status and reason.
+    pub async fn wait_for(
+        &self,
+        kind: &str,
+        namespace: &str,
+        name: &str,
+        aspect: &str,
+        status: &str,
+        reason: &str,
+    ) -> Value {
+        self.wait(kind, namespace, name, |object| {
+            object["status"]["observedGeneration"] == object["metadata"]["generation"]
+                && condition(object, aspect).is_some_and(|found| {
+                    found["status"] == status && (reason.is_empty() || found["reason"] == reason)
+                })
+        })
+        .await
+    }
+
+    /// Waits until an object is gone.
+    pub async fn wait_gone(&self, kind: &str, namespace: &str, name: &str) {
+        let what = format!("the end of {kind} {namespace}/{name}");
+        eventually(&what, PATIENCE, async || {
+            self.find(kind, namespace, name).await.is_none().then_some(())
+        })
+        .await;
+    }
+}
+
+/// A condition of an object's status.
+pub fn condition<'a>(object: &'a Value, aspect: &str) -> Option<&'a Value> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    conditions.iter().find(|condition| condition["type"] == aspect)
+}
+
+fn value(object: &DynamicObject) -> Value {
+    serde_json::to_value(object).expect("JSON")
+}
+
+fn coordinates(object: &Value) -> (String, String, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let metadata = &object["metadata"];
+    (
+        text(&object["kind"]),
+        text(&metadata["namespace"]),
+        text(&metadata["name"]),
+    )
+}
+
+fn resource(kind: &str) -> ApiResource {
+    let (group, version, plural) = match kind {
+        "Tenant" => ("berth.dev", "v1alpha1", "tenants"),
+        "Repository" => ("berth.dev", "v1alpha1", "repositories"),
+        "RetentionPolicy" => ("berth.dev", "v1alpha1", "retentionpolicies"),
+        "PullThroughCache" => ("berth.dev", "v1alpha1", "pullthroughcaches"),
+        "CustomResourceDefinition" => ("apiextensions.k8s.io", "v1", "customresourcedefinitions"),
+        "Ingress" => ("networking.k8s.io", "v1", "ingresses"),
+        "HTTPRoute" => ("gateway.networking.k8s.io", "v1", "httproutes"),
+        "Lease" => ("coordination.k8s.io", "v1", "leases"),
+        "Event" => ("events.k8s.io", "v1", "events"),
+        "Namespace" => ("", "v1", "namespaces"),
+        "Secret" => ("", "v1", "secrets"),
+        "ServiceAccount" => ("", "v1", "serviceaccounts"),
+        "Service" => ("", "v1", "services"),
+        other => panic!("the harness does not know the kind {other}"),
+    };
+    ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)
+}

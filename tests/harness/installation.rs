@@ -1,0 +1,215 @@
+//! An installation of Berth in the run's cluster: a namespace, a registry and an operator of its own.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::berth::{Berth, Builder};
+use crate::control_plane::ControlPlane;
+use crate::environment::setting;
+use crate::http::{attempt, client};
+use crate::ports::free_port;
+use crate::wait::eventually;
+
+/// The apex of every installation; a test's tenants have names of their own.
+pub const DOMAIN: &str = "registry.test";
+/// Label of the Tenants of one installation.
+const LABEL: &str = "berth.dev/installation";
+
+/// What an installation is to be like.
+#[derive(Debug, Clone, Default)]
+pub struct Installer {
+    flags: Vec<String>,
+}
+
+impl Installer {
+    /// A flag of the operator.
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Starts it.
+    pub async fn start(self) -> Installation {
+        let plane = ControlPlane::connect().await;
+        let id = format!("berth-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let registry = registry().start().await;
+        let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": id } });
+        plane.apply(namespace).await.expect("a namespace");
+        let mut installation = Installation {
+            plane,
+            id,
+            registry,
+            operators: Vec::new(),
+            flags: self.flags,
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        installation.start_operator().await;
+        installation
+    }
+}
+
+fn registry() -> Builder {
+    Berth::builder().flag("--domain", DOMAIN)
+}
+
+/// A namespace, a registry and its operators.
+pub struct Installation {
+    /// The API server.
+    pub plane: ControlPlane,
+    /// Name of the namespace; names of tenants begin with it.
+    pub id: String,
+    /// The registry.
+    pub registry: Berth,
+    operators: Vec<Operator>,
+    flags: Vec<String>,
+    folder: TempDir,
+}
+
+impl Installation {
+    /// An installation whose routes are made by others.
+    pub async fn start() -> Installation {
+        Installer::default().start().await
+    }
+
+    /// One with flags of its own.
+    pub fn builder() -> Installer {
+        Installer::default()
+    }
+
+    /// Starts a further operator process and waits until it answers; its number.
+    pub async fn start_operator(&mut self) -> usize {
+        let number = self.operators.len();
+        let log = self.folder.path().join(format!("operator-{number}.log"));
+        let port = free_port();
+        let program = PathBuf::from(setting("BERTH_BIN")).with_file_name("berth-operator");
+        let output = File::create(&log).expect("a log");
+        let mut child = Command::new(program)
+            .env("KUBECONFIG", setting("BERTH_TEST_KUBECONFIG"))
+            .arg(format!("--registry-url={}", self.registry.admin_url("")))
+            .arg(format!(
+                "--registry-key-file={}",
+                self.registry.data().join("keys/admin").display()
+            ))
+            .arg(format!("--domain={DOMAIN}"))
+            .arg(format!("--namespace={}", self.id))
+            .arg(format!("--tenant-selector={LABEL}={}", self.id))
+            .arg(format!("--ops-listen=127.0.0.1:{port}"))
+            .arg("--lease-duration=3s")
+            .args(&self.flags)
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().expect("a log"))
+            .stderr(output)
+            .spawn()
+            .expect("the operator starts");
+        let probe = format!("http://127.0.0.1:{port}/readyz");
+        let http = client();
+        eventually("the operator is ready", Duration::from_secs(30), async || {
+            attempt(http.get(&probe))
+                .await
+                .filter(|answer| answer.status == 200)
+                .map(drop)
+        })
+        .await;
+        assert!(
+            child.try_wait().expect("a child").is_none(),
+            "{}",
+            std::fs::read_to_string(&log).unwrap_or_default()
+        );
+        self.operators.push(Operator { child, log, port });
+        number
+    }
+
+    /// One of the operators.
+    pub fn operator(&mut self, number: usize) -> &mut Operator {
+        &mut self.operators[number]
+    }
+
+    /// Name of a tenant of this test.
+    pub fn name(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.id)
+    }
+
+    /// A Tenant; nothing is applied.
+    pub fn tenant(&self, name: &str, spec: Value) -> Value {
+        json!({
+            "apiVersion": "berth.dev/v1alpha1",
+            "kind": "Tenant",
+            "metadata": { "name": name, "labels": { LABEL: self.id } },
+            "spec": spec,
+        })
+    }
+
+    /// Applies a Tenant and waits until it is ready.
+    pub async fn ready_tenant(&self, name: &str, spec: Value) -> Value {
+        self.plane
+            .apply(self.tenant(name, spec))
+            .await
+            .expect("the Tenant is accepted");
+        self.plane.wait_for("Tenant", "", name, "Ready", "True", "").await
+    }
+
+    /// Makes a namespace of the test's own with labels; its name.
+    pub async fn namespace(&self, suffix: &str, labels: Value) -> String {
+        let name = self.name(suffix);
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels },
+        });
+        self.plane.apply(namespace).await.expect("a namespace");
+        name
+    }
+}
+
+impl Drop for Installation {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for operator in &self.operators {
+                eprintln!("--- {}\n{}", operator.log.display(), operator.log());
+            }
+        }
+    }
+}
+
+/// A process of the operator.
+#[derive(Debug)]
+pub struct Operator {
+    child: Child,
+    log: PathBuf,
+    port: u16,
+}
+
+impl Operator {
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its metrics.
+    pub async fn metrics(&self) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.port);
+        attempt(client().get(url)).await.expect("metrics").text()
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_none()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.expect("a process id"), signal).expect("a running process");
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
