@@ -1,3 +1,4 @@
 //! Custom resources on a real API server, and what the operator makes of them.
 
+mod credentials;
 mod tenants;

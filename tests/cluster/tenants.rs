@@ -25,3 +25,127 @@ async fn an_applied_tenant_is_served_and_a_deleted_one_is_not() {
         .await
         .expect(404);
 }
+
+#[tokio::test]
+async fn of_two_tenants_with_one_host_the_older_has_it() {
+    let berth = Installation::start().await;
+    let (first, second) = (berth.name("first"), berth.name("second"));
+    let host = format!("{}.example.com", berth.id);
+    berth.ready_tenant(&first, json!({ "hosts": [host] })).await;
+    let rival = berth.tenant(&second, json!({ "hosts": [host] }));
+    berth.plane.apply(rival).await.expect("the Tenant is accepted");
+    let stalled = berth
+        .plane
+        .wait_for("Tenant", "", &second, "Stalled", "True", "Conflict")
+        .await;
+    let told = harness::condition(&stalled, "Stalled").expect("a condition")["message"].to_string();
+    assert!(told.contains(&first) && told.contains(&host), "{told}");
+    berth.plane.delete("Tenant", "", &first).await;
+    berth
+        .plane
+        .wait_for("Tenant", "", &second, "Ready", "True", "Served")
+        .await;
+}
+
+#[tokio::test]
+async fn content_is_retained_unless_its_deletion_is_asked_for_and_confirmed() {
+    let berth = Installation::start().await;
+    let name = berth.name("acme");
+    let host = format!("{name}.registry.test");
+    let spec = |policy: &str| json!({ "deletionPolicy": policy, "repositories": { "visibility": "Public" } });
+    berth.ready_tenant(&name, spec("Retain")).await;
+    let token = Admin::of(&berth.registry)
+        .token(&name, &["**"], &["pull", "push"])
+        .await;
+    let blob = b"content".to_vec();
+    let digest = push(&berth, &host, &token, &blob).await;
+    // Retained: the same content for a Tenant of that name.
+    berth.plane.delete("Tenant", "", &name).await;
+    berth.plane.wait_gone("Tenant", "", &name).await;
+    assert_eq!(pull(&berth, &host, &digest).await.0, 404, "no tenant, no host");
+    berth.ready_tenant(&name, spec("Retain")).await;
+    assert_eq!(pull(&berth, &host, &digest).await, (200, blob));
+    // Deleted: only with the annotation.
+    berth.ready_tenant(&name, spec("Delete")).await;
+    berth.plane.delete("Tenant", "", &name).await;
+    let waiting = berth.plane.wait("Tenant", "", &name, |tenant| {
+        harness::condition(tenant, "Stalled").is_some_and(|found| found["reason"] == "DeletionUnconfirmed")
+    });
+    waiting.await;
+    let confirm = json!({ "metadata": { "annotations": { "berth.dev/confirm-delete": name } } });
+    berth.plane.merge("Tenant", "", &name, confirm).await;
+    berth.plane.wait_gone("Tenant", "", &name).await;
+    berth.ready_tenant(&name, spec("Retain")).await;
+    assert_eq!(pull(&berth, &host, &digest).await.0, 404);
+}
+
+async fn push(berth: &Installation, host: &str, token: &str, blob: &[u8]) -> String {
+    let digest = harness::content::sha256(blob);
+    let path = format!("/v2/app/blobs/uploads/?digest={digest}");
+    let request = harness::http::client()
+        .post(berth.registry.url(&path))
+        .header("host", host)
+        .basic_auth("x-token", Some(token))
+        .body(blob.to_vec());
+    harness::http::send(request).await.expect(201);
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": { "mediaType": "application/octet-stream", "digest": digest, "size": blob.len() },
+        "layers": [],
+    });
+    let request = harness::http::client()
+        .put(berth.registry.url("/v2/app/manifests/v1"))
+        .header("host", host)
+        .header("content-type", "application/vnd.oci.image.manifest.v1+json")
+        .basic_auth("x-token", Some(token))
+        .body(manifest.to_string());
+    harness::http::send(request).await.expect(201);
+    digest
+}
+
+async fn pull(berth: &Installation, host: &str, digest: &str) -> (u16, Vec<u8>) {
+    let request = harness::http::client()
+        .get(berth.registry.url(&format!("/v2/app/blobs/{digest}")))
+        .header("host", host);
+    let answer = harness::http::send(request).await;
+    (
+        answer.status.as_u16(),
+        if answer.status == 200 {
+            answer.body
+        } else {
+            Vec::new()
+        },
+    )
+}
+
+#[tokio::test]
+async fn a_paused_tenant_is_only_looked_at() {
+    let berth = Installation::start().await;
+    let name = berth.name("acme");
+    berth
+        .ready_tenant(&name, json!({ "displayName": "Before" }))
+        .await;
+    let pause = json!({ "metadata": { "annotations": { "berth.dev/paused": "true" } }, "spec": { "displayName": "After" } });
+    berth.plane.merge("Tenant", "", &name, pause).await;
+    // Something else that is looked at later shows that the change was seen.
+    let other = berth.name("other");
+    berth.ready_tenant(&other, json!({})).await;
+    let admin = Admin::of(&berth.registry);
+    let shown = async || {
+        let stored = admin
+            .ask(Method::GET, &format!("tenants/{name}"), None)
+            .await
+            .expect(200)
+            .json();
+        stored["spec"]["displayName"].clone()
+    };
+    assert_eq!(shown().await, "Before");
+    let resume = json!({ "metadata": { "annotations": { "berth.dev/paused": null } } });
+    berth.plane.merge("Tenant", "", &name, resume).await;
+    berth
+        .plane
+        .wait_for("Tenant", "", &name, "Ready", "True", "")
+        .await;
+    assert_eq!(shown().await, "After");
+}

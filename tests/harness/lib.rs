@@ -34,7 +34,7 @@ pub use backend::{Backend, Bucket, Storage};
 pub use berth::{Berth, Builder};
 pub use client::{Client, Output};
 pub use cluster::Cluster;
-pub use control_plane::ControlPlane;
+pub use control_plane::{ControlPlane, condition};
 pub use database::Database;
 pub use dice::Dice;
 pub use environment::{output_folder, program, setting};
