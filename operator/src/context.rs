@@ -11,6 +11,7 @@ use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource, ResourceExt as _};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Failures;
@@ -40,6 +41,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// Cancelled once another operator has taken over.
     pub overthrown: CancellationToken,
+    /// Told when an object was let go although the registry was not told.
+    pub untold: Notify,
     /// What is watched.
     pub watched: Watched,
     /// The keys of the cluster's service accounts.

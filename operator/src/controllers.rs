@@ -92,7 +92,7 @@ struct Tenants {
 impl Tenants {
     async fn run(self, ctx: Arc<Context>) {
         let [of_namespaces, of_accounts] = [(); 2].map(|()| ctx.watched.tenants.clone());
-        let mut controller = Controller::for_stream(self.tenants, ctx.watched.tenants.0[0].clone())
+        let mut controller = Controller::for_stream(self.tenants, ctx.watched.tenants.stores[0].clone())
             .with_config(config(&ctx))
             .watches_stream(self.namespaces, move |_| refs(&of_namespaces, selects_namespaces))
             .watches_stream(self.secrets, |secret| labelled(secret.labels()))
@@ -147,7 +147,7 @@ fn declare<K: Declared>(
     news: &broadcast::Sender<News>,
     tasks: &mut JoinSet<()>,
 ) {
-    for (stream, store) in streams.into_iter().zip(K::all(ctx).0.clone()) {
+    for (stream, store) in streams.into_iter().zip(K::all(ctx).stores.clone()) {
         let heard = hear(news.subscribe(), store.clone());
         let controller = Controller::for_stream(stream, store)
             .with_config(config(ctx))

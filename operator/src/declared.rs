@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use crate::admission::admits;
 use crate::backoff::jittered;
-use crate::condition::{Fact, State, Verdict, conditions};
+use crate::condition::{Fact, State, Verdict, conditions, is_true};
 use crate::context::Context;
 use crate::follow::Followed;
 use crate::metrics::Outcome;
@@ -34,6 +34,8 @@ use crate::{PAUSED, finalizer};
 pub const LET_GO: Duration = Duration::from_secs(30);
 /// Until replicas may have caught up.
 pub const SOON: Duration = Duration::from_millis(300);
+/// Between two looks at a claim that another object holds.
+pub const RIVALRY: Duration = Duration::from_secs(10);
 /// Between two looks at a Secret that nothing watches.
 const SECRET_POLL: Duration = Duration::from_secs(30);
 
@@ -281,7 +283,12 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
                 _ => State::Unknown,
             };
             let programmed = Fact::new("Programmed", state, verdict.reason(), verdict.message());
-            (verdict, programmed, ctx.failures.next(&key))
+            let mut again = ctx.failures.next(&key);
+            if verdict.reason() == "Conflict" {
+                // The winner may go any moment.
+                again = again.min(RIVALRY);
+            }
+            (verdict, programmed, again)
         }
     };
     let mut facts = verdict.facts().to_vec();
@@ -360,7 +367,8 @@ async fn look<K: Declared>(object: &K, uid: &str, ctx: &Context) -> Result<Optio
         .resolve(&followed)
         .map_err(|problems| Trouble::invalid(&problems))?;
     let generation = object.meta().generation.unwrap_or_default();
-    let version = put(ctx, &path(object), uid, generation, &spec).await?;
+    let version = put(ctx, &path(object), uid, generation, &spec).await;
+    let version = version.map_err(|error| without_others(error, &namespace))?;
     let served = format!(
         "{}/{}/{namespace}/{}",
         K::PATH,
@@ -368,6 +376,18 @@ async fn look<K: Declared>(object: &K, uid: &str, ctx: &Context) -> Result<Optio
         object.name_any()
     );
     Ok(ctx.registry.replicas().await?.behind(&served, version))
+}
+
+/// A refusal that names no object of another namespace.
+fn without_others(error: RegistryError, namespace: &str) -> RegistryError {
+    match error {
+        RegistryError::Taken(message) if !message.contains(&format!("/{namespace}/")) => {
+            RegistryError::Taken(
+                "a name that it claims is held by another object of the tenant; choose another".to_owned(),
+            )
+        }
+        error => error,
+    }
 }
 
 /// Puts content unless this process has just put the same.
@@ -405,12 +425,15 @@ fn admitted<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
     })
 }
 
-/// The oldest object wins.
+/// The oldest object wins; of those of one second the one that is served already.
 fn claimed<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
     let Some(claim) = object.claim() else {
         return Ok(());
     };
-    let age = |object: &K| (object.creation_timestamp().map(|time| time.0), object.uid());
+    let age = |object: &K| {
+        let conditions = object.status().map(Status::conditions).unwrap_or_default();
+        seniority(object, conditions)
+    };
     let mut rivals = K::all(ctx).all();
     rivals.retain(|other| {
         other.uid() != object.uid()
@@ -434,6 +457,19 @@ fn claimed<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
     }
 }
 
+/// Orders rivals: creation, in whole seconds, then who is served already, then the uid.
+pub fn seniority(
+    object: &impl Resource,
+    conditions: &[Condition],
+) -> (Option<Timestamp>, bool, Option<String>) {
+    let created = object.meta().creation_timestamp.as_ref().map(|time| time.0);
+    (
+        created,
+        !is_true(conditions, "Programmed"),
+        object.meta().uid.clone(),
+    )
+}
+
 async fn delete<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context) -> Result<Action, Trouble> {
     let uid = object.uid().unwrap_or_default();
     match ctx.registry.delete(&path(object), false).await {
@@ -444,6 +480,7 @@ async fn delete<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context)
             let note =
                 format!("let go although the registry was not told; it is told once it answers: {error}");
             status::publish(ctx, object, EventType::Warning, "ReleasedUntold", &note).await;
+            ctx.untold.notify_one();
         }
         Err(error) => {
             tracing::warn!(%error, key, "a deletion waits");

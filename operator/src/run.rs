@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -66,6 +67,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         failures: Failures::default(),
         metrics: Metrics::default(),
         overthrown: CancellationToken::new(),
+        untold: Notify::new(),
         watched,
         cluster_keys: ClusterKeys::default(),
         accounts_seen: Seen::default(),

@@ -16,6 +16,8 @@ const RETRY: Duration = Duration::from_secs(10);
 
 /// Sweeps at once and with every resync; ends only if another operator has taken over.
 pub async fn run(ctx: &Context) -> RegistryError {
+    // Before everything was seen, everything would look like an orphan.
+    ctx.watched.ready().await;
     loop {
         let wait = match sweep(ctx).await {
             Ok(()) => ctx.settings.resync,
@@ -25,7 +27,11 @@ pub async fn run(ctx: &Context) -> RegistryError {
                 RETRY
             }
         };
-        tokio::time::sleep(wait).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            // Something was let go untold just now.
+            () = ctx.untold.notified() => {}
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Predicate, WatchStreamExt as _, predicates, reflector, watcher};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
 
 use crate::context::scopes;
 use crate::settings::Settings;
@@ -28,9 +29,15 @@ pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
 
 /// Objects of a kind, from all namespaces that the operator looks at.
 #[derive(Clone)]
-pub struct Stores<K: Resource + Clone + 'static>(pub Vec<Store<K>>)
+pub struct Stores<K: Resource + Clone + 'static>
 where
-    K::DynamicType: Hash + Eq + Clone;
+    K::DynamicType: Hash + Eq + Clone,
+{
+    /// One for each watch.
+    pub stores: Vec<Store<K>>,
+    /// Cancelled once everything has been seen. A store's own promise wakes only the last of several who wait.
+    seen: Vec<CancellationToken>,
+}
 
 impl<K: Resource + Clone + 'static> Stores<K>
 where
@@ -38,18 +45,17 @@ where
 {
     /// All of them.
     pub fn all(&self) -> Vec<Arc<K>> {
-        self.0.iter().flat_map(Store::state).collect()
+        self.stores.iter().flat_map(Store::state).collect()
     }
 
     /// One of them.
     pub fn get(&self, key: &ObjectRef<K>) -> Option<Arc<K>> {
-        self.0.iter().find_map(|store| store.get(key))
+        self.stores.iter().find_map(|store| store.get(key))
     }
 
     async fn ready(&self) {
-        for store in &self.0 {
-            // It fails only once nothing watches any more; then nothing is reconciled either.
-            let _ = store.wait_until_ready().await;
+        for seen in &self.seen {
+            seen.cancelled().await;
         }
     }
 }
@@ -129,7 +135,8 @@ pub fn prepare(settings: &Settings, client: &Client) -> (Watched, Streams) {
             let writer = Writer::new(resource);
             let store = writer.as_reader();
             let config = labelled(&format!("{MANAGED_BY}={MANAGER},{TENANT}"));
-            (Some(store), Some(changes(api, config, writer, any)))
+            let seen = CancellationToken::new();
+            (Some(store), Some(changes(api, config, writer, seen, any)))
         }
         None => (None, None),
     };
@@ -184,19 +191,26 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Default + Hash + Eq + Clone + Debug + Unpin + Send + Sync,
 {
-    let (mut stores, mut streams) = (Vec::new(), Vec::new());
+    let mut streams = Vec::new();
+    let mut all = Stores {
+        stores: Vec::new(),
+        seen: Vec::new(),
+    };
     for api in apis {
         let (store, writer) = reflector::store();
-        stores.push(store);
-        streams.push(changes(api, config.clone(), writer, predicate));
+        let seen = CancellationToken::new();
+        streams.push(changes(api, config.clone(), writer, seen.clone(), predicate));
+        all.stores.push(store);
+        all.seen.push(seen);
     }
-    (Stores(stores), streams)
+    (all, streams)
 }
 
 fn changes<K>(
     api: Api<K>,
     config: watcher::Config,
     writer: Writer<K>,
+    seen: CancellationToken,
     predicate: impl Predicate<K> + Send + 'static,
 ) -> Changes<K>
 where
@@ -204,20 +218,26 @@ where
     K::DynamicType: Hash + Eq + Clone + Debug + Unpin + Send + Sync,
 {
     let kind = std::any::type_name::<K>();
-    let seen = watcher(api, config)
+    let changes = watcher(api, config)
         .default_backoff()
         .reflect(writer)
+        .inspect(move |event| {
+            if let Ok(watcher::Event::InitDone) = event {
+                seen.cancel();
+            }
+        })
         .touched_objects()
         .predicate_filter(predicate, Default::default());
-    seen.filter_map(move |change| async move {
-        match change {
-            Ok(object) => Some(Ok(object)),
-            // One stream's error would hold back the others of a controller.
-            Err(error) => {
-                tracing::warn!(%error, kind, "a watch failed and starts again");
-                None
+    changes
+        .filter_map(move |change| async move {
+            match change {
+                Ok(object) => Some(Ok(object)),
+                // One stream's error would hold back the others of a controller.
+                Err(error) => {
+                    tracing::warn!(%error, kind, "a watch failed and starts again");
+                    None
+                }
             }
-        }
-    })
-    .boxed()
+        })
+        .boxed()
 }

@@ -1,4 +1,7 @@
 //! Custom resources on a real API server, and what the operator makes of them.
 
 mod credentials;
+mod declared;
+mod leaders;
+mod routes;
 mod tenants;

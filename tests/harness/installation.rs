@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -130,6 +130,12 @@ impl Installation {
         &mut self.operators[number]
     }
 
+    /// Metrics of one of the operators.
+    pub async fn metrics(&self, number: usize) -> String {
+        let url = format!("http://127.0.0.1:{}/metrics", self.operators[number].port);
+        attempt(client().get(url)).await.expect("metrics").text()
+    }
+
     /// Name of a tenant of this test.
     pub fn name(&self, suffix: &str) -> String {
         format!("{}-{suffix}", self.id)
@@ -189,10 +195,20 @@ impl Operator {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its metrics.
-    pub async fn metrics(&self) -> String {
-        let url = format!("http://127.0.0.1:{}/metrics", self.port);
-        attempt(client().get(url)).await.expect("metrics").text()
+    /// Waits until it has ended.
+    ///
+    /// # Panics
+    /// If it still runs after `limit`.
+    pub async fn ended(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        while self.is_running() {
+            assert!(
+                Instant::now() < deadline,
+                "the operator still runs: {}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Whether it runs.

@@ -45,5 +45,6 @@ pub use layout::Layout;
 pub use own_server::OwnServer;
 pub use ports::free_port;
 pub use round_robin::RoundRobin;
+pub use rustix::process::Signal;
 pub use wait::{eventually, within};
 pub use wire::{Head, Wire};

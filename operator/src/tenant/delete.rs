@@ -37,6 +37,7 @@ pub async fn run(tenant: &Tenant, api: &Api<Tenant>, key: &str, ctx: &Context) -
             let note =
                 format!("let go although the registry was not told; it is told once it answers: {error}");
             status::publish(ctx, tenant, EventType::Warning, "ReleasedUntold", &note).await;
+            ctx.untold.notify_one();
         }
         Err(trouble) if trouble.is_overthrow() => {
             ctx.overthrown.cancel();

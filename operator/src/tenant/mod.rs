@@ -23,7 +23,7 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use crate::backoff::jittered;
 use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
-use crate::declared::{SOON, outcome, put};
+use crate::declared::{RIVALRY, SOON, outcome, put, seniority};
 use crate::finalizer;
 use crate::follow::Followed;
 use crate::trouble::Trouble;
@@ -85,7 +85,12 @@ pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Context>) -> Result<Action,
             ctx.overthrown.cancel();
             return Err(trouble);
         }
-        Err(trouble) => (trouble.verdict(), ctx.failures.next(&key)),
+        Err(trouble) => {
+            let (verdict, again) = (trouble.verdict(), ctx.failures.next(&key));
+            // The winner may go any moment.
+            let is_rivalry = verdict.reason() == "Conflict";
+            (verdict, if is_rivalry { again.min(RIVALRY) } else { again })
+        }
     };
     let old = tenant.status.as_ref();
     let new = report(&tenant, &ctx, &verdict, findings).await;
@@ -160,7 +165,15 @@ async fn look(tenant: &Tenant, ctx: &Context, findings: &mut Findings) -> Result
 
 /// Hosts and names on the apex are unique in the installation: the oldest Tenant has them.
 fn claimed(tenant: &Tenant, ctx: &Context) -> Result<(), Trouble> {
-    let age = |tenant: &Tenant| (tenant.creation_timestamp().map(|time| time.0), tenant.uid());
+    let age = |tenant: &Tenant| {
+        let status = tenant.status.as_ref();
+        seniority(
+            tenant,
+            status
+                .map(|status| status.conditions.as_slice())
+                .unwrap_or_default(),
+        )
+    };
     let spec = &tenant.spec;
     if spec.hosts.is_empty() && spec.apex_aliases.is_empty() {
         return Ok(());
