@@ -102,7 +102,26 @@ fn complete(definition: CustomResourceDefinition) -> Result<CustomResourceDefini
                 .map(|(k, v)| (k.clone(), v.clone())),
         );
     }
+    signed(&mut value);
     Ok(serde_json::from_value(value)?)
+}
+
+/// Numbers without a sign have a minimum; an API server does not know their formats and warns of them.
+fn signed(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(format) = fields.get_mut("format") {
+                match format.as_str() {
+                    Some("uint32") => *format = json!("int32"),
+                    Some("uint64") => *format = json!("int64"),
+                    _ => {}
+                }
+            }
+            fields.values_mut().for_each(signed);
+        }
+        Value::Array(entries) => entries.iter_mut().for_each(signed),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod declared;
+mod definitions;
 mod leaders;
 mod routes;
 mod tenants;
