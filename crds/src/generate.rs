@@ -38,14 +38,21 @@ pub fn definitions() -> Result<Vec<CustomResourceDefinition>, GenerateError> {
     .collect()
 }
 
-/// The definitions as one manifest, for `kubectl apply --server-side -f`.
-pub fn manifest() -> Result<String, GenerateError> {
-    let mut text = "# Made by crdgen from the crate berth-crds; do not edit.\n".to_owned();
+/// Every file that is made of the definitions, by its path in the repository: one manifest for
+/// `kubectl apply --server-side -f`, and the chart's, one a kind.
+pub fn files() -> Result<Vec<(String, String)>, GenerateError> {
+    const HEAD: &str = "# Made by crdgen from the crate berth-crds; do not edit.\n";
+    let mut manifest = HEAD.to_owned();
+    let mut files = Vec::new();
     for definition in definitions()? {
-        text.push_str("---\n");
-        text.push_str(&serde_yaml::to_string(&definition)?);
+        let text = serde_yaml::to_string(&definition)?;
+        manifest.push_str("---\n");
+        manifest.push_str(&text);
+        let path = format!("charts/berth/files/crds/{}.yaml", definition.spec.names.plural);
+        files.push((path, format!("{HEAD}{text}")));
     }
-    Ok(text)
+    files.push(("crds/manifests/berth.yaml".to_owned(), manifest));
+    Ok(files)
 }
 
 fn complete(definition: CustomResourceDefinition) -> Result<CustomResourceDefinition, GenerateError> {
@@ -132,12 +139,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_manifest_in_the_repository_is_what_crdgen_writes() {
-        let stored = include_str!("../manifests/berth.yaml");
-        assert!(
-            stored == manifest().unwrap(),
-            "stale: cargo run -p berth-crds --bin crdgen > crds/manifests/berth.yaml"
-        );
+    fn the_files_in_the_repository_are_what_crdgen_writes() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        for (path, text) in files().unwrap() {
+            let stored = std::fs::read_to_string(root.join(&path)).unwrap_or_default();
+            assert!(
+                stored == text,
+                "{path} is stale: cargo run -p berth-crds --bin crdgen"
+            );
+        }
     }
 
     /// The schema of a kind, as an API server gets it.

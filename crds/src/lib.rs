@@ -27,7 +27,7 @@ pub mod token;
 mod trust;
 
 pub use check::Invalid;
-pub use generate::{GenerateError, definitions, manifest};
+pub use generate::{GenerateError, definitions, files};
 pub use grant::{Action, Grant};
 pub use pull_through_cache::{
     CacheTags, PullThroughCache, PullThroughCacheSpec, PullThroughCacheStatus, RateLimit, Upstream,

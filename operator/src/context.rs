@@ -1,7 +1,7 @@
 //! What reconcilers share: the API server, the registry, what is watched, and what was last done.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -30,7 +30,7 @@ pub struct Context {
     /// The API server.
     pub client: Client,
     /// The registry.
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     /// What the operator was told.
     pub settings: Settings,
     /// Writes events.

@@ -22,6 +22,7 @@ mod controllers;
 mod declared;
 mod finalizer;
 pub mod follow;
+pub mod keys;
 pub mod leader;
 pub mod metrics;
 mod ops;

@@ -3,8 +3,8 @@
 //! Every write carries the term that this process got when it became the leader; the registry refuses older ones,
 //! so that a leader that was frozen and thawed cannot undo what its successor did.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use berth_crds::admin::{Put, TokenConfig};
@@ -12,7 +12,7 @@ use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,23 +47,32 @@ pub enum RegistryError {
     },
 }
 
-/// Where the admin API is, and what opens it.
+/// What opens the admin API.
 #[derive(Debug, Clone)]
-pub struct Access {
-    /// Its base, without a path.
-    pub url: String,
-    /// PEM certificates that sign its own; the system's if absent.
-    pub ca_file: Option<PathBuf>,
-    /// The admin key; read anew for each request, so that it can be replaced.
-    pub key_file: PathBuf,
+enum Opening {
+    /// A key that is known.
+    Key(String),
+    /// A file with the key; read anew for each request, so that it can be replaced.
+    File(PathBuf),
+    /// Nothing yet.
+    Nothing,
+}
+
+/// How the admin API is asked.
+#[derive(Debug, Clone)]
+struct Access {
+    http: reqwest::Client,
+    opening: Opening,
+    /// What the client trusts, to tell whether it changed.
+    authority: String,
 }
 
 /// The admin API.
 #[derive(Debug)]
 pub struct Registry {
-    http: reqwest::Client,
-    access: Access,
-    term: AtomicI64,
+    url: String,
+    access: RwLock<Arc<Access>>,
+    term: OnceCell<i64>,
     served: Mutex<Option<(Instant, Replicas)>>,
 }
 
@@ -176,37 +185,74 @@ struct Refusal {
 }
 
 impl Registry {
-    /// Not connected yet, and without a term.
-    pub fn new(access: Access) -> Result<Self, RegistryError> {
-        let broken =
-            |what: &str, why: &dyn std::fmt::Display| RegistryError::Invalid(format!("{what}: {why}"));
-        let mut http = reqwest::Client::builder()
-            .timeout(PATIENCE)
-            .connect_timeout(Duration::from_secs(5))
-            .no_proxy();
-        if let Some(file) = &access.ca_file {
-            let pem = std::fs::read(file).map_err(|why| broken(&file.display().to_string(), &why))?;
-            let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-                .map_err(|why| broken(&file.display().to_string(), &why))?;
-            http = http.tls_certs_only(certificates);
-        }
+    /// At a URL without a path; not connected yet, and without a key or a term.
+    pub fn new(url: &str) -> Result<Self, RegistryError> {
+        let access = Access {
+            http: client(None)?,
+            opening: Opening::Nothing,
+            authority: String::new(),
+        };
         Ok(Self {
-            http: http.build().map_err(|why| broken("the HTTP client", &why))?,
-            access,
-            term: AtomicI64::new(0),
+            url: url.trim_end_matches('/').to_owned(),
+            access: RwLock::new(Arc::new(access)),
+            term: OnceCell::new(),
             served: Mutex::new(None),
         })
     }
 
-    /// Takes over from all earlier leaders.
-    pub async fn new_term(&self) -> Result<i64, RegistryError> {
+    /// Uses files: the admin key's, and one with the certificates that sign the admin API's, else the system's.
+    pub fn open_files(&self, key: &Path, authority: Option<&Path>) -> Result<(), RegistryError> {
+        let read = |file: &Path| std::fs::read_to_string(file).map_err(|why| broken(&file.display(), &why));
+        let authority = authority.map(read).transpose()?;
+        self.swap(Access {
+            http: client(authority.as_deref())?,
+            opening: Opening::File(key.to_owned()),
+            authority: authority.unwrap_or_default(),
+        });
+        Ok(())
+    }
+
+    /// Uses the first of these keys, and trusts these certificates alone. Connections stay if neither changed.
+    pub fn open_with(&self, keys: &str, authority: &str) -> Result<(), RegistryError> {
+        let opening = first_key(keys);
+        let old = self.access();
+        let same_key = matches!(&old.opening, Opening::Key(key) if *key == opening);
+        if same_key && old.authority == authority {
+            return Ok(());
+        }
+        let http = if old.authority == authority {
+            old.http.clone()
+        } else {
+            client(Some(authority))?
+        };
+        self.swap(Access {
+            http,
+            opening: Opening::Key(opening),
+            authority: authority.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn access(&self) -> Arc<Access> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn swap(&self, access: Access) {
+        *self.access.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(access);
+    }
+
+    /// This process' term: taken over from all earlier leaders before the first write, once the registry answers.
+    pub async fn term(&self) -> Result<i64, RegistryError> {
         #[derive(Deserialize)]
         struct Term {
             term: i64,
         }
-        let Term { term } = self.ask(Method::POST, "terms", None::<&()>).await?;
-        self.term.store(term, Ordering::SeqCst);
-        Ok(term)
+        let take = async || {
+            let Term { term } = self.ask(Method::POST, "terms", None::<&()>).await?;
+            tracing::info!(term, "this operator's writes are taken, earlier leaders' no more");
+            Ok(term)
+        };
+        self.term.get_or_try_init(take).await.copied()
     }
 
     /// Makes an object what it should be. `path` is below `/admin/v1/`.
@@ -217,13 +263,13 @@ impl Registry {
         generation: i64,
         spec: &T,
     ) -> Result<Changed, RegistryError> {
-        self.ask(Method::PUT, path, Some(&self.body(uid, generation, spec)))
-            .await
+        let body = self.body(uid, generation, spec).await?;
+        self.ask(Method::PUT, path, Some(&body)).await
     }
 
     /// Removes an object; whether it was there. `erase` gives up what it stores too.
     pub async fn delete(&self, path: &str, erase: bool) -> Result<bool, RegistryError> {
-        let term = self.term.load(Ordering::SeqCst);
+        let term = self.term().await?;
         let path = format!("{path}?term={term}{}", if erase { "&erase=true" } else { "" });
         match self.ask::<Value>(Method::DELETE, &path, None::<&()>).await {
             Ok(_) => Ok(true),
@@ -286,9 +332,8 @@ impl Registry {
         token: &TokenConfig,
     ) -> Result<(), RegistryError> {
         let path = format!("tenants/{tenant}/tokens/{id}");
-        let _: Value = self
-            .ask(Method::PUT, &path, Some(&self.body(uid, 0, token)))
-            .await?;
+        let body = self.body(uid, 0, token).await?;
+        let _: Value = self.ask(Method::PUT, &path, Some(&body)).await?;
         Ok(())
     }
 
@@ -297,13 +342,18 @@ impl Registry {
         self.delete(&format!("tenants/{tenant}/tokens/{id}"), false).await
     }
 
-    fn body<'a, T: Serialize>(&self, uid: &str, generation: i64, spec: &'a T) -> Put<&'a T> {
-        Put {
+    async fn body<'a, T: Serialize>(
+        &self,
+        uid: &str,
+        generation: i64,
+        spec: &'a T,
+    ) -> Result<Put<&'a T>, RegistryError> {
+        Ok(Put {
             uid: Some(uid.to_owned()),
             generation,
-            term: Some(self.term.load(Ordering::SeqCst)),
+            term: Some(self.term().await?),
             spec,
-        }
+        })
     }
 
     async fn ask<T: DeserializeOwned>(
@@ -312,12 +362,19 @@ impl Registry {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<T, RegistryError> {
-        let key = tokio::fs::read_to_string(&self.access.key_file).await;
-        let key = key.map_err(|error| {
-            RegistryError::Unreachable(format!("{}: {error}", self.access.key_file.display()))
-        })?;
-        let url = format!("{}/admin/v1/{path}", self.access.url.trim_end_matches('/'));
-        let mut request = self.http.request(method, url).bearer_auth(key.trim());
+        let access = self.access();
+        let key = match &access.opening {
+            Opening::Key(key) => key.clone(),
+            Opening::File(file) => {
+                let text = tokio::fs::read_to_string(file).await;
+                let text =
+                    text.map_err(|error| RegistryError::Unreachable(format!("{}: {error}", file.display())))?;
+                first_key(&text)
+            }
+            Opening::Nothing => return Err(RegistryError::Unreachable("there is no key yet".to_owned())),
+        };
+        let url = format!("{}/admin/v1/{path}", self.url);
+        let mut request = access.http.request(method, url).bearer_auth(key);
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -334,6 +391,33 @@ impl Registry {
         }
         Err(refused(status, &bytes))
     }
+}
+
+/// Of several keys, one a line, the first is for clients.
+fn first_key(keys: &str) -> String {
+    let keys = keys.lines().map(str::trim);
+    keys.filter(|key| !key.is_empty())
+        .map(str::to_owned)
+        .next()
+        .unwrap_or_default()
+}
+
+fn broken(what: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> RegistryError {
+    RegistryError::Invalid(format!("{what}: {why}"))
+}
+
+/// A client that trusts these certificates alone, or the system's.
+fn client(authority: Option<&str>) -> Result<reqwest::Client, RegistryError> {
+    let mut http = reqwest::Client::builder()
+        .timeout(PATIENCE)
+        .connect_timeout(Duration::from_secs(5))
+        .no_proxy();
+    if let Some(pem) = authority {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
+        http =
+            http.tls_certs_only(certificates.map_err(|why| broken(&"the admin API's certificates", &why))?);
+    }
+    http.build().map_err(|why| broken(&"the HTTP client", &why))
 }
 
 fn unreachable(error: reqwest::Error) -> RegistryError {

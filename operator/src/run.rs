@@ -11,9 +11,10 @@ use tokio_util::sync::CancellationToken;
 use crate::backoff::Failures;
 use crate::context::{Context, Memory};
 use crate::follow::ClusterKeys;
+use crate::keys::Keeper;
 use crate::leader::Leadership;
 use crate::metrics::Metrics;
-use crate::registry::{Access, Registry, RegistryError};
+use crate::registry::{Registry, RegistryError};
 use crate::settings::Settings;
 use crate::tenant::accounts::Seen;
 use crate::{MANAGER, controllers, ops, sweep, watches};
@@ -42,11 +43,11 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     let client = Client::try_default()
         .await
         .map_err(|error| RunError::Cluster(error.to_string()))?;
-    let registry = Registry::new(Access {
-        url: settings.registry_url.clone(),
-        ca_file: settings.registry_ca_file.clone(),
-        key_file: settings.registry_key_file.clone(),
-    })?;
+    let registry = Arc::new(Registry::new(&settings.registry_url)?);
+    if let Some(file) = &settings.registry_key_file {
+        registry.open_files(file, settings.registry_ca_file.as_deref())?;
+    }
+    let keeper = Keeper::new(&settings, &client, &registry);
     let identity = identity();
     let (watched, streams) = watches::prepare(&settings, &client);
     let leadership = Leadership::new(
@@ -84,6 +85,25 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
     }
     tracing::info!(identity, lease = ctx.settings.lease, "this operator leads");
     ctx.metrics.leads(true);
+    if let Some(keeper) = keeper {
+        // Nothing can be told to the registry before; the Lease is held meanwhile.
+        tokio::select! {
+            () = keeper.ready() => {}
+            () = leadership.hold() => return Err(RunError::Overthrown),
+            () = shutdown.cancelled() => {
+                leadership.release().await;
+                return Ok(());
+            }
+        }
+        tasks.spawn(async move { keeper.follow().await });
+    }
+    let taking = ctx.registry.clone();
+    tasks.spawn(async move {
+        // At once, so that nothing of an earlier leader comes in between; the first write does it otherwise.
+        if let Err(error) = taking.term().await {
+            tracing::warn!(%error, "the registry does not take this leader yet");
+        }
+    });
     controllers::start(&ctx, streams, &mut tasks);
     let sweeping = ctx.clone();
     tasks.spawn(async move {

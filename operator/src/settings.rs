@@ -14,12 +14,30 @@ pub struct Settings {
     /// Base of the registry's admin API, like https://berth-admin.berth.svc:5001.
     #[arg(long, env = "BERTH_OPERATOR_REGISTRY_URL")]
     pub registry_url: String,
-    /// PEM file with the certificates that sign the admin API's own; without it, the system's.
-    #[arg(long, env = "BERTH_OPERATOR_REGISTRY_CA_FILE")]
+    /// Secret in the operator's own namespace with the installation's keys, which the registry's pods mount. It is
+    /// made if it is absent, and rotated unless somebody else made it.
+    #[arg(
+        long,
+        env = "BERTH_OPERATOR_KEYS_SECRET",
+        conflicts_with = "registry_key_file",
+        required_unless_present = "registry_key_file"
+    )]
+    pub keys_secret: Option<String>,
+    /// Service of the admin API, whose names are in its certificate.
+    #[arg(long, env = "BERTH_OPERATOR_ADMIN_SERVICE", default_value = "berth-admin")]
+    pub admin_service: String,
+    /// Between two rotations of the keys; 0: only when the Secret is annotated with berth.dev/rotate=now.
+    #[arg(long, env = "BERTH_OPERATOR_KEY_ROTATION", default_value = "2160h", value_parser = span_or_zero)]
+    pub key_rotation: Duration,
+    /// How long old and new keys are both taken. At least 10m.
+    #[arg(long, env = "BERTH_OPERATOR_KEY_OVERLAP", default_value = "24h", value_parser = overlap)]
+    pub key_overlap: Duration,
+    /// Without --keys-secret: PEM file with the certificates that sign the admin API's own; the system's if absent.
+    #[arg(long, env = "BERTH_OPERATOR_REGISTRY_CA_FILE", conflicts_with = "keys_secret")]
     pub registry_ca_file: Option<PathBuf>,
-    /// File with the admin key; read anew for each request.
+    /// Without --keys-secret: file with the admin key; read anew for each request.
     #[arg(long, env = "BERTH_OPERATOR_REGISTRY_KEY_FILE")]
-    pub registry_key_file: PathBuf,
+    pub registry_key_file: Option<PathBuf>,
     /// The apex: tenants live at {tenant}.<domain>.
     #[arg(long, env = "BERTH_OPERATOR_DOMAIN")]
     pub domain: String,
@@ -126,6 +144,13 @@ fn span(text: &str) -> Result<Duration, String> {
     Ok(span.duration())
 }
 
+fn span_or_zero(text: &str) -> Result<Duration, String> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    span(text)
+}
+
 fn grace(text: &str) -> Result<Duration, String> {
     let grace = span(text)?;
     // A node may have taken the old one just before, and pull with it for a while.
@@ -133,6 +158,15 @@ fn grace(text: &str) -> Result<Duration, String> {
         return Err("at least 10m: pulls under way still use the old token".to_owned());
     }
     Ok(grace)
+}
+
+fn overlap(text: &str) -> Result<Duration, String> {
+    let overlap = span(text)?;
+    // Nodes bring a changed Secret into running pods within minutes.
+    if overlap < Duration::from_secs(600) {
+        return Err("at least 10m: pods see a changed Secret minutes later".to_owned());
+    }
+    Ok(overlap)
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

@@ -11,7 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn holder(berth: &Installation) -> String {
     let lease = berth
         .plane
-        .find("Lease", &berth.id, "berth-operator")
+        .find("Lease", &berth.id, &format!("{}-operator", berth.id))
         .await
         .unwrap_or(Value::Null);
     lease["spec"]["holderIdentity"]
@@ -47,6 +47,15 @@ async fn a_leader_that_was_frozen_ends_and_its_writes_are_refused() {
         .ready_tenant(&berth.name("two"), json!({ "displayName": "by the second" }))
         .await;
     assert_ne!(holder(&berth).await, first);
+    // What the frozen one may still have to write comes under its old term.
+    let stale = Admin::of(&berth.registry)
+        .ask(
+            Method::PUT,
+            &format!("tenants/{}", berth.name("one")),
+            Some(json!({ "generation": 9, "term": 1, "spec": { "displayName": "by the first" } })),
+        )
+        .await;
+    assert_eq!(stale.expect(409).json()["reason"], "StaleTerm");
     berth.operator(0).signal(Signal::CONT);
     berth.operator(0).ended(PATIENCE).await;
     assert!(berth.operator(1).is_running());

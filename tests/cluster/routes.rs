@@ -102,7 +102,11 @@ async fn a_tenant_has_an_ingress_that_follows_it_and_closes_while_it_is_suspende
 
 #[tokio::test]
 async fn a_cluster_without_the_gateway_api_says_so() {
-    let berth = Installation::builder().flag("--exposure=gateway").start().await;
+    let berth = Installation::builder()
+        .flag("--exposure=gateway")
+        .flag("--gateway=edge")
+        .start()
+        .await;
     let name = berth.name("acme");
     berth
         .plane

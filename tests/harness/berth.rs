@@ -25,9 +25,23 @@ pub struct Builder {
     replica: usize,
     flags: Vec<String>,
     variables: Vec<(String, String)>,
+    admin_port: Option<u16>,
+    listen: Option<String>,
 }
 
 impl Builder {
+    /// A port of the admin listener that somebody was told before.
+    pub fn admin_port(mut self, port: u16) -> Self {
+        self.admin_port = Some(port);
+        self
+    }
+
+    /// `host:port` of the OCI API, instead of a free port on loopback.
+    pub fn listen(mut self, address: &str) -> Self {
+        self.listen = Some(address.to_owned());
+        self
+    }
+
     /// Fresh stores of this kind; [`Backend::Embedded`] if never said.
     pub fn backend(mut self, backend: Backend) -> Self {
         self.backend = backend;
@@ -73,6 +87,9 @@ impl Builder {
         // Another process may take a port between its choice and its use.
         for _ in 0..5 {
             berth.ports = std::array::from_fn(|_| free_port());
+            if let Some(port) = berth.builder.admin_port {
+                berth.ports[1] = port;
+            }
             berth.spawn();
             if berth.becomes_ready().await {
                 return berth;
@@ -106,6 +123,8 @@ impl Berth {
             replica: 0,
             flags: Vec::new(),
             variables: Vec::new(),
+            admin_port: None,
+            listen: None,
         }
     }
 
@@ -116,12 +135,13 @@ impl Berth {
 
     /// `host:port` of the OCI API, as clients write it in references.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.ports[0])
+        let listen = self.builder.listen.clone();
+        listen.unwrap_or_else(|| format!("127.0.0.1:{}", self.ports[0]))
     }
 
     /// The URL of a path of the OCI API.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.ports[0])
+        format!("http://{}{path}", self.address())
     }
 
     /// The URL of a path of the admin API.
@@ -162,11 +182,7 @@ impl Berth {
     /// # Panics
     /// If the registry does not run.
     pub fn peak_memory(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = std::fs::read_to_string(&path).expect("the status of a running process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmHWM in kB") * 1024
+        peak_memory(self.pid())
     }
 
     /// A command of the binary under test with this server's stores and folders as settings:
@@ -274,10 +290,10 @@ impl Berth {
             .append(true)
             .open(&self.log)
             .expect("a log file");
-        let [listen, admin, ops] = self.ports;
+        let [_, admin, ops] = self.ports;
         let child = self
             .command("serve")
-            .arg(format!("--listen=127.0.0.1:{listen}"))
+            .arg(format!("--listen={}", self.address()))
             .arg(format!("--admin-listen=127.0.0.1:{admin}"))
             .arg(format!("--ops-listen=127.0.0.1:{ops}"))
             .args(&self.builder.flags)
@@ -318,6 +334,15 @@ impl Drop for Berth {
             self.show_log();
         }
     }
+}
+
+/// The most memory that a process has held so far (`VmHWM`), in bytes.
+pub(crate) fn peak_memory(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let status = status.expect("the status of a running process");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmHWM in kB") * 1024
 }
 
 fn path_text(path: &Path) -> String {

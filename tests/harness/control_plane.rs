@@ -1,14 +1,20 @@
 //! The Kubernetes API server of the run, spoken to in JSON as `kubectl` would.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use k8s_openapi::api::authentication::v1::TokenRequest;
+use k8s_openapi::api::core::v1::ServiceAccount;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Client, Config};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::environment::setting;
+use crate::http::provide_tls;
 use crate::wait::eventually;
 
 /// Longest wait for anything that controllers do.
@@ -18,25 +24,85 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct ControlPlane {
     client: Client,
+    kubeconfig: PathBuf,
+    audit: PathBuf,
+}
+
+/// A control plane of a test's own, to be crashed. Stopped when dropped.
+pub struct OwnControlPlane {
+    folder: TempDir,
+}
+
+impl OwnControlPlane {
+    /// Starts one, which takes some five seconds.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn start() -> OwnControlPlane {
+        let plane = OwnControlPlane {
+            folder: tempfile::tempdir().expect("a folder"),
+        };
+        plane.tool("start");
+        plane
+    }
+
+    /// The API server is killed, and another one starts at the same address.
+    pub fn crash(&self) {
+        self.tool("crash");
+    }
+
+    /// As an administrator of it, with Berth's definitions installed.
+    pub async fn connect(&self) -> ControlPlane {
+        let plane = self.connect_bare().await;
+        plane.install_definitions().await;
+        plane
+    }
+
+    /// As an administrator of it.
+    pub async fn connect_bare(&self) -> ControlPlane {
+        let file = |name: &str| self.folder.path().join(name);
+        ControlPlane::at(file("kubeconfig"), file("audit.log")).await
+    }
+
+    fn tool(&self, action: &str) {
+        let tool = concat!(env!("CARGO_MANIFEST_DIR"), "/tools/cluster");
+        let mut command = Command::new(tool);
+        command.arg(action).arg(self.folder.path()).stdin(Stdio::null());
+        let done = command.status().expect("the tool runs");
+        assert!(done.success() || std::thread::panicking(), "{action} failed");
+    }
+}
+
+impl Drop for OwnControlPlane {
+    fn drop(&mut self) {
+        self.tool("stop");
+    }
 }
 
 impl ControlPlane {
     /// As an administrator, with Berth's definitions installed.
     pub async fn connect() -> ControlPlane {
-        // Another test may have installed it.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let file = Kubeconfig::read_from(setting("BERTH_TEST_KUBECONFIG")).expect("the run's kubeconfig");
-        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-        let client = Client::try_from(config.expect("a usable kubeconfig")).expect("a client");
-        let plane = ControlPlane { client };
-        plane
-            .install(include_str!("../../crds/manifests/berth.yaml"))
-            .await;
+        let file = |name: &str| PathBuf::from(setting(name));
+        let plane = Self::at(file("BERTH_TEST_KUBECONFIG"), file("BERTH_TEST_AUDIT")).await;
+        plane.install_definitions().await;
         plane
     }
 
-    /// Applies definitions and waits until they are served.
-    async fn install(&self, manifest: &str) {
+    async fn at(kubeconfig: PathBuf, audit: PathBuf) -> ControlPlane {
+        provide_tls();
+        let file = Kubeconfig::read_from(&kubeconfig).expect("a kubeconfig");
+        let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+        let client = Client::try_from(config.expect("a usable kubeconfig")).expect("a client");
+        ControlPlane {
+            client,
+            kubeconfig,
+            audit,
+        }
+    }
+
+    /// Applies Berth's definitions and waits until they are served.
+    pub async fn install_definitions(&self) {
+        let manifest = include_str!("../../crds/manifests/berth.yaml");
         let documents: Vec<Value> = serde_yaml::Deserializer::from_str(manifest)
             .map(|document| serde::Deserialize::deserialize(document).expect("YAML"))
             .collect();
@@ -91,6 +157,29 @@ impl ControlPlane {
         found.as_ref().map(value)
     }
 
+    /// A kubeconfig by which a service account asks, valid for an hour.
+    pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Value {
+        let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        let request = accounts
+            .create_token_request(account, &PostParams::default(), &TokenRequest::default())
+            .await;
+        let token = request.expect("a token").status.expect("a token").token;
+        let file = std::fs::read_to_string(&self.kubeconfig).expect("a kubeconfig");
+        let mut config: Value = serde_yaml::from_str(&file).expect("YAML");
+        config["users"][0]["user"] = json!({ "token": token });
+        config
+    }
+
+    /// What a user has asked, by the audit log.
+    pub fn requests_of(&self, user: &str) -> Vec<Value> {
+        let log = std::fs::read_to_string(&self.audit).expect("an audit log");
+        let theirs = log.lines().filter(|line| line.contains(user));
+        // The last line may still be under way.
+        theirs
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
+    }
+
     /// Objects with labels.
     pub async fn list(&self, kind: &str, namespace: &str, labels: &str) -> Vec<Value> {
         let params = ListParams::default().labels(labels);
@@ -124,6 +213,27 @@ impl ControlPlane {
             .delete(name, &DeleteParams::default())
             .await;
         deleted.expect("the deletion is accepted");
+    }
+
+    /// Removes a pod that is to go, as its node does once nothing of it runs.
+    pub async fn end_pod(&self, namespace: &str, name: &str) {
+        // Somebody else may have been faster.
+        let _ = self
+            .api("Pod", namespace)
+            .delete(name, &DeleteParams::default().grace_period(0))
+            .await;
+    }
+
+    /// A document that the API server serves.
+    pub async fn document(&self, path: &str) -> Value {
+        let request = http::Request::get(path).body(Vec::new()).expect("a request");
+        let text = self.client.request_text(request).await.expect("a document");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Its kubeconfig.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
     }
 
     /// Waits until an object is as it should be, and returns it.
@@ -174,6 +284,16 @@ impl ControlPlane {
         })
         .await;
     }
+
+    /// What applying an object would store, as `kubectl apply --server-side --dry-run=server` says; unknown fields are
+    /// refused.
+    pub async fn dry_run(&self, object: Value) -> Result<Value, kube::Error> {
+        let (kind, namespace, name) = coordinates(&object);
+        let params = PatchParams::apply("user").force().dry_run().validation_strict();
+        let api = self.api(&kind, &namespace);
+        let applied = api.patch(&name, &params, &Patch::Apply(&object)).await?;
+        Ok(value(&applied))
+    }
 }
 
 /// A condition of an object's status.
@@ -211,6 +331,14 @@ fn resource(kind: &str) -> ApiResource {
         "Secret" => ("", "v1", "secrets"),
         "ServiceAccount" => ("", "v1", "serviceaccounts"),
         "Service" => ("", "v1", "services"),
+        "Pod" => ("", "v1", "pods"),
+        "Deployment" => ("apps", "v1", "deployments"),
+        "StatefulSet" => ("apps", "v1", "statefulsets"),
+        "ClusterRole" => ("rbac.authorization.k8s.io", "v1", "clusterroles"),
+        "ClusterRoleBinding" => ("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
+        "Role" => ("rbac.authorization.k8s.io", "v1", "roles"),
+        "RoleBinding" => ("rbac.authorization.k8s.io", "v1", "rolebindings"),
+        "EndpointSlice" => ("discovery.k8s.io", "v1", "endpointslices"),
         other => panic!("the harness does not know the kind {other}"),
     };
     ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural)

@@ -7,8 +7,15 @@ use tokio::net::TcpStream;
 
 use crate::content::sha256;
 
+/// Both kube and the operator link reqwest without a provider of TLS; whoever makes a client first installs one.
+pub fn provide_tls() {
+    // Fails only if there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
 /// A client that follows no redirect, uses no proxy and decodes no body: it shows what was sent.
 pub fn client() -> Client {
+    provide_tls();
     Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
@@ -132,6 +139,7 @@ impl Repository {
 
     /// The same repository over HTTP/2 without TLS, as a client that knows of it would speak.
     pub fn over_http2(&self) -> Repository {
+        provide_tls();
         let client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()

@@ -9,7 +9,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::berth::{Berth, Builder};
+use crate::berth::{Berth, Builder, peak_memory};
+use crate::chart;
 use crate::control_plane::ControlPlane;
 use crate::environment::setting;
 use crate::http::{attempt, client};
@@ -22,9 +23,12 @@ pub const DOMAIN: &str = "registry.test";
 const LABEL: &str = "berth.dev/installation";
 
 /// What an installation is to be like.
-#[derive(Debug, Clone, Default)]
+#[derive(Default)]
 pub struct Installer {
+    plane: Option<ControlPlane>,
     flags: Vec<String>,
+    registry: Option<Berth>,
+    keys: Option<String>,
 }
 
 impl Installer {
@@ -34,21 +38,54 @@ impl Installer {
         self
     }
 
+    /// A registry that runs already, with [`DOMAIN`] as its apex, instead of one of its own.
+    pub fn registry(mut self, registry: Berth) -> Self {
+        self.registry = Some(registry);
+        self
+    }
+
+    /// In another cluster than the run's.
+    pub fn plane(mut self, plane: ControlPlane) -> Self {
+        self.plane = Some(plane);
+        self
+    }
+
+    /// The operator makes the keys, and speaks to a registry at an address that the test starts with them.
+    pub fn keys_secret(mut self, registry: &str) -> Self {
+        self.keys = Some(registry.to_owned());
+        self
+    }
+
     /// Starts it.
     pub async fn start(self) -> Installation {
-        let plane = ControlPlane::connect().await;
+        let plane = match self.plane {
+            Some(plane) => plane,
+            None => ControlPlane::connect().await,
+        };
         let id = format!("berth-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        let registry = registry().start().await;
+        let registry = match self.registry {
+            Some(registry) => registry,
+            None => registry().start().await,
+        };
         let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": id } });
         plane.apply(namespace).await.expect("a namespace");
+        let mut values: Vec<String> = self
+            .flags
+            .iter()
+            .filter_map(|flag| chart::value_of(flag))
+            .collect();
+        values.push(format!("domain={DOMAIN}"));
         let mut installation = Installation {
             plane,
+            objects: chart::render(&id, &id, &values),
             id,
             registry,
             operators: Vec::new(),
             flags: self.flags,
+            keys: self.keys,
             folder: tempfile::tempdir().expect("a folder"),
         };
+        installation.authorise().await;
         installation.start_operator().await;
         installation
     }
@@ -68,6 +105,8 @@ pub struct Installation {
     pub registry: Berth,
     operators: Vec<Operator>,
     flags: Vec<String>,
+    keys: Option<String>,
+    objects: Vec<Value>,
     folder: TempDir,
 }
 
@@ -90,18 +129,8 @@ impl Installation {
         let program = PathBuf::from(setting("BERTH_BIN")).with_file_name("berth-operator");
         let output = File::create(&log).expect("a log");
         let mut child = Command::new(program)
-            .env("KUBECONFIG", setting("BERTH_TEST_KUBECONFIG"))
-            .arg(format!("--registry-url={}", self.registry.admin_url("")))
-            .arg(format!(
-                "--registry-key-file={}",
-                self.registry.data().join("keys/admin").display()
-            ))
-            .arg(format!("--domain={DOMAIN}"))
-            .arg(format!("--namespace={}", self.id))
-            .arg(format!("--tenant-selector={LABEL}={}", self.id))
-            .arg(format!("--ops-listen=127.0.0.1:{port}"))
-            .arg("--lease-duration=3s")
-            .args(&self.flags)
+            .env("KUBECONFIG", self.folder.path().join("kubeconfig"))
+            .args(self.arguments(port))
             .stdin(Stdio::null())
             .stdout(output.try_clone().expect("a log"))
             .stderr(output)
@@ -125,6 +154,62 @@ impl Installation {
         number
     }
 
+    /// What the chart tells the operator, but for where the test has its registry and its own pace.
+    fn arguments(&self, port: u16) -> Vec<String> {
+        let mut own = vec![
+            format!("--tenant-selector={LABEL}={}", self.id),
+            format!("--ops-listen=127.0.0.1:{port}"),
+            "--lease-duration=3s".to_owned(),
+        ];
+        match &self.keys {
+            Some(registry) => own.push(format!("--registry-url={registry}")),
+            None => own.extend([
+                format!("--registry-url={}", self.registry.admin_url("")),
+                format!(
+                    "--registry-key-file={}",
+                    self.registry.data().join("keys/admin").display()
+                ),
+            ]),
+        }
+        own.extend(
+            self.flags
+                .iter()
+                .filter(|flag| chart::value_of(flag).is_none())
+                .cloned(),
+        );
+        let name = |argument: &str| argument.split('=').next().unwrap_or_default().to_owned();
+        let replaced: Vec<String> = own.iter().map(|argument| name(argument)).collect();
+        // A file with the key goes instead of the Secret.
+        let secret = |argument: &str| self.keys.is_none() && name(argument) == "--keys-secret";
+        let of_chart = chart::operator_arguments(&self.objects).into_iter();
+        let kept = of_chart.filter(|argument| !replaced.contains(&name(argument)) && !secret(argument));
+        kept.chain(own).collect()
+    }
+
+    /// Makes the operator's service account with the rights that the chart gives it, and a kubeconfig of it.
+    async fn authorise(&self) {
+        let of_operator = |object: &&Value| {
+            object["metadata"]["labels"]["app.kubernetes.io/component"] == "operator"
+                && [
+                    "ServiceAccount",
+                    "ClusterRole",
+                    "ClusterRoleBinding",
+                    "Role",
+                    "RoleBinding",
+                ]
+                .iter()
+                .any(|kind| object["kind"] == *kind)
+        };
+        for object in self.objects.iter().filter(of_operator) {
+            self.plane.apply(object.clone()).await.expect("it is accepted");
+        }
+        let config = self
+            .plane
+            .kubeconfig_of(&self.id, &format!("{}-operator", self.id))
+            .await;
+        std::fs::write(self.folder.path().join("kubeconfig"), config.to_string()).expect("a kubeconfig");
+    }
+
     /// One of the operators.
     pub fn operator(&mut self, number: usize) -> &mut Operator {
         &mut self.operators[number]
@@ -134,6 +219,29 @@ impl Installation {
     pub async fn metrics(&self, number: usize) -> String {
         let url = format!("http://127.0.0.1:{}/metrics", self.operators[number].port);
         attempt(client().get(url)).await.expect("metrics").text()
+    }
+
+    /// What the chart renders for it.
+    pub fn objects(&self) -> &[Value] {
+        &self.objects
+    }
+
+    /// What the operators have asked of the API server, by its audit log.
+    pub fn requests(&self) -> Vec<Value> {
+        let user = format!("system:serviceaccount:{0}:{0}-operator", self.id);
+        self.plane.requests_of(&user)
+    }
+
+    /// How often the operators have written to the API server, but for renewals of the Lease.
+    pub fn writes(&self) -> usize {
+        let requests = self.requests();
+        let writes = requests.iter().filter(|request| {
+            ["create", "update", "patch", "delete"]
+                .iter()
+                .any(|verb| request["verb"] == *verb)
+                && request["objectRef"]["resource"] != "leases"
+        });
+        writes.count()
     }
 
     /// Name of a tenant of this test.
@@ -209,6 +317,11 @@ impl Operator {
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// The most memory that the process has held so far (`VmHWM`), in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        peak_memory(self.child.id())
     }
 
     /// Whether it runs.

@@ -149,3 +149,36 @@ async fn mistakes_end_with_a_code_and_a_message_that_says_what_to_change() {
     assert!(refused(&berth, &["tenant", "show", "../state"], 1).contains("there is no"));
     assert!(refused(&berth, &["token", "create", "ci", "--action", "admin"], 2).contains("pull"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_probe_tells_a_registry_from_anything_else() {
+    let berth = settings().start().await;
+    let probe = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(harness::setting("BERTH_BIN"));
+        let output = command.arg("probe").args(arguments).output();
+        let output = output.expect("the binary runs");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let registry = berth.url("/v2/");
+    // It asks for a credential, which is an answer.
+    let (code, out, _) = probe(&[&registry]);
+    assert_eq!((code, out.contains("401")), (Some(0), true), "{out}");
+    let (code, out, _) = probe(&[&registry, "-o", "json"]);
+    let answer: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!((code, &answer["status"]), (Some(0), &Value::from(401)));
+    for (address, why) in [
+        (berth.url("/nowhere"), "no registry"),
+        (berth.ops_url("/v2/"), "no registry"),
+        (
+            format!("http://127.0.0.1:{}/v2/", harness::free_port()),
+            "does not answer",
+        ),
+        ("berth:5000".to_owned(), "an address is like"),
+        ("not an address".to_owned(), "an address is like"),
+    ] {
+        let (code, _, error) = probe(&[&address, "--timeout=5s"]);
+        assert_eq!((code, error.contains(why)), (Some(1), true), "{address}: {error}");
+    }
+    assert_eq!(probe(&[]).0, Some(2));
+}

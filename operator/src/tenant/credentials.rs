@@ -25,7 +25,7 @@ use crate::trouble::Trouble;
 use crate::{MANAGED_BY, MANAGER, REVOKE_BEFORE, TENANT};
 
 /// Tokens that nobody names are given this long: their Secret may be about to be written.
-const ORPHAN_AGE: Duration = Duration::from_secs(120);
+const ORPHAN_AGE: Duration = Duration::from_secs(30);
 /// Most failures that a status names.
 const FAILED_LIMIT: usize = 32;
 /// What a status says about use is not renewed more often.
@@ -180,7 +180,10 @@ pub async fn ensure(tenant: &Tenant, ctx: &Context) -> Result<Distributed, Troub
             withdraw(ctx, &name, secret).await?;
         }
     }
-    remove_orphans(tenant, ctx, &tokens).await?;
+    if remove_orphans(tenant, ctx, &tokens).await? {
+        let soon = ORPHAN_AGE + Duration::from_secs(1);
+        distributed.again = Some(distributed.again.map_or(soon, |again| again.min(soon)));
+    }
     Ok(distributed)
 }
 
@@ -517,13 +520,15 @@ pub async fn release_accounts(tenant: &Tenant, ctx: &Context) -> Result<(), Trou
 }
 
 /// Ends tokens that were made here and that no Secret names: their Secret was never written, or went with its
-/// namespace.
-async fn remove_orphans(tenant: &Tenant, ctx: &Context, tokens: &[TokenInfo]) -> Result<(), Trouble> {
+/// namespace. Whether there are some that are too young to be told from those whose Secret is on its way.
+async fn remove_orphans(tenant: &Tenant, ctx: &Context, tokens: &[TokenInfo]) -> Result<bool, Trouble> {
     let (name, uid) = (tenant.name_any(), tenant.uid().unwrap_or_default());
     let now = Timestamp::now();
     let cached = named(ours(ctx, &name).values().map(AsRef::as_ref));
-    if credential::orphans(tokens, &uid, &cached, now, ORPHAN_AGE).is_empty() {
-        return Ok(());
+    let all = credential::orphans(tokens, &uid, &cached, now, Duration::ZERO).len();
+    let old = credential::orphans(tokens, &uid, &cached, now, ORPHAN_AGE).len();
+    if old == 0 {
+        return Ok(all > 0);
     }
     // What is watched may lag behind; ending a token that is in use would be an outage.
     let mut there = Vec::new();
@@ -536,7 +541,7 @@ async fn remove_orphans(tenant: &Tenant, ctx: &Context, tokens: &[TokenInfo]) ->
         tracing::info!(tenant = name, id, "a token that no Secret names is ended");
         ctx.registry.delete_token(&name, id).await?;
     }
-    Ok(())
+    Ok(all > old)
 }
 
 /// Ids of the tokens that Secrets name.

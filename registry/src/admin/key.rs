@@ -1,10 +1,15 @@
-//! The key that opens the admin API: a file, made on a first start.
+//! The keys that open the admin API: a file, made on a first start.
+//!
+//! The file holds one key a line. Each of them admits, and the first is the one that clients use, so that a new key
+//! can be added before the old one goes.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 
@@ -19,53 +24,97 @@ pub struct KeyError {
     reason: String,
 }
 
-/// The admin API's bearer key, kept only as its hash.
+/// The admin API's bearer keys, kept only as their hashes.
 #[derive(Clone)]
-pub struct AdminKey {
-    hash: [u8; 32],
+pub struct AdminKeys {
+    path: PathBuf,
+    hashes: Arc<ArcSwap<Vec<[u8; 32]>>>,
 }
 
-impl AdminKey {
-    /// Reads the key's file, of which white space at the ends does not count. With `make`, an absent file
-    /// is made, readable by its owner only, with 256 random bits.
+impl AdminKeys {
+    /// Reads the file. With `make`, an absent one is made, readable by its owner only, with 256 random bits.
     pub fn open(path: &Path, make: bool) -> Result<Self, KeyError> {
-        let fail = |reason: String| KeyError {
-            path: path.to_owned(),
-            reason,
-        };
         let text = match fs::read_to_string(path) {
-            Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound && make => {
-                make_key(path).map_err(|error| fail(format!("cannot be made: {error}")))?
+                make_key(path).map_err(|error| {
+                    let reason = format!("cannot be made: {error}");
+                    KeyError {
+                        path: path.to_owned(),
+                        reason,
+                    }
+                })?
             }
-            Err(error) => {
-                return Err(fail(format!(
-                    "cannot be read ({error}); write a key into that file"
-                )));
-            }
+            read => readable(path, read)?,
         };
-        let key = text.trim();
-        if key.len() < SHORTEST_KEY {
-            return Err(fail(format!(
-                "holds fewer than {SHORTEST_KEY} characters; write a longer key into it"
-            )));
-        }
+        let hashes = hashes(path, &text)?;
         Ok(Self {
-            hash: Sha256::digest(key).into(),
+            path: path.to_owned(),
+            hashes: Arc::new(ArcSwap::from_pointee(hashes)),
         })
     }
 
-    /// Whether the request bears the key. Hashes are compared, whole, so that time tells nothing of it.
-    pub fn admits(&self, headers: &HeaderMap) -> bool {
+    /// Reads the file again; the keys in use stay if that fails.
+    pub fn reload(&self) -> Result<(), KeyError> {
+        let text = readable(&self.path, fs::read_to_string(&self.path))?;
+        self.hashes.store(Arc::new(hashes(&self.path, &text)?));
+        Ok(())
+    }
+
+    /// Whether the request bears one of the keys. Hashes are compared, whole, so that time tells nothing of them.
+    pub fn admit(&self, headers: &HeaderMap) -> bool {
         let given = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok());
         let given = given.and_then(|value| value.split_once(' '));
         let Some((scheme, key)) = given else { return false };
-        let hash: [u8; 32] = Sha256::digest(key.trim()).into();
-        let different = self.hash.iter().zip(hash).fold(0, |all, (a, b)| all | (a ^ b));
-        scheme.eq_ignore_ascii_case("bearer") & (std::hint::black_box(different) == 0)
+        let given: [u8; 32] = Sha256::digest(key.trim()).into();
+        let same = |hash: &[u8; 32]| {
+            let different = hash.iter().zip(given).fold(0, |all, (a, b)| all | (a ^ b));
+            std::hint::black_box(different) == 0
+        };
+        let admitted = self
+            .hashes
+            .load()
+            .iter()
+            .fold(false, |admitted, hash| admitted | same(hash));
+        scheme.eq_ignore_ascii_case("bearer") & admitted
     }
+}
+
+/// The key of a file that clients use.
+pub fn current_key(text: &str) -> &str {
+    text.lines()
+        .map(str::trim)
+        .find(|key| !key.is_empty())
+        .unwrap_or_default()
+}
+
+fn readable(path: &Path, read: io::Result<String>) -> Result<String, KeyError> {
+    read.map_err(|error| KeyError {
+        path: path.to_owned(),
+        reason: format!("cannot be read ({error}); write a key into that file"),
+    })
+}
+
+fn hashes(path: &Path, text: &str) -> Result<Vec<[u8; 32]>, KeyError> {
+    let fail = |reason: String| KeyError {
+        path: path.to_owned(),
+        reason,
+    };
+    let keys = text.lines().map(str::trim).filter(|key| !key.is_empty());
+    let hash = |key: &str| {
+        if key.len() < SHORTEST_KEY {
+            return Err(fail(format!(
+                "holds a key of fewer than {SHORTEST_KEY} characters; write a longer one into it"
+            )));
+        }
+        Ok(Sha256::digest(key).into())
+    };
+    let hashes = keys.map(hash).collect::<Result<Vec<_>, _>>()?;
+    if hashes.is_empty() {
+        return Err(fail("holds no key; write one into it".to_owned()));
+    }
+    Ok(hashes)
 }
 
 /// Writes a new key beside its place and moves it there, so that a crash never leaves half a key. If
@@ -106,11 +155,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("admin");
         fs::write(&file, "0123456789abcdef\n").unwrap();
-        let key = AdminKey::open(&file, false).unwrap();
+        let key = AdminKeys::open(&file, false).unwrap();
         let admits = |value: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::AUTHORIZATION, value.parse().unwrap());
-            key.admits(&headers)
+            key.admit(&headers)
         };
         assert!(admits("Bearer 0123456789abcdef") && admits("bearer 0123456789abcdef"));
         for value in [
@@ -121,16 +170,42 @@ mod tests {
         ] {
             assert!(!admits(value), "{value}");
         }
-        assert!(!key.admits(&HeaderMap::new()));
+        assert!(!key.admit(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn each_line_is_a_key_and_the_first_is_the_one_to_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("admin");
+        fs::write(&file, "old-0123456789abcdef\n").unwrap();
+        let keys = AdminKeys::open(&file, false).unwrap();
+        let admits = |key: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, format!("Bearer {key}").parse().unwrap());
+            keys.admit(&headers)
+        };
+        let text = "\n new-0123456789abcdef \nold-0123456789abcdef\n";
+        fs::write(&file, text).unwrap();
+        assert!(!admits("new-0123456789abcdef"));
+        keys.reload().unwrap();
+        assert!(admits("new-0123456789abcdef") && admits("old-0123456789abcdef"));
+        assert!(!admits(text.trim()) && !admits(""));
+        assert_eq!(current_key(text), "new-0123456789abcdef");
+        fs::write(&file, "new-0123456789abcdef\nshort").unwrap();
+        assert!(keys.reload().is_err());
+        assert!(admits("old-0123456789abcdef"), "those in use stay");
+        fs::write(&file, "new-0123456789abcdef").unwrap();
+        keys.reload().unwrap();
+        assert!(!admits("old-0123456789abcdef"));
     }
 
     #[test]
     fn a_key_is_made_once_and_readable_by_its_owner_only() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys/admin");
-        let first = AdminKey::open(&file, true).unwrap();
-        let again = AdminKey::open(&file, true).unwrap();
-        assert_eq!(first.hash, again.hash);
+        let first = AdminKeys::open(&file, true).unwrap();
+        let again = AdminKeys::open(&file, true).unwrap();
+        assert_eq!(**first.hashes.load(), **again.hashes.load());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path().join("keys")).unwrap().count(), 1);
     }
@@ -139,8 +214,8 @@ mod tests {
     fn an_absent_or_short_key_is_refused_in_words() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("admin");
-        assert!(AdminKey::open(&file, false).is_err());
+        assert!(AdminKeys::open(&file, false).is_err());
         fs::write(&file, "short").unwrap();
-        assert!(AdminKey::open(&file, true).is_err_and(|error| error.to_string().contains("16")));
+        assert!(AdminKeys::open(&file, true).is_err_and(|error| error.to_string().contains("16")));
     }
 }

@@ -30,7 +30,7 @@ use crate::metadata::configuration::Configuration;
 use crate::tenancy::Directory;
 use answer::Failure;
 pub use configure::{Configurator, ConfigureError, Spec, Wanted, Writer};
-pub use key::AdminKey;
+pub use key::{AdminKeys, current_key};
 
 /// Largest body in bytes.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;
@@ -49,7 +49,7 @@ pub struct Admin {
 }
 
 /// All paths, behind the key. Without it everything is 401, so that paths cannot be told apart.
-pub fn router(key: AdminKey, admin: Admin) -> Router {
+pub fn router(keys: AdminKeys, admin: Admin) -> Router {
     let mut router = Router::new();
     for route in openapi::routes() {
         router = router.route(route.path, route.handler);
@@ -64,12 +64,12 @@ pub fn router(key: AdminKey, admin: Admin) -> Router {
             )
         })
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .layer(middleware::from_fn_with_state(key, authorise))
+        .layer(middleware::from_fn_with_state(keys, authorise))
         .with_state(admin)
 }
 
-async fn authorise(State(key): State<AdminKey>, request: Request, next: Next) -> Response {
-    if key.admits(request.headers()) {
+async fn authorise(State(keys): State<AdminKeys>, request: Request, next: Next) -> Response {
+    if keys.admit(request.headers()) {
         return next.run(request).await;
     }
     let message = "send the admin key as Authorization: Bearer <key>";

@@ -12,8 +12,9 @@ use axum::Router;
 use axum::body::Body;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::response::Parts;
 use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -26,7 +27,11 @@ use tower::ServiceExt as _;
 
 use super::data_folder::DataFolder;
 use super::serve;
+use crate::admin::current_key;
 use crate::settings::Settings;
+
+/// Largest answer in bytes.
+const ANSWER_LIMIT: usize = 256 * 1024 * 1024;
 
 /// The server says no.
 #[derive(Debug, thiserror::Error)]
@@ -90,7 +95,7 @@ impl Client {
                 .map(|files| trusting(&files.certificate))
                 .transpose()?;
             return Ok(Self {
-                key: key.trim().to_owned(),
+                key: current_key(&key).to_owned(),
                 at: At::Server { address, tls },
             });
         }
@@ -143,7 +148,8 @@ impl Client {
                         exchange(stream.map_err(|error| unreachable(error.to_string()))?, request).await
                     }
                 };
-                answer.map_err(|error| unreachable(error.to_string()))?
+                let (head, body) = answer.map_err(unreachable)?;
+                (head.status, body)
             }
         };
         let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
@@ -201,15 +207,18 @@ fn trusting(file: &std::path::Path) -> Result<Arc<ClientConfig>, Box<dyn Error>>
     Ok(Arc::new(config))
 }
 
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), hyper::Error>
+/// One request on a connection of its own, and the whole answer, up to [`ANSWER_LIMIT`]; else why there is none.
+pub(super) async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<(Parts, Bytes), String>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let failed = |error: hyper::Error| error.to_string();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
     let connection = tokio::spawn(connection);
-    let answer = sender.send_request(request).await?;
-    let status = answer.status();
-    let body = answer.into_body().collect().await?.to_bytes();
+    let (head, body) = sender.send_request(request).await.map_err(failed)?.into_parts();
+    let body = Limited::new(body, ANSWER_LIMIT).collect().await;
     connection.abort();
-    Ok((status, body))
+    Ok((head, body.map_err(|error| error.to_string())?.to_bytes()))
 }

@@ -13,6 +13,7 @@ mod log;
 mod log_json;
 mod log_writer;
 mod migrate;
+mod probe;
 mod serve;
 mod signals;
 mod startup;
@@ -60,7 +61,8 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(resolve::arguments(serve))
         .subcommand(resolve::arguments(migrate.arg(output.clone())))
-        .subcommand(resolve::arguments(config.arg(output)))
+        .subcommand(resolve::arguments(config.arg(output.clone())))
+        .subcommand(probe::command(output))
         .subcommands(administer::commands())
 }
 
@@ -75,6 +77,10 @@ pub fn run() -> ExitCode {
     }
     if path.is_empty() {
         return ExitCode::from(WRONG_USAGE);
+    }
+    if path == [probe::NAME] {
+        // It has no settings.
+        return ended(with_runtime(probe::run(matches, output(matches))));
     }
     match settings(matches) {
         Ok((resolved, settings)) => act(&path, matches, &resolved, settings),
@@ -93,19 +99,11 @@ fn settings(matches: &ArgMatches) -> Result<(Resolved, Settings), SettingsError>
 
 fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Settings) -> ExitCode {
     let name = path[0];
-    let output = match name {
-        "serve" => Output::Text,
-        _ if matches
-            .get_one::<String>("output")
-            .is_some_and(|form| form == "json") =>
-        {
-            Output::Json
-        }
-        _ => Output::Text,
-    };
-    let ended = match name {
-        "config" => config::run(resolved, output),
-        "migrate" => with_log(&settings, async |_| migrate::run(&settings, output).await),
+    ended(match name {
+        "config" => config::run(resolved, output(matches)),
+        "migrate" => with_log(&settings, async |_| {
+            migrate::run(&settings, output(matches)).await
+        }),
         name if administer::NAMES.contains(&name) => {
             // What a command prints is its answer; the log has only what went wrong.
             let quiet = Settings {
@@ -113,11 +111,22 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
                 ..settings.clone()
             };
             with_log(&quiet, async |_| {
-                administer::run(&settings, path, matches, output).await
+                administer::run(&settings, path, matches, output(matches)).await
             })
         }
         _ => with_log(&settings, async |form| serve::run(&settings, form).await),
-    };
+    })
+}
+
+/// The form that is asked for; `serve` has no choice.
+fn output(matches: &ArgMatches) -> Output {
+    match matches.try_get_one::<String>("output") {
+        Ok(Some(form)) if form == "json" => Output::Json,
+        _ => Output::Text,
+    }
+}
+
+fn ended(ended: Ended) -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -130,13 +139,18 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
 /// What a subcommand ends with. Its error is only ever shown.
 type Ended = Result<(), Box<dyn Error>>;
 
-/// Starts the log, the TLS provider and the runtime, and runs `work` to its end.
+/// Starts the log, and runs `work` to its end.
 fn with_log(settings: &Settings, work: impl AsyncFnOnce(log::Form) -> Ended) -> Ended {
     let log = log::start(&settings.log, settings.log_format)?;
+    with_runtime(work(log.form()))
+}
+
+/// Starts the TLS provider and the runtime, and runs `work` to its end.
+fn with_runtime(work: impl Future<Output = Ended>) -> Ended {
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(work(log.form()));
+    let ended = runtime.block_on(work);
     runtime.shutdown_timeout(RUNTIME_END);
     ended
 }

@@ -14,7 +14,7 @@ use super::log::Form;
 use super::signals::{Signals, on_hangup};
 use super::startup::{self, Addresses};
 use crate::admin::manifests::Folder;
-use crate::admin::{self, Admin, AdminKey, Configurator};
+use crate::admin::{self, Admin, AdminKeys, Configurator};
 use crate::audit::Audit;
 use crate::blobs::{self, BlobStore, budget::Budget};
 use crate::distribution;
@@ -64,7 +64,7 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     } else {
         None
     };
-    let admin_key = AdminKey::open(&settings.admin_key_file, settings.admin_key_in_data())?;
+    let admin_keys = AdminKeys::open(&settings.admin_key_file, settings.admin_key_in_data())?;
     let keys = Arc::new(KeyRing::open(&settings.keys, settings.keys_in_data())?);
     let api_tls = certificate(&settings.tls, "")?;
     let admin_tls = certificate(&settings.admin_tls, "admin-")?;
@@ -112,7 +112,8 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         identity: tenancy.identity.clone(),
     };
     let api_router = distribution::router(distribution::Registry::open(settings, parts).await?);
-    let admin_router = admin::router(admin_key, tenancy.admin(&stores));
+    tokio::spawn(follow_admin_keys(admin_keys.clone()));
+    let admin_router = admin::router(admin_keys, tenancy.admin(&stores));
 
     let drain = CancellationToken::new();
     let api_server = Server::new(limits(settings), Some(metrics.clone()), drain.clone());
@@ -203,15 +204,14 @@ pub(super) async fn admin_alone(
     settings: &Settings,
 ) -> Result<(axum::Router, String), Box<dyn std::error::Error>> {
     let keys = Arc::new(KeyRing::open(&settings.keys, settings.keys_in_data())?);
-    let admin_key = AdminKey::open(&settings.admin_key_file, settings.admin_key_in_data())?;
+    let admin_keys = AdminKeys::open(&settings.admin_key_file, settings.admin_key_in_data())?;
     let stores = open_stores(settings, Budget::new(settings.upload_memory)).await?;
     let tenancy = Tenancy::open(settings, &stores, keys).await?;
     // The process that asks is no replica that serves.
     tenancy.directory.leave().await?;
-    let key = std::fs::read_to_string(&settings.admin_key_file)?
-        .trim()
-        .to_owned();
-    Ok((admin::router(admin_key, tenancy.admin(&stores)), key))
+    let key = std::fs::read_to_string(&settings.admin_key_file)?;
+    let key = admin::current_key(&key).to_owned();
+    Ok((admin::router(admin_keys, tenancy.admin(&stores)), key))
 }
 
 /// Who lives here, and who may do what.
@@ -271,6 +271,17 @@ async fn follow_keys(keys: Arc<KeyRing>) {
         // Files are read on a thread that may wait.
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || again.reload()).await {
             tracing::error!(%error, "the keys cannot be read; those in use stay");
+        }
+    }
+}
+
+/// Reads the admin keys again now and then.
+async fn follow_admin_keys(keys: AdminKeys) {
+    loop {
+        tokio::time::sleep(KEYS_EVERY).await;
+        let again = keys.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || again.reload()).await {
+            tracing::error!(%error, "the admin keys cannot be read; those in use stay");
         }
     }
 }

@@ -142,7 +142,7 @@ pub static SETTINGS: [Setting; 38] = [
         "PEM private key of --admin-listen"),
     setting(LISTENERS, "admin-key-file", "FILE", "/etc/berth/admin-key", check_path,
         Derived("<data>/keys/admin", |given| format!("{}/keys/admin", given.text("data"))),
-        "The admin API's bearer key; made on a first start when it is the default and absent"),
+        "The admin API's bearer keys, one a line, the first for clients; made on a first start when it is the default and absent"),
     setting(LISTENERS, "ops-listen", "ADDRESS", "127.0.0.1:5002", check::<SocketAddr>, Fixed("127.0.0.1:5002"),
         "/metrics, /livez and /readyz, plain HTTP"),
     setting(STORES, "data", "FOLDER", "/var/lib/berth", check_path, Fixed("./berth-data"),

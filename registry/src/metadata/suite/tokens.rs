@@ -114,10 +114,10 @@ async fn a_token_ends_when_it_is_told_to_and_not_later_than_before(store: Arc<Te
 }
 
 async fn a_writer_of_an_older_term_neither_makes_nor_ends_tokens(store: Arc<TestStore>) {
-    let (configuration, audit) = (store.configuration(), record(1, NOW));
+    let configuration = store.configuration();
     let old = configuration.new_term().await.unwrap();
     let put = async |id: &str, term| {
-        let put = configuration.put_token(token(1, id), Some(term), audit.clone());
+        let put = configuration.put_token(token(1, id), Some(term), record(1, NOW));
         put.await.unwrap()
     };
     assert_eq!(put("a", old).await, TokenChange::Done);
@@ -125,7 +125,7 @@ async fn a_writer_of_an_older_term_neither_makes_nor_ends_tokens(store: Arc<Test
     let stale = TokenChange::StaleTerm { current };
     assert_eq!(put("b", old).await, stale);
     assert_eq!(find(&store, "b").await, None);
-    let revoke = configuration.revoke_token(TenantId(1), "a", Some(old), audit.clone());
+    let revoke = configuration.revoke_token(TenantId(1), "a", Some(old), record(1, NOW));
     assert_eq!(revoke.await.unwrap(), stale);
     assert!(find(&store, "a").await.is_some());
     assert_eq!(put("b", current).await, TokenChange::Done);
