@@ -24,7 +24,7 @@ use crate::condition::{Fact, State, Verdict, conditions, is_true};
 use crate::context::Context;
 use crate::follow::Followed;
 use crate::metrics::Outcome;
-use crate::registry::RegistryError;
+use crate::registry::{RegistryError, Usage};
 use crate::status::{self, Status};
 use crate::trouble::Trouble;
 use crate::watches::Stores;
@@ -36,6 +36,8 @@ pub const LET_GO: Duration = Duration::from_secs(30);
 pub const SOON: Duration = Duration::from_millis(300);
 /// Between two looks at a claim that another object holds.
 pub const RIVALRY: Duration = Duration::from_secs(10);
+/// How old what a status says about usage may be.
+const USAGE_FRESH: Duration = Duration::from_secs(300);
 /// Between two looks at a Secret that nothing watches.
 const SECRET_POLL: Duration = Duration::from_secs(30);
 
@@ -70,8 +72,12 @@ pub trait Declared:
     fn resolve(&self, follow: &Followed) -> Result<Value, Vec<Invalid>>;
     /// Its status.
     fn status(&self) -> Option<&Self::Status>;
-    /// A status.
-    fn report(&self, conditions: Vec<Condition>) -> Self::Status;
+    /// The repository of which its status says what it stores.
+    fn repository(&self) -> Option<&str> {
+        None
+    }
+    /// A status; `usage` is what its repository stores, if that is known.
+    fn report(&self, conditions: Vec<Condition>, usage: Option<Usage>) -> Self::Status;
     /// All objects of its kind.
     fn all(ctx: &Context) -> &Stores<Self>;
 }
@@ -122,11 +128,17 @@ impl Declared for Repository {
     fn status(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn report(&self, conditions: Vec<Condition>) -> Self::Status {
+    fn repository(&self) -> Option<&str> {
+        self.spec.name.as_deref()
+    }
+    fn report(&self, conditions: Vec<Condition>, usage: Option<Usage>) -> Self::Status {
+        let old = self.status.clone().unwrap_or_default();
         Self::Status {
             observed_generation: self.metadata.generation.unwrap_or_default(),
             conditions,
-            ..self.status.clone().unwrap_or_default()
+            tags: usage.map(|usage| usage.tags).or(old.tags),
+            storage: usage.map(|usage| usage.bytes).or(old.storage),
+            ..old
         }
     }
     fn all(ctx: &Context) -> &Stores<Self> {
@@ -158,7 +170,7 @@ impl Declared for RetentionPolicy {
     fn status(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn report(&self, conditions: Vec<Condition>) -> Self::Status {
+    fn report(&self, conditions: Vec<Condition>, _: Option<Usage>) -> Self::Status {
         Self::Status {
             observed_generation: self.metadata.generation.unwrap_or_default(),
             conditions,
@@ -198,7 +210,7 @@ impl Declared for PullThroughCache {
     fn status(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn report(&self, conditions: Vec<Condition>) -> Self::Status {
+    fn report(&self, conditions: Vec<Condition>, _: Option<Usage>) -> Self::Status {
         Self::Status {
             observed_generation: self.metadata.generation.unwrap_or_default(),
             conditions,
@@ -298,17 +310,36 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
         facts.push(reported(old, aspect));
     }
     let now = Time(Timestamp::now());
-    let new = object.report(conditions(
-        old,
-        &facts,
-        object.meta().generation.unwrap_or_default(),
-        &now,
-    ));
+    let generation = object.meta().generation.unwrap_or_default();
+    let usage = match object.repository() {
+        Some(repository) => {
+            usage(&ctx, &uid, async || {
+                ctx.registry.repository_usage(object.tenant(), repository).await
+            })
+            .await
+        }
+        None => None,
+    };
+    let new = object.report(conditions(old, &facts, generation, &now), usage);
     status::write(&ctx, &api, object.as_ref(), object.status(), &new).await?;
     status::tell(&ctx, object.as_ref(), old, &verdict).await;
     ctx.metrics
         .reconciled(K::KIND, outcome(&verdict), started.elapsed());
     Ok(Action::requeue(again))
+}
+
+/// What something stores, asked for every few minutes at most; nothing if it is not known.
+pub async fn usage(
+    ctx: &Context,
+    uid: &str,
+    ask: impl AsyncFnOnce() -> Result<Option<Usage>, RegistryError>,
+) -> Option<Usage> {
+    if let Some(usage) = ctx.memory.usage(uid, USAGE_FRESH) {
+        return Some(usage);
+    }
+    let usage = ask().await.ok().flatten()?;
+    ctx.memory.uses(uid, usage);
+    Some(usage)
 }
 
 /// Whether another installation of the cluster looks after the object. What names a Tenant that does not exist is

@@ -165,7 +165,7 @@ pub struct TokenInfo {
     pub last_used_at: Option<String>,
 }
 
-/// What a tenant stores.
+/// What a tenant or a repository stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Usage {
     /// Bytes.
@@ -173,6 +173,7 @@ pub struct Usage {
     /// Tags.
     pub tags: i64,
     /// Repositories.
+    #[serde(default)]
     pub repositories: i64,
 }
 
@@ -302,6 +303,16 @@ impl Registry {
         let path = format!("usage?tenant={tenant}");
         let usages: Vec<Usage> = self.ask(Method::GET, &path, None::<&()>).await?;
         Ok(usages.first().copied())
+    }
+
+    /// What a repository stores; nothing if it does not exist yet.
+    pub async fn repository_usage(&self, tenant: &str, name: &str) -> Result<Option<Usage>, RegistryError> {
+        let path = format!("tenants/{tenant}/catalog/{name}");
+        match self.ask(Method::GET, &path, None::<&()>).await {
+            Ok(usage) => Ok(Some(usage)),
+            Err(RegistryError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// All tokens of a tenant.

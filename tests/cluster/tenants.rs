@@ -149,3 +149,38 @@ async fn a_paused_tenant_is_only_looked_at() {
         .await;
     assert_eq!(shown().await, "After");
 }
+
+#[tokio::test]
+async fn statuses_tell_what_a_tenant_and_a_declared_repository_store() {
+    let berth = Installation::start().await;
+    let name = berth.name("acme");
+    let apps = berth.namespace("apps", json!({})).await;
+    let spec = json!({ "allowedNamespaces": { "from": "All" } });
+    berth.ready_tenant(&name, spec.clone()).await;
+    let token = Admin::of(&berth.registry)
+        .token(&name, &["**"], &["pull", "push"])
+        .await;
+    push(&berth, &format!("{name}.registry.test"), &token, b"content").await;
+    let repository = json!({
+        "apiVersion": "berth.dev/v1alpha1", "kind": "Repository", "metadata": { "name": "app", "namespace": apps },
+        "spec": { "tenantRef": { "name": name }, "name": "app" },
+    });
+    berth.plane.apply(repository).await.expect("it is accepted");
+    let told = berth
+        .plane
+        .wait_for("Repository", &apps, "app", "Ready", "True", "")
+        .await;
+    assert_eq!(told["status"]["tags"], 1);
+    assert!(told["status"]["storage"].as_i64() > Some(7), "{told:#}");
+    // A leader that comes knows nothing of before.
+    let mut berth = berth;
+    berth.operator(0).signal(harness::Signal::TERM);
+    berth.operator(0).ended(std::time::Duration::from_secs(30)).await;
+    berth.start_operator().await;
+    let stores = berth.plane.wait("Tenant", "", &name, |tenant| {
+        tenant["status"]["usage"]["tags"] == 1
+    });
+    let stores = stores.await;
+    assert_eq!(stores["status"]["usage"]["repositories"], 1);
+    assert_eq!(stores["status"]["usage"]["storage"], told["status"]["storage"]);
+}

@@ -55,7 +55,7 @@ impl Builder {
         self
     }
 
-    /// A further flag with its value, `("--sparse", "Always")`. The last of equal flags counts.
+    /// A further flag with its value, `("--sparse", "Always")`.
     pub fn flag(mut self, name: &str, value: &str) -> Self {
         self.flags.push(format!("{name}={value}"));
         self

@@ -102,20 +102,21 @@ impl Edge {
 
     /// The Service, with the endpoints that Kubernetes would find by its selector if it ran the replicas.
     async fn serve_at(&self, nodes: &[&str], port: u16) {
-        let namespace = &self.berth.id;
+        // Release and namespace have one name, and so has the Service of the chart.
+        let (name, namespace) = (&self.berth.id, &self.berth.id);
         let endpoints: Vec<Value> = nodes
             .iter()
             .map(|node| json!({ "addresses": [node], "conditions": { "ready": true } }))
             .collect();
         let service = json!({
             "apiVersion": "v1", "kind": "Service",
-            "metadata": { "name": "berth", "namespace": namespace },
+            "metadata": { "name": name, "namespace": namespace },
             "spec": { "ports": [{ "name": "http", "port": 80, "targetPort": port }] },
         });
         let slice = json!({
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {
-                "name": "berth", "namespace": namespace, "labels": { "kubernetes.io/service-name": "berth" },
+                "name": name, "namespace": namespace, "labels": { "kubernetes.io/service-name": name },
             },
             "addressType": "IPv4",
             "ports": [{ "name": "http", "port": port, "protocol": "TCP" }],

@@ -23,15 +23,12 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use crate::backoff::jittered;
 use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
-use crate::declared::{RIVALRY, SOON, outcome, put, seniority};
+use crate::declared::{self, RIVALRY, SOON, outcome, put, seniority};
 use crate::finalizer;
 use crate::follow::Followed;
 use crate::trouble::Trouble;
 use crate::{PAUSED, status};
 use credentials::Distributed;
-
-/// How old what a status says about usage may be.
-const USAGE_FRESH: Duration = Duration::from_secs(300);
 
 /// What was found out about a Tenant.
 #[derive(Debug, Default)]
@@ -230,17 +227,9 @@ async fn report(tenant: &Tenant, ctx: &Context, verdict: &Verdict, findings: Fin
     }
 }
 
-/// What the tenant stores, asked for every few minutes at most; nothing if it is not known.
 async fn usage(tenant: &Tenant, ctx: &Context) -> Option<TenantUsage> {
-    let uid = tenant.uid()?;
-    let usage = match ctx.memory.usage(&uid, USAGE_FRESH) {
-        Some(usage) => usage,
-        None => {
-            let usage = ctx.registry.usage(&tenant.name_any()).await.ok().flatten()?;
-            ctx.memory.uses(&uid, usage);
-            usage
-        }
-    };
+    let ask = async || ctx.registry.usage(&tenant.name_any()).await;
+    let usage = declared::usage(ctx, &tenant.uid()?, ask).await?;
     Some(TenantUsage {
         storage: usage.bytes,
         repositories: usage.repositories,

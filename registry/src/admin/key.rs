@@ -189,7 +189,7 @@ mod tests {
         assert!(!admits("new-0123456789abcdef"));
         keys.reload().unwrap();
         assert!(admits("new-0123456789abcdef") && admits("old-0123456789abcdef"));
-        assert!(!admits(text.trim()) && !admits(""));
+        assert!(!admits("new-0123456789abcdef old-0123456789abcdef") && !admits(""));
         assert_eq!(current_key(text), "new-0123456789abcdef");
         fs::write(&file, "new-0123456789abcdef\nshort").unwrap();
         assert!(keys.reload().is_err());

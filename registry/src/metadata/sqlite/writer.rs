@@ -5,7 +5,10 @@
 //! savepoint and nobody else's. Nobody is answered before the commit, refusals included: a refusal may be
 //! due to another write of the same group.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::BoxFuture;
+use sqlx::error::DatabaseError;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Executor as _};
 use tokio::sync::{mpsc, oneshot};
@@ -19,6 +22,9 @@ const GROUP_LIMIT: usize = 128;
 
 /// Writes that may wait before further ones wait to be queued.
 const QUEUE: usize = 4096;
+
+/// How long a file that others are opening is waited for.
+const OPEN_PATIENCE: Duration = Duration::from_secs(10);
 
 /// One queued write.
 trait Job: Send {
@@ -68,9 +74,24 @@ pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn Job>>,
 }
 
-/// The connection that writes.
+/// The connection that writes. Of processes that open a new file at once one makes it what it should be; SQLite tells
+/// the others that it is busy without waiting for the busy timeout.
 pub(super) async fn connect(options: &SqliteConnectOptions) -> Result<Connection> {
-    Ok(options.connect().await?)
+    let begun = Instant::now();
+    loop {
+        match options.connect().await {
+            Err(sqlx::Error::Database(error)) if is_busy(&*error) && begun.elapsed() < OPEN_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// Whether another process holds the file: SQLITE_BUSY, in any of its extended forms.
+fn is_busy(error: &dyn DatabaseError) -> bool {
+    let code = error.code().and_then(|code| code.parse::<u32>().ok());
+    code.is_some_and(|code| code & 0xff == 5)
 }
 
 impl Writer {
