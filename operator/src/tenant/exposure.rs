@@ -1,5 +1,7 @@
 //! Keeps the tenant's route as it should be, and reads what the edge says about it.
 
+use std::sync::Arc;
+
 use berth_crds::Tenant;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
@@ -55,13 +57,15 @@ pub async fn ensure(tenant: &Tenant, ctx: &Context) -> Result<Fact, Trouble> {
             &wanted.object,
         )
     });
+    let mut current = observed;
     if !is_kept {
         let params = PatchParams::apply(MANAGER).force();
         match routes
             .patch(&wanted.name, &params, &Patch::Apply(&wanted.object))
             .await
         {
-            Ok(_) => {}
+            // What the edge said about the route before is said of another generation.
+            Ok(route) => current = Some(Arc::new(route)),
             Err(kube::Error::Api(error)) if error.code == 404 => {
                 return exposed(
                     State::False,
@@ -75,7 +79,7 @@ pub async fn ensure(tenant: &Tenant, ctx: &Context) -> Result<Fact, Trouble> {
             Err(error) => return Err(error.into()),
         }
     }
-    let said = observed.map_or(Accepted::NotYet, |route| {
+    let said = current.map_or(Accepted::NotYet, |route| {
         route::accepted(settings.exposure, &route)
     });
     match said {
@@ -107,7 +111,7 @@ pub async fn remove(tenant: &str, ctx: &Context) -> Result<(), Trouble> {
     ignore_absent(routes.delete(&name, &DeleteParams::default()).await.map(drop))
 }
 
-fn find(ctx: &Context, resource: &ApiResource, name: &str) -> Option<std::sync::Arc<DynamicObject>> {
+fn find(ctx: &Context, resource: &ApiResource, name: &str) -> Option<Arc<DynamicObject>> {
     let key = ObjectRef::new_with(name, resource.clone()).within(&ctx.settings.namespace);
     ctx.watched.routes.as_ref()?.get(&key)
 }

@@ -156,6 +156,7 @@ pub fn accepted(exposure: Exposure, route: &DynamicObject) -> Accepted {
                 .flatten()
                 .filter_map(|parent| parent.get("conditions").and_then(Value::as_array))
                 .flatten()
+                .filter(|condition| is_current(route, condition))
                 .collect();
             let of = |aspect: &str| {
                 conditions
@@ -184,6 +185,12 @@ pub fn accepted(exposure: Exposure, route: &DynamicObject) -> Accepted {
             Accepted::Yes
         }
     }
+}
+
+/// Whether a condition is about the route as it is now; edges that do not say count as current.
+fn is_current(route: &DynamicObject, condition: &Value) -> bool {
+    let of = condition.get("observedGeneration").and_then(Value::as_i64);
+    of.is_none_or(|of| route.metadata.generation.is_none_or(|current| of >= current))
 }
 
 #[cfg(test)]
@@ -277,6 +284,13 @@ mod tests {
             { "type": "ResolvedRefs", "status": "False", "reason": "BackendNotFound", "message": "no service" }
         ]));
         assert!(matches!(refused, Accepted::No(why) if why.contains("BackendNotFound")));
+        // What was said of an earlier generation does not count.
+        let conditions = json!([{ "type": "Accepted", "status": "True", "observedGeneration": 1 }]);
+        let mut changed = route(json!({ "parents": [{ "conditions": conditions }] }));
+        changed.metadata.generation = Some(2);
+        assert_eq!(accepted(Exposure::Gateway, &changed), Accepted::NotYet);
+        changed.metadata.generation = Some(1);
+        assert_eq!(accepted(Exposure::Gateway, &changed), Accepted::Yes);
         let balanced = json!({ "loadBalancer": { "ingress": [{ "ip": "10.0.0.1" }] } });
         assert_eq!(accepted(Exposure::Ingress, &route(balanced)), Accepted::Yes);
         assert_eq!(accepted(Exposure::Ingress, &route(json!({}))), Accepted::NotYet);

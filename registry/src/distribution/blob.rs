@@ -64,6 +64,7 @@ pub(super) async fn get(
     if matches!(requested, Requested::Whole | Requested::One(_))
         && redirect::wanted(asked.redirect(), &parts.headers)
         && let Some(url) = registry.blobs.presign(&blob.key, redirect::LIFETIME).await?
+        && redirect::is_followed(asked.redirect(), &parts.headers, &url)
     {
         return found_elsewhere(&url, &digest);
     }
