@@ -14,6 +14,7 @@ use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 
+use crate::backoff::jittered;
 use crate::context::Context;
 use crate::declared::{self, Declared};
 use crate::trouble::Trouble;
@@ -22,6 +23,8 @@ use crate::{TENANT, tenant};
 
 /// Changes within this time are looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+/// Between two looks at the keys of the cluster's service accounts.
+const KEYS_EVERY: Duration = Duration::from_secs(15);
 /// News that a slow listener may be behind; one that is further behind looks at everything.
 const NEWS: usize = 1024;
 
@@ -94,6 +97,7 @@ impl Tenants {
         let [of_namespaces, of_accounts] = [(); 2].map(|()| ctx.watched.tenants.clone());
         let mut controller = Controller::for_stream(self.tenants, ctx.watched.tenants.stores[0].clone())
             .with_config(config(&ctx))
+            .reconcile_on(new_keys(ctx.clone()))
             .watches_stream(self.namespaces, move |_| refs(&of_namespaces, selects_namespaces))
             .watches_stream(self.secrets, |secret| labelled(secret.labels()))
             .watches_stream(self.accounts, move |account| {
@@ -114,6 +118,34 @@ impl Tenants {
     }
 }
 
+/// Tenants that trust service accounts, whenever the cluster's keys have changed. Nothing tells it, so that it is asked.
+fn new_keys(ctx: Arc<Context>) -> impl Stream<Item = ObjectRef<Tenant>> + Send + 'static {
+    let changes = unfold((ctx, 0), async |(ctx, seen)| {
+        tokio::time::sleep(jittered(KEYS_EVERY)).await;
+        let mut concerned = refs(&ctx.watched.tenants, trusts_accounts);
+        if !concerned.is_empty()
+            && let Err(error) = ctx.cluster_keys.read(&ctx.client).await
+        {
+            tracing::warn!(%error, "the keys of the cluster's service accounts cannot be read");
+        }
+        // Whoever reads them may find the change; the others are told here.
+        let changes = ctx.cluster_keys.changes();
+        if changes == seen {
+            concerned.clear();
+        }
+        Some((iter(concerned), (ctx, changes)))
+    });
+    changes.flatten()
+}
+
+fn trusts_accounts(tenant: &Tenant) -> bool {
+    tenant
+        .spec
+        .trust
+        .iter()
+        .any(|rule| rule.service_accounts.is_some())
+}
+
 fn labelled(labels: &std::collections::BTreeMap<String, String>) -> Option<ObjectRef<Tenant>> {
     labels.get(TENANT).map(|name| ObjectRef::new(name))
 }
@@ -132,7 +164,7 @@ fn selects_namespaces(tenant: &Tenant) -> bool {
     spec.pull_secrets.is_some()
         || !spec.tokens.is_empty()
         || spec.webhooks.iter().any(|webhook| webhook.secret_ref.is_some())
-        || spec.trust.iter().any(|rule| rule.service_accounts.is_some())
+        || trusts_accounts(tenant)
 }
 
 fn pulls_by(tenant: &Tenant, account: &str) -> bool {

@@ -4,6 +4,7 @@
 //! the tenant admits and carries the tenant's label; everything else is refused before it is read.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_crds::resolve::Follow;
@@ -19,7 +20,7 @@ use crate::context::{Context, selects};
 use crate::trouble::Trouble;
 
 /// How old the cluster's keys may be.
-const KEYS_FRESH: Duration = Duration::from_secs(60);
+const KEYS_FRESH: Duration = Duration::from_secs(10);
 
 type Entries = BTreeMap<String, String>;
 /// The issuer of the cluster's service-account tokens and its keys.
@@ -27,12 +28,15 @@ type Keys = (Option<String>, String);
 
 /// The cluster's keys, as they were last read.
 #[derive(Debug, Default)]
-pub struct ClusterKeys(Mutex<Option<(Instant, Keys)>>);
+pub struct ClusterKeys {
+    known: Mutex<Option<(Instant, Keys)>>,
+    changes: AtomicU64,
+}
 
 impl ClusterKeys {
     /// What the API server publishes about its service-account tokens.
     pub async fn read(&self, client: &Client) -> Result<Keys, kube::Error> {
-        let mut known = self.0.lock().await;
+        let mut known = self.known.lock().await;
         if let Some((at, keys)) = known.as_ref()
             && at.elapsed() < KEYS_FRESH
         {
@@ -46,8 +50,17 @@ impl ClusterKeys {
             .get("issuer")
             .and_then(serde_json::Value::as_str)
             .map(str::to_owned);
-        *known = Some((Instant::now(), (issuer.clone(), jwks.clone())));
-        Ok((issuer, jwks))
+        let keys = (issuer, jwks);
+        if known.as_ref().is_some_and(|(_, known)| *known != keys) {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
+        *known = Some((Instant::now(), keys.clone()));
+        Ok(keys)
+    }
+
+    /// How often they were found to have changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 }
 

@@ -253,3 +253,44 @@ async fn a_registry_that_is_away_for_a_while_is_told_everything_afterwards() {
         .await;
     nothing_is_left_over(&mut berth, 1, &[&one, &two]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_keys_of_the_cluster_s_service_accounts_are_followed() {
+    let cluster = OwnControlPlane::start();
+    let mut berth = Installation::builder()
+        .plane(cluster.connect().await)
+        .start()
+        .await;
+    let name = berth.name("acme");
+    let apps = berth.namespace("apps", json!({ "pull": name })).await;
+    let spec = json!({
+        "trust": [{
+            "serviceAccounts": { "namespaceSelector": { "matchLabels": { "pull": name } }, "names": ["default"] },
+            "grants": [{ "repositories": ["**"], "actions": ["pull"] }],
+        }],
+    });
+    berth.ready_tenant(&name, spec).await;
+    berth
+        .plane
+        .wait("ServiceAccount", &apps, "default", |_| true)
+        .await;
+    let ping = async |berth: &Installation, token: &str| {
+        let request = harness::http::client()
+            .get(berth.registry.url("/v2/"))
+            .header("host", format!("{name}.registry.test"))
+            .basic_auth("x-token", Some(token));
+        harness::http::send(request).await.status.as_u16()
+    };
+    let old = berth.plane.token_of(&apps, "default", &["registry.test"]).await;
+    assert_eq!(ping(&berth, &old).await, 200);
+    cluster.resign();
+    if !berth.operator(0).is_running() {
+        berth.start_operator().await;
+    }
+    let new = berth.plane.token_of(&apps, "default", &["registry.test"]).await;
+    eventually("tokens of the new key are trusted", PATIENCE, async || {
+        (ping(&berth, &new).await == 200).then_some(())
+    })
+    .await;
+    assert_eq!(ping(&berth, &old).await, 200, "the old key is published still");
+}

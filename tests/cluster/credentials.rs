@@ -314,3 +314,57 @@ async fn a_secret_that_was_changed_or_deleted_is_made_anew() {
         .json();
     assert!(tokens["tokens"].as_array().expect("tokens").len() <= 2);
 }
+
+#[tokio::test]
+async fn service_accounts_that_a_tenant_trusts_need_no_secret() {
+    let berth = Installation::start().await;
+    let name = berth.name("acme");
+    let host = format!("{name}.registry.test");
+    let apps = berth.namespace("apps", json!({ "pull": name })).await;
+    let other = berth.namespace("other", json!({})).await;
+    let spec = json!({
+        "trust": [{
+            "serviceAccounts": { "namespaceSelector": { "matchLabels": { "pull": name } }, "names": ["default"] },
+            "grants": [{ "repositories": ["**"], "actions": ["pull"] }],
+        }],
+    });
+    berth.ready_tenant(&name, spec).await;
+    for namespace in [&apps, &other] {
+        let account = json!({
+            "apiVersion": "v1", "kind": "ServiceAccount", "metadata": { "name": "builder", "namespace": namespace },
+        });
+        berth.plane.apply(account).await.expect("it is accepted");
+        berth
+            .plane
+            .wait("ServiceAccount", namespace, "default", |_| true)
+            .await;
+    }
+    let token = async |namespace: &str, account: &str, audience: &str| {
+        berth.plane.token_of(namespace, account, &[audience]).await
+    };
+    let trusted = token(&apps, "default", "registry.test").await;
+    assert_eq!(ping(&berth, &host, &trusted).await, 200);
+    for (namespace, account, audience) in [
+        (&apps, "builder", "registry.test"),
+        (&other, "default", "registry.test"),
+        (&apps, "default", "registry.other"),
+        (&apps, "default", "https://kubernetes.default.svc"),
+    ] {
+        let refused = token(namespace, account, audience).await;
+        assert_eq!(
+            ping(&berth, &host, &refused).await,
+            401,
+            "{namespace} {account} {audience}"
+        );
+    }
+    // Selectors are followed: with the label comes the trust, and goes.
+    let label = |value: Value| json!({ "metadata": { "labels": { "pull": value } } });
+    let later = token(&other, "default", "registry.test").await;
+    for (value, status) in [(json!(name), 200), (Value::Null, 401)] {
+        berth.plane.merge("Namespace", "", &other, label(value)).await;
+        eventually("the trust follows the label", PATIENCE, async || {
+            (ping(&berth, &host, &later).await == status).then_some(())
+        })
+        .await;
+    }
+}

@@ -51,6 +51,11 @@ impl OwnControlPlane {
         self.tool("crash");
     }
 
+    /// Likewise, and tokens of service accounts are signed with a new key from now on.
+    pub fn resign(&self) {
+        self.tool("resign");
+    }
+
     /// As an administrator of it, with Berth's definitions installed.
     pub async fn connect(&self) -> ControlPlane {
         let plane = self.connect_bare().await;
@@ -157,13 +162,20 @@ impl ControlPlane {
         found.as_ref().map(value)
     }
 
+    /// A token of a service account, as a pod's volume holds it; without audiences, for the API server.
+    pub async fn token_of(&self, namespace: &str, account: &str, audiences: &[&str]) -> String {
+        let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
+        let mut request = TokenRequest::default();
+        request.spec.audiences = audiences.iter().map(|&audience| audience.to_owned()).collect();
+        let made = accounts
+            .create_token_request(account, &PostParams::default(), &request)
+            .await;
+        made.expect("a token").status.expect("a token").token
+    }
+
     /// A kubeconfig by which a service account asks, valid for an hour.
     pub async fn kubeconfig_of(&self, namespace: &str, account: &str) -> Value {
-        let accounts = Api::<ServiceAccount>::namespaced(self.client.clone(), namespace);
-        let request = accounts
-            .create_token_request(account, &PostParams::default(), &TokenRequest::default())
-            .await;
-        let token = request.expect("a token").status.expect("a token").token;
+        let token = self.token_of(namespace, account, &[]).await;
         let file = std::fs::read_to_string(&self.kubeconfig).expect("a kubeconfig");
         let mut config: Value = serde_yaml::from_str(&file).expect("YAML");
         config["users"][0]["user"] = json!({ "token": token });
