@@ -66,9 +66,8 @@ async fn main() {
     berth.operator(0).ended(Duration::from_secs(30)).await;
     let begun = Instant::now();
     let second = berth.start_operator().await;
-    let wanted = format!("reconciliations_total{{kind=\"Tenant\",outcome=\"Ready\"}} {count}");
     eventually("all Tenants were looked at again", LIMIT, async || {
-        berth.metrics(second).await.contains(&wanted).then_some(())
+        (berth.ready_looks(second, "Tenant").await >= count).then_some(())
     })
     .await;
     println!(

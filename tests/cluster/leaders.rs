@@ -113,13 +113,11 @@ async fn a_second_look_at_everything_writes_nothing() {
     berth.operator(0).signal(Signal::KILL);
     let second = berth.start_operator().await;
     eventually("everything was looked at", PATIENCE, async || {
-        let metrics = berth.metrics(second).await;
-        let looked = |kind: &str| {
-            metrics.contains(&format!(
-                "reconciliations_total{{kind=\"{kind}\",outcome=\"Ready\"}}"
-            ))
-        };
-        (looked("Tenant") && looked("Repository")).then_some(())
+        let (tenants, repositories) = (
+            berth.ready_looks(second, "Tenant").await,
+            berth.ready_looks(second, "Repository").await,
+        );
+        (tenants > 0 && repositories > 0).then_some(())
     })
     .await;
     assert_eq!(versions(&berth).await, before);

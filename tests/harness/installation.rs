@@ -244,6 +244,14 @@ impl Installation {
         writes.count()
     }
 
+    /// How often one of the operators has looked at objects of a kind and found them ready.
+    pub async fn ready_looks(&self, number: usize, kind: &str) -> usize {
+        let wanted = format!("berth_operator_reconciliations_total{{kind=\"{kind}\",outcome=\"Ready\"}} ");
+        let metrics = self.metrics(number).await;
+        let count = metrics.lines().find_map(|line| line.strip_prefix(&wanted));
+        count.map_or(0, |count| count.parse().expect("a number"))
+    }
+
     /// Name of a tenant of this test.
     pub fn name(&self, suffix: &str) -> String {
         format!("{}-{suffix}", self.id)
