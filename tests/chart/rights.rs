@@ -63,11 +63,14 @@ const IN_NAMESPACES: [(&str, &str, &str); 9] = [
     ("berth.dev", "retentionpolicies/status", "patch"),
     ("events.k8s.io", "events", "create patch"),
 ];
-const AT_HOME: [(&str, &str, &str); 4] = [
-    ("", "secrets", "create"),
-    ("", "secrets:berth-keys", "get update"),
+const AT_HOME: [(&str, &str, &str); 2] = [
     ("coordination.k8s.io", "leases", "create"),
     ("coordination.k8s.io", "leases:berth-operator", "get update"),
+];
+/// Where the rights on Secrets are not everywhere's.
+const KEYS: [(&str, &str, &str); 2] = [
+    ("", "secrets", "create"),
+    ("", "secrets:berth-keys", "get update"),
 ];
 
 fn role<'a>(objects: &'a [Value], name: &str, namespace: &str) -> &'a Value {
@@ -109,6 +112,10 @@ fn with_a_list_of_namespaces_it_has_none_to_secrets_elsewhere() {
             "{namespace}"
         );
     }
+    assert_eq!(
+        rules(role(&objects, "berth-operator", "berth-system")),
+        expected(&[&AT_HOME[..], &KEYS].concat())
+    );
     // Events about Tenants.
     let events = [("events.k8s.io", "events", "create patch")];
     assert_eq!(rules(role(&objects, name, "default")), expected(&events));

@@ -1,5 +1,6 @@
-//! What the chart lets the operator do is what the operator does: nothing is refused, and nothing is granted that no
-//! part of its work asks for. Every other test of this stage runs with the same rights.
+//! What the chart lets the operator do is what the operator does: nothing is refused, nothing is granted that no part of
+//! its work asks for, and without any one rule something would be refused. Every other test of this stage runs with the
+//! same rights.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -227,6 +228,109 @@ async fn the_chart_grants_the_operator_what_its_work_asks_for_and_no_more() {
             "granted and never used: {:#?}",
             granted.difference(&used).collect::<Vec<_>>()
         );
+    }
+    every_rule_is_needed(&berth, &questions(&berth.requests())).await;
+}
+
+/// What was asked for, as the API server's authorizer is asked whether somebody may.
+fn questions(requests: &[Value]) -> Vec<Value> {
+    let mut texts = BTreeSet::new();
+    for request in requests {
+        let object = &request["objectRef"];
+        if object.is_null() {
+            let path = request["requestURI"].as_str().expect("a path").split('?').next();
+            texts.insert(
+                json!({ "nonResourceAttributes": { "path": path, "verb": request["verb"] } }).to_string(),
+            );
+            continue;
+        }
+        let mut asked = json!({
+            "group": object["apiGroup"], "resource": object["resource"], "subresource": object["subresource"],
+            "namespace": object["namespace"], "verb": request["verb"],
+        });
+        if object["resource"] == "leases" && request["verb"] != "create" {
+            asked["name"] = object["name"].clone();
+        }
+        texts.insert(json!({ "resourceAttributes": asked }).to_string());
+        // An apply of what is not there needs this right too.
+        if object["resource"] == "ingresses" && request["verb"] == "patch" {
+            asked["verb"] = json!("create");
+            texts.insert(json!({ "resourceAttributes": asked }).to_string());
+        }
+    }
+    let read = |text: &String| serde_json::from_str(text).expect("JSON");
+    texts.iter().map(read).collect()
+}
+
+/// Whether a user may do all of it.
+async fn may_all(berth: &Installation, user: &str, questions: &[Value]) -> bool {
+    for question in questions {
+        let mut spec = question.clone();
+        spec["user"] = json!(user);
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "metadata": {}, "spec": spec,
+        });
+        let answer = berth.plane.create(review).await.expect("an answer");
+        if answer["status"]["allowed"] != true {
+            return false;
+        }
+    }
+    true
+}
+
+/// The operator's roles and bindings for a user, under names of its own.
+fn roles_for(berth: &Installation, user: &str) -> Vec<Value> {
+    let mut copies = Vec::new();
+    for object in berth.objects() {
+        let kind = object["kind"].as_str().expect("a kind");
+        let is_role = ["Role", "ClusterRole"].contains(&kind);
+        let of_operator = object["metadata"]["labels"]["app.kubernetes.io/component"] == "operator";
+        if !of_operator || !(is_role || kind.ends_with("RoleBinding")) {
+            continue;
+        }
+        let mut copy = object.clone();
+        let renamed = |name: &Value| json!(format!("{user}-{}", name.as_str().expect("a name")));
+        copy["metadata"]["name"] = renamed(&object["metadata"]["name"]);
+        if !is_role {
+            copy["roleRef"]["name"] = renamed(&object["roleRef"]["name"]);
+            copy["subjects"] =
+                json!([{ "apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user }]);
+        }
+        copies.push(copy);
+    }
+    copies
+}
+
+/// Without any one rule something that the operator has asked for would be refused. The cluster's own default lets every
+/// service account read the keys of service accounts; the users here have no groups, as where that was taken away.
+async fn every_rule_is_needed(berth: &Installation, questions: &[Value]) {
+    let rules_of = |object: &Value| object["rules"].as_array().map_or(0, Vec::len);
+    let counts: Vec<usize> = roles_for(berth, "nobody").iter().map(rules_of).collect();
+    assert!(counts.iter().sum::<usize>() > 10, "{counts:?}");
+    for (role, count) in counts.iter().enumerate() {
+        for rule in 0..*count {
+            let user = format!("{}-without-{role}-{rule}", berth.id);
+            let mut copies = roles_for(berth, &user);
+            for copy in &copies {
+                berth.plane.apply(copy.clone()).await.expect("it is accepted");
+            }
+            eventually("the copy is as good", PATIENCE, async || {
+                may_all(berth, &user, questions).await.then_some(())
+            })
+            .await;
+            let rules = copies[role]["rules"].as_array_mut().expect("rules");
+            let removed = rules.remove(rule);
+            berth
+                .plane
+                .apply(copies[role].clone())
+                .await
+                .expect("it is accepted");
+            let what = format!("something is refused without {removed}");
+            eventually(&what, Duration::from_secs(15), async || {
+                (!may_all(berth, &user, questions).await).then_some(())
+            })
+            .await;
+        }
     }
 }
 

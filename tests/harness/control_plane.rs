@@ -346,6 +346,7 @@ fn resource(kind: &str) -> ApiResource {
         "Pod" => ("", "v1", "pods"),
         "Deployment" => ("apps", "v1", "deployments"),
         "StatefulSet" => ("apps", "v1", "statefulsets"),
+        "SubjectAccessReview" => ("authorization.k8s.io", "v1", "subjectaccessreviews"),
         "ClusterRole" => ("rbac.authorization.k8s.io", "v1", "clusterroles"),
         "ClusterRoleBinding" => ("rbac.authorization.k8s.io", "v1", "clusterrolebindings"),
         "Role" => ("rbac.authorization.k8s.io", "v1", "roles"),
