@@ -172,6 +172,31 @@ async fn statuses_tell_what_a_tenant_and_a_declared_repository_store() {
         .await;
     assert_eq!(told["status"]["tags"], 1);
     assert!(told["status"]["storage"].as_i64() > Some(7), "{told:#}");
+    // Nobody else's namespace is told, also not by naming the tenant and the repository.
+    let others = berth.namespace("others", json!({})).await;
+    let some = json!({ "allowedNamespaces": {
+        "from": "Selector", "selector": { "matchLabels": { "kubernetes.io/metadata.name": apps } },
+    } });
+    berth.ready_tenant(&name, some).await;
+    let curious = json!({
+        "apiVersion": "berth.dev/v1alpha1", "kind": "Repository", "metadata": { "name": "app", "namespace": others },
+        "spec": { "tenantRef": { "name": name }, "name": "app" },
+    });
+    berth.plane.apply(curious).await.expect("it is accepted");
+    let refused = berth
+        .plane
+        .wait_for("Repository", &others, "app", "Stalled", "True", "NotAdmitted")
+        .await;
+    let told_nothing = |status: &serde_json::Value| status["tags"].is_null() && status["storage"].is_null();
+    assert!(told_nothing(&refused["status"]), "{refused:#}");
+    // Nor does what was told stay with a namespace that is admitted no longer.
+    let nobody = berth.tenant(&name, json!({ "allowedNamespaces": { "from": "None" } }));
+    berth.plane.apply(nobody).await.expect("it is accepted");
+    let lost = berth
+        .plane
+        .wait_for("Repository", &apps, "app", "Stalled", "True", "NotAdmitted")
+        .await;
+    assert!(told_nothing(&lost["status"]), "{lost:#}");
     // A leader that comes knows nothing of before.
     let mut berth = berth;
     berth.operator(0).signal(harness::Signal::TERM);

@@ -65,8 +65,9 @@ impl Declared for Repository {
         Self::Status {
             observed_generation: self.metadata.generation.unwrap_or_default(),
             conditions,
-            tags: usage.map(|usage| usage.tags).or(old.tags),
-            storage: usage.map(|usage| usage.bytes).or(old.storage),
+            // What is not known any more, or was told while the namespace was admitted, does not stay.
+            tags: usage.map(|usage| usage.tags),
+            storage: usage.map(|usage| usage.bytes),
             ..old
         }
     }

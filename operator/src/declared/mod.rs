@@ -78,7 +78,7 @@ pub trait Declared:
     fn repository(&self) -> Option<&str> {
         None
     }
-    /// A status; `usage` is what its repository stores, if that is known.
+    /// A status; `usage` is what its repository stores, if that is known and meant for the object's namespace.
     fn report(&self, conditions: Vec<Condition>, usage: Option<Usage>) -> Self::Status;
     /// All objects of its kind.
     fn all(ctx: &Context) -> &Stores<Self>;
@@ -113,6 +113,8 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     finalizer::add(&api, object.as_ref()).await?;
     let uid = object.uid().unwrap_or_default();
     let looked = look(object.as_ref(), &uid, &ctx).await;
+    // Only who is admitted and holds the name is told what the tenant stores.
+    let is_served = looked.is_ok();
     let (verdict, programmed, again) = match looked {
         Ok(None) => {
             ctx.failures.reset(&key);
@@ -174,13 +176,13 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     let now = Time(Timestamp::now());
     let generation = object.meta().generation.unwrap_or_default();
     let usage = match object.repository() {
-        Some(repository) => {
+        Some(repository) if is_served => {
             usage(&ctx, &uid, async || {
                 ctx.registry.repository_usage(object.tenant(), repository).await
             })
             .await
         }
-        None => None,
+        Some(_) | None => None,
     };
     let new = object.report(conditions(old, &facts, generation, &now), usage);
     status::write(&ctx, &api, object.as_ref(), object.status(), &new).await?;
