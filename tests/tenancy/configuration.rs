@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use harness::http::send;
 use harness::{Admin, Backend, Cluster};
 use reqwest::Method;
@@ -322,4 +323,28 @@ async fn a_deleted_tenant_is_not_there_any_more_and_its_tokens_never_again() {
     get(&berth, &host, &third, "/v2/app/manifests/v1")
         .await
         .expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_put_repeated_seals_with_the_new_key_once_and_specs_without_secrets_stay() {
+    let (berth, admin) = two_tenants(settings()).await;
+    let cache = json!({ "spec": {
+        "upstream": { "url": "https://registry-1.docker.io", "username": "u", "password": "hunter2" }, "prefix": "hub" } });
+    let repository = json!({ "spec": { "name": "app" } });
+    let put = async |path: &str, body: &serde_json::Value| {
+        let answer = admin.ask(Method::PUT, path, Some(body.clone())).await.expect(200);
+        answer.json()["changed"].clone()
+    };
+    let (hub, app) = ("tenants/acme/caches/ns/hub", "tenants/acme/repositories/ns/app");
+    assert_eq!(
+        (put(hub, &cache).await, put(app, &repository).await),
+        (json!(true), json!(true))
+    );
+    assert_eq!(put(hub, &cache).await, false);
+    let keys = berth.data().join("keys");
+    let key = format!("{}\n", base64::engine::general_purpose::STANDARD.encode([7; 32]));
+    std::fs::write(keys.join("sealing-1.key"), key).expect("a key");
+    eventually("the new key seals", async || put(hub, &cache).await == true).await;
+    assert_eq!(put(hub, &cache).await, false);
+    assert_eq!(put(app, &repository).await, false);
 }

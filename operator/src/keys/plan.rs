@@ -2,7 +2,9 @@
 //!
 //! A rotation takes three steps, each an overlap apart, so that whoever still knows the old keys alone is never
 //! refused: first the new ones are added, then they are preferred and what the old ones signed has ended, then the
-//! old admin key goes. Sealing keys are added and never taken away: what they have sealed must be opened again.
+//! old admin key goes. Sealing keys are added and never taken away: what they have sealed must be opened again. The
+//! registry seals with the one whose name sorts last, so that a new one has a name that sorts first until everybody
+//! knows it.
 
 use std::collections::BTreeMap;
 
@@ -18,6 +20,9 @@ pub const CERTIFICATE: &str = "tls.crt";
 pub const CERTIFICATE_KEY: &str = "tls.key";
 /// Entry with the certificates that sign the admin API's.
 pub const AUTHORITY: &str = "ca.crt";
+
+/// Beginning of the name of a sealing key that opens but does not seal yet: `-` sorts before every digit.
+const NEXT_SEALING: &str = "sealing-0-";
 
 /// Entries of the Secret.
 pub type Entries = BTreeMap<String, String>;
@@ -114,6 +119,8 @@ pub fn first(fresh: Fresh, policy: &Policy, now: Timestamp) -> State {
         names: policy.names.clone(),
     };
     add(&mut state.entries, fresh, now);
+    // Nobody knows another one.
+    use_new_sealing(&mut state.entries);
     state
 }
 
@@ -130,6 +137,7 @@ pub fn take(step: Step, mut state: State, fresh: Fresh, policy: &Policy, now: Ti
             let keys = text(&newest_first);
             state.entries.insert(ADMIN.to_owned(), keys);
             keep_newest_signing(&mut state.entries);
+            use_new_sealing(&mut state.entries);
             keep_newest_authority(&mut state.entries);
             state.phase = Phase::Preferred;
         }
@@ -160,7 +168,7 @@ fn add(entries: &mut Entries, fresh: Fresh, now: Timestamp) {
     // Twelve digits sort by age.
     let second = now.as_second().max(0);
     entries.insert(format!("signing-{second:012}.pem"), fresh.signing);
-    entries.insert(format!("sealing-{second:012}.key"), fresh.sealing);
+    entries.insert(format!("{NEXT_SEALING}{second:012}.key"), fresh.sealing);
     certify(entries, fresh.certificate);
 }
 
@@ -186,6 +194,19 @@ fn keep_newest_signing(entries: &mut Entries) {
     let is_signing = |name: &str| name.starts_with("signing-") && name.ends_with(".pem");
     let newest = entries.keys().rfind(|name| is_signing(name)).cloned();
     entries.retain(|name, _| !is_signing(name) || Some(name) == newest.as_ref());
+}
+
+fn use_new_sealing(entries: &mut Entries) {
+    let next: Vec<String> = entries
+        .keys()
+        .filter(|name| name.starts_with(NEXT_SEALING))
+        .cloned()
+        .collect();
+    for name in next {
+        if let Some(key) = entries.remove(&name) {
+            entries.insert(name.replacen(NEXT_SEALING, "sealing-", 1), key);
+        }
+    }
 }
 
 fn keep_newest_authority(entries: &mut Entries) {
@@ -250,7 +271,11 @@ mod tests {
             "the old one is used still"
         );
         assert_eq!(named(&state, "signing-"), ["signing-a", "signing-b"]);
-        assert_eq!(named(&state, "sealing-"), ["sealing-a", "sealing-b"]);
+        assert_eq!(
+            named(&state, "sealing-"),
+            ["sealing-b", "sealing-a"],
+            "the last one seals"
+        );
         assert!(state.entries[AUTHORITY].contains("ca-a") && state.entries[AUTHORITY].contains("ca-b"));
         assert!(state.entries[CERTIFICATE].contains("leaf-b"));
         let day = 24 * 3600;
@@ -263,6 +288,7 @@ mod tests {
         );
         assert_eq!(named(&state, "signing-"), ["signing-b"]);
         assert!(!state.entries[AUTHORITY].contains("ca-a") && state.entries[AUTHORITY].contains("ca-b"));
+        assert_eq!(named(&state, "sealing-"), ["sealing-a", "sealing-b"]);
         assert_eq!(due(&state, begun + 2 * day), Some(Step::Settle));
         state = take(Step::Settle, state, fresh("x"), &policy, at(begun + 2 * day));
         assert_eq!(state.entries[ADMIN], "admin-b\n");

@@ -209,7 +209,7 @@ impl Configurator {
             State::Erased => Wish::Erase,
             State::Is(spec) => {
                 self.validate(&spec).map_err(Refused::Invalid)?;
-                let hash = hash(&spec);
+                let hash = self.hash(&spec);
                 let claims = claims(&spec);
                 let place = place(tenant.as_str(), kind, &name);
                 Wish::Put(NewSpec {
@@ -239,6 +239,18 @@ impl Configurator {
             Spec::RetentionPolicy(config) => config.validate(),
             Spec::Cache(config) => config.validate(),
         }
+    }
+
+    /// SHA-256 of the spec as JSON with sorted keys, its secrets in it: a changed password is a change, and so is another
+    /// key that would seal it, so that a put repeated moves what is stored to the key that is current.
+    fn hash(&self, spec: &Spec) -> String {
+        let mut hash = Sha256::new();
+        hash.update(text(spec));
+        if has_secrets(spec) {
+            hash.update([0]);
+            hash.update(self.keys.sealing_id().unwrap_or_default());
+        }
+        hex::encode(hash.finalize())
     }
 
     /// The spec as it is stored: JSON, its secrets sealed for their place.
@@ -378,9 +390,12 @@ fn named(claim: Claim) -> (&'static str, String) {
     }
 }
 
-/// SHA-256 of the spec as JSON with sorted keys, its secrets in it: a changed password is a change.
-fn hash(spec: &Spec) -> String {
-    hex::encode(Sha256::digest(text(spec).as_bytes()))
+fn has_secrets(spec: &Spec) -> bool {
+    match spec {
+        Spec::Tenant(config) => config.webhooks.iter().any(|webhook| webhook.secret.is_some()),
+        Spec::Cache(config) => config.upstream.password.is_some(),
+        Spec::Repository(_) | Spec::RetentionPolicy(_) => false,
+    }
 }
 
 fn text(spec: &Spec) -> String {

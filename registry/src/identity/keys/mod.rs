@@ -116,6 +116,11 @@ impl KeyRing {
         signing::verify(&self.keys.load().signing, token, typ, audience, now)
     }
 
+    /// Id of the key that seals.
+    pub fn sealing_id(&self) -> Option<String> {
+        self.keys.load().sealing.last().map(|key| key.id().to_owned())
+    }
+
     /// Seals a secret with the newest key. `place` is what it belongs to: it opens nowhere else.
     pub fn seal(&self, secret: &str, place: &str) -> Result<String, SealError> {
         let keys = self.keys.load();

@@ -49,6 +49,10 @@ impl SealingKey {
         })
     }
 
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
     pub(super) fn seal(&self, secret: &str, place: &str) -> Result<String, SealError> {
         let mut bytes = secret.as_bytes().to_vec();
         let nonce = self
