@@ -16,6 +16,14 @@ use super::{
     trust,
 };
 
+/// Of a text with admin keys, one a line, the one that clients use: the first. All of them are taken.
+pub fn current_key(text: &str) -> &str {
+    text.lines()
+        .map(str::trim)
+        .find(|key| !key.is_empty())
+        .unwrap_or_default()
+}
+
 /// Body of a PUT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use berth_crds::admin::{Put, TokenConfig};
+use berth_crds::admin::{Put, TokenConfig, current_key};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -215,7 +215,7 @@ impl Registry {
 
     /// Uses the first of these keys, and trusts these certificates alone. Connections stay if neither changed.
     pub fn open_with(&self, keys: &str, authority: &str) -> Result<(), RegistryError> {
-        let opening = first_key(keys);
+        let opening = current_key(keys).to_owned();
         let old = self.access();
         let same_key = matches!(&old.opening, Opening::Key(key) if *key == opening);
         if same_key && old.authority == authority {
@@ -380,7 +380,7 @@ impl Registry {
                 let text = tokio::fs::read_to_string(file).await;
                 let text =
                     text.map_err(|error| RegistryError::Unreachable(format!("{}: {error}", file.display())))?;
-                first_key(&text)
+                current_key(&text).to_owned()
             }
             Opening::Nothing => return Err(RegistryError::Unreachable("there is no key yet".to_owned())),
         };
@@ -402,15 +402,6 @@ impl Registry {
         }
         Err(refused(status, &bytes))
     }
-}
-
-/// Of several keys, one a line, the first is for clients.
-fn first_key(keys: &str) -> String {
-    let keys = keys.lines().map(str::trim);
-    keys.filter(|key| !key.is_empty())
-        .map(str::to_owned)
-        .next()
-        .unwrap_or_default()
 }
 
 fn broken(what: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> RegistryError {

@@ -81,14 +81,6 @@ impl AdminKeys {
     }
 }
 
-/// The key of a file that clients use.
-pub fn current_key(text: &str) -> &str {
-    text.lines()
-        .map(str::trim)
-        .find(|key| !key.is_empty())
-        .unwrap_or_default()
-}
-
 fn readable(path: &Path, read: io::Result<String>) -> Result<String, KeyError> {
     read.map_err(|error| KeyError {
         path: path.to_owned(),
@@ -147,6 +139,8 @@ fn make_key(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use berth_crds::admin::current_key;
 
     use super::*;
 

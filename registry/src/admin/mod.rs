@@ -30,7 +30,7 @@ use crate::metadata::configuration::Configuration;
 use crate::tenancy::Directory;
 use answer::Failure;
 pub use configure::{Configurator, ConfigureError, Spec, Wanted, Writer};
-pub use key::{AdminKeys, current_key};
+pub use key::AdminKeys;
 
 /// Largest body in bytes.
 const BODY_LIMIT: usize = 4 * 1024 * 1024;

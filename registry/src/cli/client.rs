@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use berth_crds::admin::current_key;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use http::response::Parts;
@@ -27,7 +28,6 @@ use tower::ServiceExt as _;
 
 use super::data_folder::DataFolder;
 use super::serve;
-use crate::admin::current_key;
 use crate::settings::Settings;
 
 /// Largest answer in bytes.

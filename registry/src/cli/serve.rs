@@ -210,7 +210,7 @@ pub(super) async fn admin_alone(
     // The process that asks is no replica that serves.
     tenancy.directory.leave().await?;
     let key = std::fs::read_to_string(&settings.admin_key_file)?;
-    let key = admin::current_key(&key).to_owned();
+    let key = berth_crds::admin::current_key(&key).to_owned();
     Ok((admin::router(admin_keys, tenancy.admin(&stores)), key))
 }
 
