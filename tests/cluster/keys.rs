@@ -45,10 +45,15 @@ struct Mounted {
 }
 
 impl Mounted {
-    async fn start() -> Mounted {
+    /// With these flags of the operator.
+    async fn start(flags: &[&str]) -> Mounted {
         let port = free_port();
         let address = format!("https://127.0.0.1:{port}");
-        let berth = Installation::builder().keys_secret(&address).start().await;
+        let installer = Installation::builder().keys_secret(&address);
+        let installer = flags
+            .iter()
+            .fold(installer, |installer, flag| installer.flag(flag));
+        let berth = installer.start().await;
         let secret = berth
             .plane
             .wait("Secret", &berth.id, &name(&berth), |_| true)
@@ -117,7 +122,8 @@ impl Mounted {
 
 #[tokio::test]
 async fn keys_are_made_once_and_rotated_while_registry_and_operator_go_on() {
-    let mounted = Mounted::start().await;
+    // The rights on Secrets are those of the home Role alone.
+    let mounted = Mounted::start(&["--namespaces=default"]).await;
     mounted.serves("first").await;
     let first = mounted.secret(|_| true).await;
     let (old, authority) = (entry(&first, "admin"), entry(&first, "ca.crt"));
@@ -157,7 +163,7 @@ async fn keys_are_made_once_and_rotated_while_registry_and_operator_go_on() {
 
 #[tokio::test]
 async fn a_keys_secret_of_somebody_else_is_used_and_never_written() {
-    let mut mounted = Mounted::start().await;
+    let mut mounted = Mounted::start(&[]).await;
     let made = mounted.secret(|_| true).await;
     // Without the operator's label it is somebody else's.
     mounted
