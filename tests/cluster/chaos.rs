@@ -14,7 +14,8 @@ struct Settled {
     apps: String,
 }
 
-async fn settle(berth: &Installation, suffix: &str) -> Settled {
+/// Applies them; nothing is waited for.
+async fn declare(berth: &Installation, suffix: &str) -> Settled {
     let name = berth.name(suffix);
     let apps = berth
         .namespace(&format!("{suffix}-apps"), json!({ "pull": name }))
@@ -23,17 +24,30 @@ async fn settle(berth: &Installation, suffix: &str) -> Settled {
         "allowedNamespaces": { "from": "All" },
         "pullSecrets": { "namespaceSelector": { "matchLabels": { "pull": name } } },
     });
-    berth.ready_tenant(&name, spec).await;
-    berth
-        .plane
-        .apply(repository(&apps, &name))
-        .await
-        .expect("it is accepted");
-    berth
-        .plane
-        .wait_for("Repository", &apps, "app", "Ready", "True", "")
-        .await;
+    for object in [berth.tenant(&name, spec), repository(&apps, &name)] {
+        berth.plane.apply(object).await.expect("it is accepted");
+    }
     Settled { name, apps }
+}
+
+impl Settled {
+    async fn ready(&self, berth: &Installation) {
+        for (kind, namespace, name) in [
+            ("Tenant", "", self.name.as_str()),
+            ("Repository", &self.apps, "app"),
+        ] {
+            berth
+                .plane
+                .wait_for(kind, namespace, name, "Ready", "True", "")
+                .await;
+        }
+    }
+}
+
+async fn settle(berth: &Installation, suffix: &str) -> Settled {
+    let settled = declare(berth, suffix).await;
+    settled.ready(berth).await;
+    settled
 }
 
 fn repository(namespace: &str, tenant: &str) -> Value {
@@ -166,26 +180,9 @@ async fn a_leader_killed_at_any_moment_leaves_nothing_half_done() {
     let mut berth = Installation::start().await;
     let mut all = Vec::new();
     for round in 0..4_usize {
-        let name = berth.name(&format!("t{round}"));
-        let apps = berth
-            .namespace(&format!("t{round}-apps"), json!({ "pull": name }))
-            .await;
-        let spec = json!({
-            "allowedNamespaces": { "from": "All" },
-            "pullSecrets": { "namespaceSelector": { "matchLabels": { "pull": name } } },
-        });
-        berth
-            .plane
-            .apply(berth.tenant(&name, spec))
-            .await
-            .expect("it is accepted");
-        berth
-            .plane
-            .apply(repository(&apps, &name))
-            .await
-            .expect("it is accepted");
         // Each time a little later in the work: after the first write, the second, and so on.
-        let writes = berth.writes() + round;
+        let writes = berth.writes() + 1 + round;
+        all.push(declare(&berth, &format!("t{round}")).await);
         eventually("the work has begun", PATIENCE, async || {
             (berth.writes() >= writes).then_some(())
         })
@@ -193,17 +190,9 @@ async fn a_leader_killed_at_any_moment_leaves_nothing_half_done() {
         berth.operator(round).signal(Signal::KILL);
         berth.operator(round).ended(PATIENCE).await;
         berth.start_operator().await;
-        all.push(Settled { name, apps });
     }
     for settled in &all {
-        berth
-            .plane
-            .wait_for("Tenant", "", &settled.name, "Ready", "True", "")
-            .await;
-        berth
-            .plane
-            .wait_for("Repository", &settled.apps, "app", "Ready", "True", "")
-            .await;
+        settled.ready(&berth).await;
     }
     let all: Vec<&Settled> = all.iter().collect();
     nothing_is_left_over(&mut berth, 5, &all).await;
@@ -214,39 +203,13 @@ async fn a_registry_that_is_away_for_a_while_is_told_everything_afterwards() {
     let mut berth = Installation::start().await;
     let one = settle(&berth, "one").await;
     berth.registry.kill9();
-    let two = Settled {
-        name: berth.name("two"),
-        apps: berth
-            .namespace("two-apps", json!({ "pull": berth.name("two") }))
-            .await,
-    };
-    let spec = json!({
-        "allowedNamespaces": { "from": "All" },
-        "pullSecrets": { "namespaceSelector": { "matchLabels": { "pull": two.name } } },
-    });
-    berth
-        .plane
-        .apply(berth.tenant(&two.name, spec))
-        .await
-        .expect("it is accepted");
-    berth
-        .plane
-        .apply(repository(&two.apps, &two.name))
-        .await
-        .expect("it is accepted");
+    let two = declare(&berth, "two").await;
     berth
         .plane
         .wait_for("Tenant", "", &two.name, "Ready", "False", "RegistryUnreachable")
         .await;
     berth.registry.restart().await;
-    berth
-        .plane
-        .wait_for("Tenant", "", &two.name, "Ready", "True", "")
-        .await;
-    berth
-        .plane
-        .wait_for("Repository", &two.apps, "app", "Ready", "True", "")
-        .await;
+    two.ready(&berth).await;
     nothing_is_left_over(&mut berth, 1, &[&one, &two]).await;
 }
 
