@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use berth_crds::Invalid;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::runtime::events::EventType;
@@ -379,7 +379,8 @@ async fn delete<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context)
         }
         Err(error) => {
             tracing::warn!(%error, key, "a deletion waits");
-            return Ok(Action::requeue(ctx.failures.next(key).min(LET_GO)));
+            let wait = ctx.failures.next(key);
+            return Ok(Action::requeue(until_let_go(object.meta(), wait)));
         }
     }
     finalizer::remove(api, object).await?;
@@ -391,8 +392,42 @@ async fn delete<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context)
 
 /// Whether an object has been about to go for so long that it is let go.
 pub fn is_overdue(deleted: Option<&Time>) -> bool {
-    deleted.is_some_and(|at| {
-        let age = Timestamp::now().duration_since(at.0);
-        Duration::try_from(age).is_ok_and(|age| age >= LET_GO)
-    })
+    age(deleted).is_some_and(|age| age >= LET_GO)
+}
+
+/// When to look again at an object that is to go: after `wait`, but no later than when it may be let go.
+pub fn until_let_go(meta: &ObjectMeta, wait: Duration) -> Duration {
+    let age = age(meta.deletion_timestamp.as_ref()).unwrap_or_default();
+    match LET_GO.saturating_sub(age) {
+        Duration::ZERO => wait.min(LET_GO),
+        left => wait.min(left),
+    }
+}
+
+/// For how long an object has been about to go.
+fn age(deleted: Option<&Time>) -> Option<Duration> {
+    Duration::try_from(Timestamp::now().duration_since(deleted?.0)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_go_is_looked_at_when_it_may_be_let_go() {
+        let deleted = |seconds_ago: i64| ObjectMeta {
+            deletion_timestamp: Some(Time(
+                Timestamp::from_second(Timestamp::now().as_second() - seconds_ago).expect("a time"),
+            )),
+            ..ObjectMeta::default()
+        };
+        let minute = Duration::from_secs(60);
+        assert_eq!(
+            until_let_go(&deleted(5), Duration::from_secs(1)),
+            Duration::from_secs(1)
+        );
+        let late = until_let_go(&deleted(25), minute);
+        assert!(late <= Duration::from_secs(5), "{late:?}");
+        assert_eq!(until_let_go(&deleted(100), minute), LET_GO);
+    }
 }

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt as _};
 use super::{credentials, exposure};
 use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
-use crate::declared::is_overdue;
+use crate::declared::{is_overdue, until_let_go};
 use crate::metrics::Outcome;
 use crate::registry::RegistryError;
 use crate::trouble::Trouble;
@@ -46,10 +46,12 @@ pub async fn run(tenant: &Tenant, api: &Api<Tenant>, key: &str, ctx: &Context) -
         Err(trouble) => {
             let verdict = trouble.verdict();
             say(tenant, api, ctx, &verdict).await?;
-            let wait = ctx
-                .failures
-                .next(key)
-                .min(if erase { PATIENCE } else { crate::declared::LET_GO });
+            let wait = ctx.failures.next(key);
+            let wait = if erase {
+                wait.min(PATIENCE)
+            } else {
+                until_let_go(&tenant.metadata, wait)
+            };
             return Ok(Action::requeue(wait));
         }
     }
