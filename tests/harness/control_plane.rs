@@ -112,9 +112,12 @@ impl ControlPlane {
             .map(|document| serde::Deserialize::deserialize(document).expect("YAML"))
             .collect();
         for document in &documents {
-            self.apply(document.clone())
-                .await
-                .expect("a definition is accepted");
+            let mut document = document.clone();
+            // So that a release of the documents' name takes them over.
+            document["metadata"]["labels"]["app.kubernetes.io/managed-by"] = json!("Helm");
+            document["metadata"]["annotations"]["meta.helm.sh/release-name"] = json!("berth");
+            document["metadata"]["annotations"]["meta.helm.sh/release-namespace"] = json!("berth-system");
+            self.apply(document).await.expect("a definition is accepted");
         }
         for document in &documents {
             let name = document["metadata"]["name"].as_str().expect("a name");

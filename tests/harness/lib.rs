@@ -25,6 +25,7 @@ pub mod image;
 mod installation;
 mod issuer;
 mod layout;
+pub mod node;
 mod nodes;
 mod own_server;
 mod ports;

@@ -1,0 +1,555 @@
+//! Berth as Helm installs it on the run's node, and the pods that pull from it.
+//!
+//! The test itself runs in the node's network namespace: it resolves what pods resolve and reaches what they reach.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
+
+use crate::backend::{Backend, Storage};
+use crate::chart;
+use crate::client::{Client, Output};
+use crate::control_plane::ControlPlane;
+use crate::environment::{program, setting};
+use crate::http::provide_tls;
+use crate::wait::eventually;
+
+/// The apex of the shared release; others are at a name below it.
+const APEX: &str = "registry.test";
+/// Longest wait for a pod: images of gigabytes are pulled on two busy cores.
+const PATIENCE: Duration = Duration::from_secs(180);
+/// Label of the Tenants of one release.
+const LABEL: &str = "berth.dev/installation";
+
+/// Berth, installed by Helm. Uninstalled when dropped, unless it is the shared one.
+pub struct Release {
+    /// The API server.
+    pub plane: ControlPlane,
+    /// Name of the release, of its namespace, of its Service, and of the Deployment or StatefulSet.
+    pub name: String,
+    /// Its apex.
+    pub domain: String,
+    backend: Backend,
+    storage: Option<Storage>,
+    is_shared: bool,
+}
+
+impl Release {
+    /// The release that most tests share: two replicas on Postgres and S3 behind the edge, at `registry.test`. Installed
+    /// by the first who asks, and left to the end of the node.
+    pub async fn shared() -> Release {
+        static INSTALLED: OnceCell<()> = OnceCell::const_new();
+        let release = Release {
+            plane: ControlPlane::connect().await,
+            name: "berth-shared".to_owned(),
+            domain: APEX.to_owned(),
+            backend: Backend::Distributed,
+            storage: None,
+            is_shared: true,
+        };
+        INSTALLED
+            .get_or_init(async || {
+                // An earlier run on the same node may have left it.
+                let found = helm()
+                    .attempt(&["status", &release.name, "--namespace", &release.name])
+                    .await;
+                if found.success {
+                    return;
+                }
+                release.make_namespace().await;
+                let stores = Storage::create(Backend::Distributed);
+                release.hand_over(&stores).await;
+                // They go with their servers.
+                std::mem::forget(stores);
+                release.helm("install", &[]).await;
+            })
+            .await;
+        release
+    }
+
+    /// A release of a test's own, ready to take requests. `name` is one for which the edge has a certificate
+    /// (`tests/tools/contour`); its apex is `<name>.registry.test`. Values are `path=value`.
+    pub async fn install(name: &str, backend: Backend, values: &[&str]) -> Release {
+        let mut release = Release {
+            plane: ControlPlane::connect().await,
+            name: format!("berth-{name}"),
+            domain: format!("{name}.{APEX}"),
+            backend,
+            storage: None,
+            is_shared: false,
+        };
+        release.make_namespace().await;
+        if backend == Backend::Distributed {
+            let stores = Storage::create(backend);
+            release.hand_over(&stores).await;
+            release.storage = Some(stores);
+        }
+        release.helm("install", values).await;
+        release
+    }
+
+    /// Its namespace, which takes only pods that the strictest standard takes.
+    async fn make_namespace(&self) {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {
+                "name": self.name, "labels": { "pod-security.kubernetes.io/enforce": "restricted" },
+            },
+        });
+        self.plane.apply(namespace).await.expect("a namespace");
+    }
+
+    /// The Secrets with its stores.
+    async fn hand_over(&self, stores: &Storage) {
+        let (database, bucket) = (
+            stores.database().expect("a database"),
+            stores.bucket().expect("a bucket"),
+        );
+        let secrets = [
+            ("postgres", json!({ "uri": database.url() })),
+            ("bucket", json!({ "url": bucket.url() })),
+            (
+                "bucket-key",
+                json!({
+                    "AWS_ACCESS_KEY_ID": setting("AWS_ACCESS_KEY_ID"),
+                    "AWS_SECRET_ACCESS_KEY": setting("AWS_SECRET_ACCESS_KEY"),
+                }),
+            ),
+        ];
+        for (name, data) in secrets {
+            let secret = json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": self.name },
+                "stringData": data,
+            });
+            self.plane.apply(secret).await.expect("a Secret");
+        }
+    }
+
+    fn values(&self) -> Vec<String> {
+        let mut values = vec![
+            format!("domain={}", self.domain),
+            format!("operator.tenantSelector={LABEL}={}", self.name),
+            // The harness has installed them, for every release of the cluster.
+            "crds.install=false".to_owned(),
+            "exposure.mode=gateway".to_owned(),
+            "exposure.gateway.name=edge".to_owned(),
+            "exposure.gateway.namespace=edge".to_owned(),
+        ];
+        if self.backend == Backend::Distributed {
+            let stores = [
+                "registry.mode=distributed",
+                "registry.metadata.existingSecret=postgres",
+                "registry.blobs.existingSecret=bucket",
+                "registry.blobs.credentials.existingSecret=bucket-key",
+            ];
+            values.extend(stores.map(str::to_owned));
+        }
+        values
+    }
+
+    /// `helm install` or `helm upgrade` with the values of the harness and further ones; waits until it is ready.
+    ///
+    /// # Panics
+    /// If it fails; the message shows the pods of its namespace.
+    pub async fn helm(&self, verb: &str, values: &[&str]) -> Output {
+        let folder = chart::chart();
+        let folder = folder.to_str().expect("text");
+        let own = self.values();
+        let mut arguments = vec![
+            verb,
+            &self.name,
+            folder,
+            "--namespace",
+            &self.name,
+            "--wait",
+            "--timeout",
+            "3m",
+        ];
+        for value in own.iter().map(String::as_str).chain(values.iter().copied()) {
+            arguments.extend(["--set", value]);
+        }
+        let output = helm().attempt(&arguments).await;
+        if !output.success {
+            let pods = kubectl()
+                .attempt(&["describe", "pods", "--namespace", &self.name])
+                .await;
+            panic!("helm {verb} failed: {}\n{}", output.stderr, pods.text());
+        }
+        output
+    }
+
+    /// `helm uninstall`; what Kubernetes keeps of it stays.
+    pub async fn uninstall(&self) {
+        helm()
+            .run(&[
+                "uninstall",
+                &self.name,
+                "--namespace",
+                &self.name,
+                "--wait",
+                "--timeout",
+                "3m",
+            ])
+            .await;
+    }
+
+    /// A Tenant of this release; nothing is applied.
+    pub fn tenant(&self, name: &str, spec: Value) -> Value {
+        json!({
+            "apiVersion": "berth.dev/v1alpha1", "kind": "Tenant",
+            "metadata": { "name": name, "labels": { LABEL: self.name } }, "spec": spec,
+        })
+    }
+
+    /// Applies a Tenant and waits until it is ready.
+    pub async fn ready_tenant(&self, name: &str, spec: Value) -> Value {
+        self.plane
+            .apply(self.tenant(name, spec))
+            .await
+            .expect("the Tenant is accepted");
+        self.plane.wait_for("Tenant", "", name, "Ready", "True", "").await
+    }
+
+    /// A tenant with a name that no other test has, in a namespace of that name, with more in its spec. Its namespace may
+    /// declare for it and holds the Secret `ci`, whose token may pull and push everything; every namespace that carries
+    /// the label `pull: <tenant>` gets a pull Secret.
+    pub async fn new_tenant(&self, suffix: &str, more: Value) -> TenantOf<'_> {
+        let name = format!("{suffix}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        self.namespace(&name, json!({})).await;
+        let mut spec = json!({
+            "allowedNamespaces": { "from": "All" },
+            "tokens": [{
+                "name": "ci", "secretRef": { "namespace": name, "name": "ci" },
+                "grants": [{ "repositories": ["**"], "actions": ["pull", "push", "delete"] }],
+            }],
+            "pullSecrets": { "namespaceSelector": { "matchLabels": { "pull": name } }, "serviceAccounts": ["default"] },
+        });
+        for (key, value) in more.as_object().expect("fields") {
+            spec[key] = value.clone();
+        }
+        self.ready_tenant(&name, spec).await;
+        let secret = self
+            .plane
+            .find("Secret", &name, "ci")
+            .await
+            .expect("the token's Secret");
+        let tenant = TenantOf {
+            release: self,
+            host: format!("{name}.{}", self.domain),
+            name,
+            secret,
+        };
+        tenant.is_open().await;
+        tenant
+    }
+
+    /// Makes a namespace.
+    pub async fn namespace(&self, name: &str, labels: Value) {
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": labels },
+        });
+        self.plane.apply(namespace).await.expect("a namespace");
+        // Pods are refused until the namespace has its account.
+        eventually("the default service account", PATIENCE, async || {
+            self.plane.find("ServiceAccount", name, "default").await.map(drop)
+        })
+        .await;
+    }
+}
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let shown = Command::new(program("kubectl"))
+                .args(["describe", "pods", "--namespace", &self.name])
+                .output();
+            eprintln!(
+                "--- pods of {}\n{}",
+                self.name,
+                shown.map_or_else(|e| e.to_string(), |shown| text(&shown.stdout))
+            );
+            for component in ["operator", "registry"] {
+                let selector = format!("app.kubernetes.io/component={component}");
+                let shown = Command::new(program("kubectl"))
+                    .args([
+                        "logs",
+                        "--namespace",
+                        &self.name,
+                        "--tail=60",
+                        "--prefix",
+                        "--selector",
+                        &selector,
+                    ])
+                    .output();
+                eprintln!(
+                    "--- {component}\n{}",
+                    shown.map_or_else(|e| e.to_string(), |shown| text(&shown.stdout))
+                );
+            }
+        }
+        if !self.is_shared {
+            let quiet = |program_name: &str, arguments: &[&str]| {
+                let mut command = Command::new(program(program_name));
+                command
+                    .args(arguments)
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
+                let _ = command.status();
+            };
+            // Tenants first, while somebody can end them.
+            quiet(
+                "kubectl",
+                &[
+                    "delete",
+                    "tenants",
+                    "--selector",
+                    &format!("{LABEL}={}", self.name),
+                    "--timeout=60s",
+                ],
+            );
+            quiet(
+                "helm",
+                &[
+                    "uninstall",
+                    &self.name,
+                    "--namespace",
+                    &self.name,
+                    "--wait",
+                    "--timeout",
+                    "2m",
+                ],
+            );
+            quiet("kubectl", &["delete", "namespace", &self.name, "--timeout=60s"]);
+        }
+    }
+}
+
+/// A tenant that a test has made.
+pub struct TenantOf<'a> {
+    /// Where it lives.
+    pub release: &'a Release,
+    /// Its name, which its namespace has too.
+    pub name: String,
+    /// Its host.
+    pub host: String,
+    /// The Secret with a token that may do everything.
+    pub secret: Value,
+}
+
+impl TenantOf<'_> {
+    /// Waits until the edge leads to it.
+    async fn is_open(&self) {
+        let http = http();
+        eventually(&format!("{} is open", self.host), PATIENCE, async || {
+            let request = http.get(format!("https://{}/v2/", self.host));
+            let answer = request
+                .basic_auth("x-token", Some(self.token()))
+                .send()
+                .await
+                .ok()?;
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+    }
+
+    /// The token.
+    pub fn token(&self) -> String {
+        entry(&self.secret, "token")
+    }
+
+    /// A client program that is logged in, and trusts the edge's authority.
+    pub fn client(&self, program: &str) -> Client {
+        logged_in(program, &self.secret)
+    }
+
+    /// Pushes an image that runs: a shell with all that busybox knows, and a layer of `size` random bytes that no other
+    /// image has. Its reference, by tag.
+    pub async fn push_runnable(&self, repository: &str, tag: &str, size: usize) -> String {
+        let reference = format!("{}/{repository}:{tag}", self.host);
+        let crane = self.client("crane");
+        let base = node_file("images/busybox.tar");
+        let unpacked = crane.path_text("base");
+        std::fs::create_dir(&unpacked).expect("a folder");
+        let done = Command::new("tar").args(["-xf", &base, "-C", &unpacked]).status();
+        assert!(done.expect("tar runs").success());
+        crane.run(&["push", &unpacked, &reference]).await;
+        let mut random = vec![0; size];
+        std::io::Read::read_exact(
+            &mut std::fs::File::open("/dev/urandom").expect("random bytes"),
+            &mut random,
+        )
+        .expect("random bytes");
+        let layer = crane.file("layer.tar", &crate::content::tar("unique", &random));
+        crane
+            .run(&[
+                "append",
+                "--base",
+                &reference,
+                "--new_layer",
+                &layer,
+                "--new_tag",
+                &reference,
+            ])
+            .await;
+        reference
+    }
+}
+
+/// A pod of one container, which runs a command of a shell. More goes into the pod's spec.
+pub fn pod(namespace: &str, name: &str, image: &str, command: &str, more: Value) -> Value {
+    let mut spec = json!({
+        "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+        "containers": [{
+            "name": "main", "image": image, "imagePullPolicy": "Always", "command": ["/bin/sh", "-c", command],
+        }],
+    });
+    for (key, value) in more.as_object().expect("fields") {
+        spec[key] = value.clone();
+    }
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": namespace }, "spec": spec,
+    })
+}
+
+/// Waits until a pod has this phase, and returns it.
+///
+/// # Panics
+/// If it has not in time; the message shows what happened to it.
+pub async fn in_phase(plane: &ControlPlane, namespace: &str, name: &str, phase: &str) -> Value {
+    let seen = std::sync::Mutex::new(Value::Null);
+    let waited = tokio::time::timeout(
+        PATIENCE,
+        eventually("a phase", PATIENCE * 2, async || {
+            let found = plane.find("Pod", namespace, name).await?;
+            *seen.lock().expect("no panic") = found["status"].clone();
+            (found["status"]["phase"] == phase).then_some(found)
+        }),
+    );
+    match waited.await {
+        Ok(pod) => pod,
+        Err(_) => panic!(
+            "pod {namespace}/{name} is not {phase}: {:#}\n{}",
+            seen.lock().expect("no panic"),
+            events(namespace, name).await
+        ),
+    }
+}
+
+/// What happened to a pod, as `kubectl describe` shows it to its owner.
+pub async fn events(namespace: &str, name: &str) -> String {
+    let field = format!("involvedObject.name={name}");
+    let found = kubectl()
+        .run(&[
+            "get",
+            "events",
+            "--namespace",
+            namespace,
+            "--field-selector",
+            &field,
+        ])
+        .await;
+    found.text()
+}
+
+/// Waits until the events of a pod say something.
+pub async fn told(namespace: &str, name: &str, what: &str) -> String {
+    eventually(
+        &format!("{what:?} in the events of {name}"),
+        PATIENCE,
+        async || {
+            let told = events(namespace, name).await;
+            told.contains(what).then_some(told)
+        },
+    )
+    .await
+}
+
+/// What a pod has written.
+pub async fn logs(namespace: &str, name: &str) -> String {
+    kubectl()
+        .run(&["logs", "--namespace", namespace, name])
+        .await
+        .text()
+}
+
+/// `kubectl` as the cluster's administrator.
+pub fn kubectl() -> Client {
+    Client::new("kubectl").variable("KUBECONFIG", &setting("KUBECONFIG"))
+}
+
+/// Helm as the cluster's administrator, without a login.
+pub fn helm() -> Client {
+    Client::new("helm").variable("KUBECONFIG", &setting("KUBECONFIG"))
+}
+
+/// A client program with the credentials of a Secret as they are, which trusts the edge's authority.
+pub fn logged_in(program: &str, secret: &Value) -> Client {
+    let client = Client::new(program)
+        .variable("SSL_CERT_FILE", &setting("SSL_CERT_FILE"))
+        .variable("KUBECONFIG", &setting("KUBECONFIG"));
+    client.file(
+        ".docker/config.json",
+        entry(secret, ".dockerconfigjson").as_bytes(),
+    );
+    client
+}
+
+/// An HTTP client that trusts the edge's authority and follows no redirect.
+pub fn http() -> reqwest::Client {
+    provide_tls();
+    let pem = std::fs::read(setting("BERTH_TEST_EDGE_CA")).expect("the edge's authority");
+    let authority = reqwest::Certificate::from_pem(&pem).expect("a certificate");
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .tls_certs_only([authority])
+        .build()
+        .expect("an HTTP client")
+}
+
+/// An entry of a Secret, as text.
+pub fn entry(secret: &Value, key: &str) -> String {
+    let data = secret["data"][key]
+        .as_str()
+        .unwrap_or_else(|| panic!("no {key} in {secret}"));
+    text(&STANDARD.decode(data).expect("base64"))
+}
+
+/// A file of the node, by its name below the node's folder.
+pub fn node_file(name: &str) -> String {
+    format!("{}/{name}", setting("BERTH_TEST_NODE_DIR"))
+}
+
+/// A power cut: everything that runs on the node ends at once, and the node starts again.
+pub fn reboot_node() {
+    tool("node", "reboot-inside", &setting("BERTH_TEST_NODE_DIR"));
+}
+
+/// The API server is killed; everything else goes on.
+pub fn halt_api_server() {
+    tool("cluster", "halt", &node_file("cluster"));
+}
+
+/// It is started again.
+pub fn resume_api_server() {
+    tool("cluster", "resume", &node_file("cluster"));
+}
+
+fn tool(name: &str, action: &str, folder: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools").join(name);
+    let done = Command::new(path)
+        .args([action, folder])
+        .stdin(Stdio::null())
+        .status();
+    assert!(done.expect("the tool runs").success(), "{name} {action} failed");
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
