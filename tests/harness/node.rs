@@ -93,6 +93,27 @@ impl Release {
         release
     }
 
+    /// A release in mode `embedded` from a chart that a registry holds, which `helm` may pull.
+    pub async fn install_from(name: &str, helm: &Client, chart: &str, version: &str) -> Release {
+        let release = Release {
+            plane: ControlPlane::connect().await,
+            name: format!("berth-{name}"),
+            domain: format!("{name}.{APEX}"),
+            backend: Backend::Embedded,
+            storage: None,
+            is_shared: false,
+        };
+        release.make_namespace().await;
+        let mut arguments = vec!["install", &release.name, chart, "--version", version];
+        arguments.extend(["--namespace", &release.name, "--wait", "--timeout", "3m"]);
+        let values = release.values();
+        for value in &values {
+            arguments.extend(["--set", value]);
+        }
+        helm.run(&arguments).await;
+        release
+    }
+
     /// Its namespace, which takes only pods that the strictest standard takes.
     async fn make_namespace(&self) {
         let namespace = json!({
@@ -280,7 +301,7 @@ impl Drop for Release {
                         "logs",
                         "--namespace",
                         &self.name,
-                        "--tail=60",
+                        "--tail=25",
                         "--prefix",
                         "--selector",
                         &selector,
@@ -344,7 +365,7 @@ pub struct TenantOf<'a> {
 
 impl TenantOf<'_> {
     /// Waits until the edge leads to it.
-    async fn is_open(&self) {
+    pub async fn is_open(&self) {
         let http = http();
         eventually(&format!("{} is open", self.host), PATIENCE, async || {
             let request = http.get(format!("https://{}/v2/", self.host));
@@ -366,6 +387,19 @@ impl TenantOf<'_> {
     /// A client program that is logged in, and trusts the edge's authority.
     pub fn client(&self, program: &str) -> Client {
         logged_in(program, &self.secret)
+    }
+
+    /// The pull Secret in a new namespace `<tenant>-<suffix>`, as the operator makes it for those who only read.
+    pub async fn pull_secret(&self, suffix: &str) -> Value {
+        let namespace = format!("{}-{suffix}", self.name);
+        self.release
+            .namespace(&namespace, json!({ "pull": self.name }))
+            .await;
+        let name = format!("berth-{}", self.name);
+        self.release
+            .plane
+            .wait("Secret", &namespace, &name, |_| true)
+            .await
     }
 
     /// Pushes an image that runs: a shell with all that busybox knows, and a layer of `size` random bytes that no other
