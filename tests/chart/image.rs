@@ -17,6 +17,7 @@ const TAG: &str = "test";
 struct Tool {
     registry: PathBuf,
     operator: PathBuf,
+    provider: PathBuf,
     flags: Vec<&'static str>,
 }
 
@@ -25,15 +26,18 @@ impl Tool {
         let registry = PathBuf::from(setting("BERTH_BIN"));
         Tool {
             operator: registry.with_file_name("berth-operator"),
+            provider: registry.with_file_name("berth-credential-provider"),
             registry,
             flags: vec!["--allow-dynamic"],
         }
     }
 
+    /// With two programs, of which the second stands for the credential provider too.
     fn of(registry: &Path, operator: &Path) -> Tool {
         Tool {
             registry: registry.to_owned(),
             operator: operator.to_owned(),
+            provider: operator.to_owned(),
             flags: vec!["--allow-dynamic"],
         }
     }
@@ -45,6 +49,8 @@ impl Tool {
             .arg(&self.registry)
             .arg("--operator-bin")
             .arg(&self.operator)
+            .arg("--provider-bin")
+            .arg(&self.provider)
             .arg("--output")
             .arg(folder.join("layout"))
             .arg("--archive")
@@ -108,7 +114,7 @@ fn listed(layer: &Path) -> Vec<String> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_image_of_both_programs_is_valid_and_goes_through_a_registry_unchanged() {
+async fn an_image_of_the_programs_is_valid_and_goes_through_a_registry_unchanged() {
     let crane = Client::new("crane");
     let skopeo = Client::new("skopeo");
     let digest = Tool::of_the_programs().make(crane.home());
@@ -176,7 +182,11 @@ fn the_image_holds_the_programs_certificates_and_a_folder_of_its_user_and_nothin
     );
     assert_eq!(
         listed(&path(1)),
-        ["-r-xr-xr-x 0/0 berth-operator", "-r-xr-xr-x 0/0 berth-registry"]
+        [
+            "-r-xr-xr-x 0/0 berth-credential-provider",
+            "-r-xr-xr-x 0/0 berth-operator",
+            "-r-xr-xr-x 0/0 berth-registry",
+        ]
     );
     assert_eq!(layers.as_array().map(Vec::len), Some(2));
     let unpacked = Command::new("tar")
@@ -228,6 +238,9 @@ fn programs_that_would_not_start_in_the_image_are_refused() {
     std::fs::write(&other, &bytes).expect("a program");
     let told = Tool::of(&other, &cat).refusal(folder.path());
     assert!(told.contains("two architectures"), "{told}");
+    let mut mixed = Tool::of(&yes, &cat);
+    mixed.provider = other.clone();
+    assert!(mixed.refusal(folder.path()).contains("two architectures"));
     Tool::of(&other, &other).make(folder.path());
     let named = if bytes[18] == 62 { "amd64" } else { "arm64" };
     assert_eq!(config(folder.path())["architecture"], named);

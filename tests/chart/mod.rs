@@ -35,7 +35,8 @@ const DISTRIBUTED: &str =
 /// Everything that is off by default and needs no further value.
 const EVERYTHING: &str = "networkPolicy.enabled=true,metrics.podMonitor.enabled=true,\
     metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,\
-    admissionPolicy.enabled=true,admissionPolicy.deletionGroups={admins},operator.replicas=2";
+    admissionPolicy.enabled=true,admissionPolicy.deletionGroups={admins},credentialProvider.enabled=true,\
+    operator.replicas=2";
 
 /// A file of the checkout.
 fn checkout(path: &str) -> PathBuf {

@@ -141,9 +141,18 @@ fn a_registry_drains_before_it_is_killed() {
     let objects = objects(&[]);
     let pod = &find(&objects, "StatefulSet", "berth")["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
-    assert_eq!(container["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
     assert_eq!(pod["terminationGracePeriodSeconds"], 330);
     assert!(list(&container["args"]).contains(&"--drain-timeout=300s".into()));
+}
+
+#[test]
+fn a_replica_waits_until_the_edge_goes_to_others_and_a_single_registry_waits_for_nothing() {
+    let many = objects(&["--set", DISTRIBUTED]);
+    let replica = &find(&many, "Deployment", "berth")["spec"]["template"]["spec"]["containers"][0];
+    assert_eq!(replica["lifecycle"]["preStop"]["sleep"]["seconds"], 5);
+    let one = objects(&[]);
+    let single = &find(&one, "StatefulSet", "berth")["spec"]["template"]["spec"]["containers"][0];
+    assert!(single["lifecycle"].is_null());
 }
 
 #[test]

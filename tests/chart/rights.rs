@@ -1,4 +1,4 @@
-//! What the operator may do: everything that it does, and nothing besides.
+//! What the operator may do: everything that it does, and nothing besides; and what nodes may.
 
 use serde_json::{Value, json};
 
@@ -170,4 +170,41 @@ fn editors_of_a_namespace_declare_and_only_administrators_of_the_cluster_make_te
     }
     let edit = &find(&objects, "ClusterRole", "berth-system-berth-edit")["metadata"]["labels"];
     assert!(edit["rbac.authorization.k8s.io/aggregate-to-view"].is_null());
+}
+
+#[test]
+fn nodes_get_tokens_for_this_registry_and_only_where_that_is_wanted() {
+    let is_provider = |object: &&Value| {
+        let name = object["metadata"]["name"].as_str();
+        name.is_some_and(|name| name.ends_with("-credential-provider"))
+    };
+    let without = objects(&[]);
+    assert_eq!(without.iter().filter(is_provider).count(), 0);
+
+    let values = "credentialProvider.enabled=true,domain=registry.example.com,rbac.create=false";
+    let with = objects(&["--set", values]);
+    assert_eq!(with.iter().filter(is_provider).count(), 2);
+    let name = "berth-system-berth-credential-provider";
+    let verb = "request-serviceaccounts-token-audience";
+    let role = find(&with, "ClusterRole", name);
+    assert_eq!(rules(role), expected(&[("", "registry.example.com", verb)]));
+    let binding = find(&with, "ClusterRoleBinding", name);
+    assert_eq!(binding["roleRef"]["name"], name);
+    let nodes = json!({ "apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes" });
+    assert_eq!(binding["subjects"], json!([nodes]));
+}
+
+#[test]
+fn nodes_ask_for_the_audience_that_the_registry_and_the_guide_name() {
+    let with = objects(&[
+        "--set",
+        "credentialProvider.enabled=true,domain=registry.example.com",
+    ]);
+    let role = find(&with, "ClusterRole", "berth-system-berth-credential-provider");
+    let registry = &find(&with, "StatefulSet", "berth")["spec"]["template"]["spec"]["containers"][0];
+    let audience = role["rules"][0]["resources"][0].as_str().expect("a text");
+    let flag = format!("--domain={audience}");
+    assert!(registry["args"].as_array().expect("flags").contains(&json!(flag)));
+    let guide = super::read(&super::checkout("docs/credential-provider.md"));
+    assert!(guide.contains(&format!("serviceAccountTokenAudience: {audience}")));
 }

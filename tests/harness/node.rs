@@ -105,7 +105,8 @@ impl Release {
         };
         release.make_namespace().await;
         let mut arguments = vec!["install", &release.name, chart, "--version", version];
-        arguments.extend(["--namespace", &release.name, "--wait", "--timeout", "3m"]);
+        // Shorter than any command may take: Helm says why.
+        arguments.extend(["--namespace", &release.name, "--wait", "--timeout", "150s"]);
         let values = release.values();
         for value in &values {
             arguments.extend(["--set", value]);
@@ -116,6 +117,13 @@ impl Release {
 
     /// Its namespace, which takes only pods that the strictest standard takes.
     async fn make_namespace(&self) {
+        // An earlier release of the name may still be on its way out.
+        eventually("the end of an older namespace", PATIENCE, async || {
+            let found = self.plane.find("Namespace", "", &self.name).await;
+            let ends = found.is_some_and(|found| !found["metadata"]["deletionTimestamp"].is_null());
+            (!ends).then_some(())
+        })
+        .await;
         let namespace = json!({
             "apiVersion": "v1", "kind": "Namespace",
             "metadata": {
@@ -189,7 +197,7 @@ impl Release {
             &self.name,
             "--wait",
             "--timeout",
-            "3m",
+            "150s",
         ];
         for value in own.iter().map(String::as_str).chain(values.iter().copied()) {
             arguments.extend(["--set", value]);
@@ -214,7 +222,7 @@ impl Release {
                 &self.name,
                 "--wait",
                 "--timeout",
-                "3m",
+                "150s",
             ])
             .await;
     }
@@ -347,7 +355,32 @@ impl Drop for Release {
                 ],
             );
             quiet("kubectl", &["delete", "namespace", &self.name, "--timeout=60s"]);
+            free_volumes(&self.name);
         }
+    }
+}
+
+/// Makes the volumes that a namespace has left empty and available again, as a cluster's provisioner would.
+fn free_volumes(namespace: &str) {
+    let columns = "custom-columns=N:.metadata.name,C:.spec.claimRef.namespace,P:.spec.local.path";
+    let found = Command::new(program("kubectl"))
+        .args(["get", "persistentvolumes", "--no-headers", "--output", columns])
+        .output();
+    let Ok(found) = found else { return };
+    for line in text(&found.stdout).lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [name, claimed_by, path] = words.as_slice() else {
+            continue;
+        };
+        if *claimed_by != namespace {
+            continue;
+        }
+        let _ = std::fs::remove_dir_all(path).and_then(|()| std::fs::create_dir(path));
+        let patch = r#"{"spec":{"claimRef":null}}"#;
+        let _ = Command::new(program("kubectl"))
+            .args(["patch", "persistentvolume", name, "--patch", patch])
+            .stdout(Stdio::null())
+            .status();
     }
 }
 
@@ -465,14 +498,12 @@ pub async fn in_phase(plane: &ControlPlane, namespace: &str, name: &str, phase: 
             (found["status"]["phase"] == phase).then_some(found)
         }),
     );
-    match waited.await {
-        Ok(pod) => pod,
-        Err(_) => panic!(
-            "pod {namespace}/{name} is not {phase}: {:#}\n{}",
-            seen.lock().expect("no panic"),
-            events(namespace, name).await
-        ),
+    if let Ok(pod) = waited.await {
+        return pod;
     }
+    let told = events(namespace, name).await;
+    let seen = seen.into_inner().expect("no panic");
+    panic!("pod {namespace}/{name} is not {phase}: {seen:#}\n{told}");
 }
 
 /// What happened to a pod, as `kubectl describe` shows it to its owner.

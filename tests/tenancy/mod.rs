@@ -5,12 +5,15 @@
 
 mod commands;
 mod configuration;
+mod confined;
 mod conformance;
+mod credential_provider;
 mod hosts;
 mod isolation;
 mod limits;
 mod logins;
 mod manifests;
+mod mirrors;
 mod tokens;
 mod trust;
 

@@ -5,9 +5,11 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
-use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::extract::Request;
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue};
 
+use super::TOKEN_PATH;
 use super::answer;
 use super::asked::{Asked, Named};
 use super::error::{ApiError, Code};
@@ -19,7 +21,7 @@ use crate::identity::presented::Presented;
 use crate::identity::{Principal, Refusal, Rights};
 use crate::metadata::Repository;
 use crate::tenancy::snapshot::Snapshot;
-use crate::tenancy::{Origin, Place, Tenant};
+use crate::tenancy::{Namespace, Origin, Place, Tenant, Via};
 use berth_crds::{Creation, Visibility};
 
 /// What a foreign token that nobody trusts is told.
@@ -36,11 +38,13 @@ pub enum Wish {
     Do(Action),
 }
 
-/// A request whose host is known.
+/// A request of which is known whose host it is for.
 pub struct Arrival<'r> {
     pub registry: &'r Registry,
     pub snapshot: Arc<Snapshot>,
     pub place: Place,
+    /// By which name it has come to its place.
+    pub via: Via,
     pub origin: Origin,
 }
 
@@ -59,7 +63,63 @@ fn is_public(tenant: &Tenant, name: &RepositoryName) -> bool {
     visibility.unwrap_or(tenant.config.repositories.visibility) == Visibility::Public
 }
 
-impl Arrival<'_> {
+impl<'r> Arrival<'r> {
+    /// Reads which host a request is for: 404 if nothing is to be had there.
+    pub fn of(registry: &'r Registry, request: &Request) -> Result<Self, ApiError> {
+        let origin = Origin::of(request, &registry.origins)
+            .map_err(|error| ApiError::of(Code::NameInvalid, error.to_string()))?;
+        let snapshot = registry.directory.now();
+        let namespace = Namespace::of(request.uri().query().unwrap_or_default())
+            .map_err(|error| ApiError::of(Code::NameInvalid, error.to_string()));
+        // A host where nobody lives is 404 whatever the query says.
+        let readable = namespace.as_ref().ok().cloned().flatten();
+        let (place, via) = registry
+            .names
+            .meant(&snapshot, &origin.host, readable)
+            .map_err(|error| ApiError::of(Code::NameUnknown, error.to_string()))?;
+        namespace?;
+        if let Some(namespace) = via.namespace() {
+            let tenant = match &place {
+                Place::Tenant(tenant) => tenant.name.as_str(),
+                Place::Apex => "",
+            };
+            tracing::debug!(
+                host = origin.host,
+                ns = namespace.text,
+                tenant,
+                below = via.prefix(),
+                "read by ns"
+            );
+        }
+        Ok(Self {
+            registry,
+            snapshot,
+            place,
+            via,
+            origin,
+        })
+    }
+
+    /// Refuses what a mirror does not do: it is for reading, so that nothing lands where its client does not look.
+    pub fn may_wish(&self, wish: Wish) -> Result<(), ApiError> {
+        let refused = |message: String| Err(ApiError::of(Code::Unsupported, message));
+        match (&self.via, wish) {
+            (Via::Host, _) | (_, Wish::Ping | Wish::Do(Action::Pull | Action::Metadata)) => Ok(()),
+            (Via::Mirror(_), Wish::List) => Ok(()),
+            (Via::Cache(namespace, _), Wish::List) => refused(format!(
+                "what {} holds is not listed here; name a repository",
+                namespace.text
+            )),
+            (Via::Mirror(namespace) | Via::Cache(namespace, _), Wish::Do(Action::Push | Action::Delete)) => {
+                refused(format!(
+                    "{} is a mirror for {} and takes pulls only; push to and delete from the host itself, without ns",
+                    self.origin.authority, namespace.text
+                ))
+            }
+        }
+        .map_err(|error: ApiError| error.header(ALLOW, HeaderValue::from_static("GET, HEAD")))
+    }
+
     /// Lets a request go on as somebody, or refuses it.
     pub async fn admit(
         self,
@@ -68,8 +128,10 @@ impl Arrival<'_> {
         wish: Wish,
     ) -> Result<(Asked, Option<Named>), ApiError> {
         let presented = Presented::of(headers);
+        let shown = name.clone();
+        let name = name.map(|name| self.repository(name)).transpose()?;
         let (tenant, named) = self
-            .target(name.as_ref(), &presented)
+            .target(name.as_ref(), shown, &presented)
             .await
             .map_err(|r| self.refuse(r, None))?;
         let scope = || Scope {
@@ -89,6 +151,7 @@ impl Arrival<'_> {
             registry: self.registry.clone(),
             snapshot: self.snapshot.clone(),
             place: self.place.clone(),
+            via: self.via.clone(),
             tenant,
             principal,
             origin: self.origin.clone(),
@@ -105,14 +168,21 @@ impl Arrival<'_> {
         Ok((asked, named))
     }
 
+    /// The name at the place of what the path names.
+    fn repository(&self, name: RepositoryName) -> Result<RepositoryName, ApiError> {
+        let unknown = || ApiError::of(Code::NameUnknown, format!("{name} is too long for a name here"));
+        self.via.repository(&name).ok_or_else(unknown)
+    }
+
     /// The tenant and the repository that are meant; on the apex a request without a repository means the
     /// tenant of its credential.
     async fn target(
         &self,
         name: Option<&RepositoryName>,
+        shown: Option<RepositoryName>,
         presented: &Presented,
     ) -> Result<(Option<Arc<Tenant>>, Option<Named>), Refusal> {
-        let Some(name) = name else {
+        let (Some(name), Some(shown)) = (name, shown) else {
             let tenant = match &self.place {
                 Place::Tenant(tenant) => Some(tenant.clone()),
                 Place::Apex => self.registry.identity.tenant_of(presented).await?,
@@ -125,7 +195,6 @@ impl Arrival<'_> {
                 tenant: found.tenant.id,
                 name: found.name,
             };
-            let shown = name.clone();
             (Some(found.tenant), Some(Named { repository, shown }))
         }))
     }
@@ -189,7 +258,9 @@ impl Arrival<'_> {
                 return Err(self.challenge(scope, Some("insufficient_scope"), &message));
             }
             asked.audit(action.text(), name.as_str(), Outcome::Denied, "not granted");
-            let message = format!("{} may not {verb} {}", principal.label, named.shown);
+            // As tokens name it, so that whoever grants rights knows which.
+            let wanted = scope.name.unwrap_or(&named.shown);
+            let message = format!("{} may not {verb} {wanted}", principal.label);
             return Err(ApiError::of(Code::Denied, message));
         }
         self.not_suspended(asked, name.as_str())?;
@@ -222,14 +293,27 @@ impl Arrival<'_> {
 
     /// 401 that says where a token for this request is to be had.
     pub fn challenge(&self, scope: Scope<'_>, error: Option<&str>, message: &str) -> ApiError {
-        challenge(&self.origin, scope.text(), error, message)
+        challenge(&self.origin, &self.via, scope.text(), error, message)
     }
 }
 
-/// 401 that says where a token for a scope is to be had (distribution's token specification).
-pub fn challenge(origin: &Origin, scope: Option<String>, error: Option<&str>, message: &str) -> ApiError {
-    let realm = origin.link("/v2/token");
-    let mut header = format!(r#"Bearer realm="{realm}",service="{}""#, origin.authority);
+/// 401 that says where a token for a scope is to be had (distribution's token specification): at the host that the
+/// client has reached, which must be told again whose host it is a mirror for.
+pub fn challenge(
+    origin: &Origin,
+    via: &Via,
+    scope: Option<String>,
+    error: Option<&str>,
+    message: &str,
+) -> ApiError {
+    let (realm, service) = match via {
+        Via::Host | Via::Cache(..) => (origin.link(TOKEN_PATH), &origin.authority),
+        Via::Mirror(namespace) => {
+            let path = format!("{TOKEN_PATH}?{}", namespace.parameter());
+            (origin.link(&path), &namespace.text)
+        }
+    };
+    let mut header = format!(r#"Bearer realm="{realm}",service="{service}""#);
     for (key, value) in [("scope", scope.as_deref()), ("error", error)] {
         if let Some(value) = value {
             header.push_str(&format!(r#",{key}="{value}""#));

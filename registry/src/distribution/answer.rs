@@ -9,6 +9,8 @@ use crate::domain::Digest;
 
 /// `Docker-Content-Digest`
 pub const CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+/// `OCI-Namespace`: the `ns` by which a request was read (distribution-spec, "Registry Proxying").
+pub const NAMESPACE: HeaderName = HeaderName::from_static("oci-namespace");
 const API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
 
 /// A header value of text that is known to be visible ASCII: names, digests, numbers.

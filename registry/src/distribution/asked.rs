@@ -18,7 +18,7 @@ use crate::identity::Principal;
 use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Standing};
 use crate::settings::Redirect;
 use crate::tenancy::snapshot::Snapshot;
-use crate::tenancy::{Origin, Place, Tenant};
+use crate::tenancy::{Origin, Place, Tenant, Via};
 
 /// From this share of a limit on, in percent, pushes are answered with a warning.
 const WARN_FROM: u64 = 90;
@@ -31,6 +31,8 @@ pub struct Asked {
     pub snapshot: Arc<Snapshot>,
     /// What its host stands for.
     pub place: Place,
+    /// By which name it has come there.
+    pub via: Via,
     /// Whose content it is about.
     pub tenant: Arc<Tenant>,
     /// Who asks.
@@ -44,7 +46,7 @@ pub struct Asked {
 pub struct Named {
     /// The repository itself.
     pub repository: Repository,
-    /// As in the request's path.
+    /// As in the request's path, which in a mirror's is the name in what is mirrored.
     pub shown: RepositoryName,
 }
 
@@ -62,6 +64,14 @@ impl Asked {
         super::access::actions_on(&self.tenant, &self.principal, name)
     }
 
+    /// A link to a path at the same place, to which parameters are to be added.
+    pub fn page_link(&self, path: &str) -> String {
+        match self.via.namespace() {
+            None => format!("{path}?"),
+            Some(namespace) => format!("{path}?{}&", namespace.parameter()),
+        }
+    }
+
     /// The repository that a client means by a name, if it is one of the tenant's that it may pull. 401 where a
     /// token that names both repositories would do.
     pub fn source(&self, into: &Named, name: &str) -> Result<Option<RepositoryName>, ApiError> {
@@ -76,6 +86,7 @@ impl Asked {
             let message = format!("the token was not issued to pull from {name}; ask for one that is");
             return Err(challenge(
                 &self.origin,
+                &self.via,
                 Some(scope),
                 Some("insufficient_scope"),
                 &message,

@@ -34,7 +34,7 @@ pub(super) async fn list(asked: &Asked, parts: &Parts) -> Result<Response, ApiEr
     };
     let names = visible(asked, after, page.limit as usize + 1).await?;
     let mut names: Vec<String> = names.into_iter().map(|name| format!("{prefix}{name}")).collect();
-    let next = page.cut("/v2/_catalog", &mut names);
+    let next = page.cut(&asked.page_link("/v2/_catalog"), &mut names);
     let mut response = answer::json(StatusCode::OK, json!({ "repositories": names }).to_string());
     if let Some(next) = next {
         response.headers_mut().insert(LINK, next);

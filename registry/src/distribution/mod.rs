@@ -33,7 +33,6 @@ use http::{Method, StatusCode};
 use tracing::Instrument as _;
 
 use crate::domain::grant::Action;
-use crate::tenancy::Origin;
 use access::{Arrival, Wish};
 use asked::{Asked, Named};
 use error::{ApiError, Code};
@@ -61,20 +60,21 @@ async fn serve(State(registry): State<Registry>, request: Request) -> Response {
 }
 
 async fn answer(registry: &Registry, request: Request) -> Result<Response, ApiError> {
-    // 1. The host, before anything else is read.
-    let origin = Origin::of(&request, &registry.origins)
-        .map_err(|error| ApiError::of(Code::NameInvalid, error.to_string()))?;
-    let snapshot = registry.directory.now();
-    let place = registry.names.place(&snapshot, &origin.host).ok_or_else(|| {
-        let message = format!("no registry lives at {}", origin.host);
-        ApiError::of(Code::NameUnknown, message)
-    })?;
-    let arrival = Arrival {
-        registry,
-        snapshot,
-        place,
-        origin,
-    };
+    // 1. The host, and the one that it is a mirror for, before anything else is read.
+    let arrival = Arrival::of(registry, &request)?;
+    let namespace = arrival.via.namespace().map(|namespace| namespace.text.clone());
+    let mut response = answer_at(arrival, request)
+        .await
+        .unwrap_or_else(ApiError::into_response);
+    if let Some(namespace) = namespace {
+        response
+            .headers_mut()
+            .insert(answer::NAMESPACE, answer::value(namespace));
+    }
+    Ok(response)
+}
+
+async fn answer_at(arrival: Arrival<'_>, request: Request) -> Result<Response, ApiError> {
     if request.uri().path() == TOKEN_PATH {
         let (parts, body) = request.into_parts();
         return token::issue(arrival, &parts, body).await;
@@ -83,6 +83,7 @@ async fn answer(registry: &Registry, request: Request) -> Result<Response, ApiEr
     // 2. What is wanted, and whether it may be.
     let Route { endpoint, name } = route::parse(request.uri().path())?;
     let wish = wish(&endpoint, request.method())?;
+    arrival.may_wish(wish)?;
     let (parts, body) = request.into_parts();
     let (asked, repository) = arrival.admit(&parts.headers, name, wish).await?;
 

@@ -41,14 +41,15 @@ impl Page {
         })
     }
 
-    /// Cuts a list that was read with one entry more than the page holds, and says where the next begins.
-    pub fn cut(&self, path: &str, entries: &mut Vec<String>) -> Option<HeaderValue> {
+    /// Cuts a list that was read with one entry more than the page holds, and says where the next begins:
+    /// at `link`, to which parameters are added.
+    pub fn cut(&self, link: &str, entries: &mut Vec<String>) -> Option<HeaderValue> {
         let more = entries.len() > self.limit as usize;
         entries.truncate(self.limit as usize);
         let last = entries.last().filter(|_| more)?;
         let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
         Some(answer::value(format!(
-            "<{path}?n={}&last={last}>; rel=\"next\"",
+            "<{link}n={}&last={last}>; rel=\"next\"",
             self.limit
         )))
     }

@@ -65,20 +65,24 @@ pub(super) async fn list(
         headers.insert(FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
     }
     if let (true, Some((last, _))) = (page.more, page.descriptors.last()) {
-        headers.insert(LINK, next(repository, &wanted, last)?);
+        headers.insert(LINK, next(asked, repository, &wanted, last)?);
     }
     Ok(response)
 }
 
-fn next(repository: &Named, wanted: &ReferrersQuery, last: &digest::Digest) -> Result<HeaderValue, ApiError> {
+fn next(
+    asked: &Asked,
+    repository: &Named,
+    wanted: &ReferrersQuery,
+    last: &digest::Digest,
+) -> Result<HeaderValue, ApiError> {
     let mut query = format!("last={last}");
     for artifact_type in &wanted.artifact_types {
         query.push_str("&artifactType=");
         query.extend(utf8_percent_encode(artifact_type, NON_ALPHANUMERIC));
     }
-    let link = format!(
-        "</v2/{}/referrers/{}?{query}>; rel=\"next\"",
-        repository.shown, wanted.subject
-    );
-    HeaderValue::try_from(link).map_err(|error| ApiError::of(Code::Unknown, error.to_string()))
+    let path = format!("/v2/{}/referrers/{}", repository.shown, wanted.subject);
+    let link = asked.page_link(&path);
+    HeaderValue::try_from(format!("<{link}{query}>; rel=\"next\""))
+        .map_err(|error| ApiError::of(Code::Unknown, error.to_string()))
 }

@@ -31,7 +31,8 @@ pub(super) async fn list(asked: &Asked, repository: &Named, parts: &Parts) -> Re
             format!("there is no repository {}", repository.shown),
         ));
     };
-    let next = page.cut(&format!("/v2/{}/tags/list", repository.shown), &mut tags);
+    let link = asked.page_link(&format!("/v2/{}/tags/list", repository.shown));
+    let next = page.cut(&link, &mut tags);
     let body = serde_json::to_vec(&Tags {
         name: repository.shown.as_str(),
         tags: &tags,

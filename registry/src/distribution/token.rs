@@ -2,7 +2,8 @@
 //! specifications).
 //!
 //! What is issued is the intersection of what is asked for and what may be done; less than was asked for is no
-//! error. A refresh token is issued on request, since it can be exchanged here by POST.
+//! error. A refresh token is issued on request, since it can be exchanged here by POST, and so is a confined token
+//! (`access_type=confined`), which is a password for what was granted here and nothing else.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -36,6 +37,7 @@ struct Form {
     password: Option<String>,
     refresh_token: Option<String>,
     offline: bool,
+    confined: bool,
 }
 
 impl Form {
@@ -50,7 +52,10 @@ impl Form {
                 "password" => form.password = Some(value),
                 "refresh_token" => form.refresh_token = Some(value),
                 "offline_token" => form.offline |= value == "true",
-                "access_type" => form.offline |= value == "offline",
+                "access_type" => {
+                    form.offline |= value == "offline";
+                    form.confined |= value == "confined";
+                }
                 _ => {}
             }
         }
@@ -93,6 +98,13 @@ pub(super) async fn issue(arrival: Arrival<'_>, parts: &Parts, body: Body) -> Re
     let failed = |error| ApiError::of(Code::Unknown, format!("the token could not be signed: {error}"));
     let identity = &arrival.registry.identity;
     let host = &arrival.origin.authority;
+    let confined = if form.confined {
+        identity
+            .issue_confined(&tenant, &principal, access.clone(), host)
+            .map_err(failed)?
+    } else {
+        None
+    };
     let (token, life) = identity
         .issue_access(&tenant, &principal, access, host)
         .map_err(failed)?;
@@ -105,7 +117,13 @@ pub(super) async fn issue(arrival: Arrival<'_>, parts: &Parts, body: Body) -> Re
     if post {
         issued["scope"] = granted.into();
     }
-    if principal.is_known() && (form.offline || matches!(shown, Shown::Refresh(_))) {
+    if let Some((token, life)) = confined {
+        issued["confined_token"] = token.into();
+        issued["confined_expires_in"] = life.into();
+    }
+    // A refresh token names nothing: it would do more than a password that is confined.
+    let whole = principal.is_known() && !principal.rights.are_scoped();
+    if whole && (form.offline || matches!(shown, Shown::Refresh(_))) {
         let refresh = match &shown {
             Shown::Refresh(token) => token.clone(),
             Shown::Credential(_) => identity

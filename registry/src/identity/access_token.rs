@@ -1,4 +1,4 @@
-//! Access and refresh tokens: short EdDSA JWTs for one tenant, by its uid as their audience.
+//! Access, refresh and confined tokens: short EdDSA JWTs for one tenant, by its uid as their audience.
 //!
 //! They carry no right of their own: each use asks again for the credential behind them.
 
@@ -10,11 +10,15 @@ use super::principal::{Access, Credential};
 pub const ACCESS: &str = "berth-access+jwt";
 /// `typ` of a token that is exchanged for access tokens, and for nothing else.
 pub const REFRESH: &str = "berth-refresh+jwt";
+/// `typ` of a token that stands in for a credential as the password, for what it names and nothing else.
+pub const CONFINED: &str = "berth-confined+jwt";
 
 /// Lifetime of an access token in seconds.
 pub const ACCESS_LIFE: i64 = 300;
 /// Lifetime of a refresh token in seconds; the credential behind it may end sooner.
 pub const REFRESH_LIFE: i64 = 90 * 24 * 3600;
+/// Longest lifetime of a confined token in seconds; the credential behind it may end sooner.
+pub const CONFINED_LIFE: i64 = 3600;
 
 /// What such a token says (RFC 7519, and `access` of the distribution token specification).
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
 
-use super::access_token::{ACCESS, ACCESS_LIFE, Claims, REFRESH, REFRESH_LIFE};
-use super::keys::{KeyRing, TokenRefused};
+use super::access_token::{ACCESS, ACCESS_LIFE, CONFINED, CONFINED_LIFE, Claims, REFRESH, REFRESH_LIFE};
+use super::keys::{self, KeyRing, TokenRefused};
 use super::presented::{Presented, shown_user};
 use super::principal::{Access, Credential, Principal, Rights};
 use super::throttle::{Login, Throttle};
@@ -158,7 +158,7 @@ impl Identity {
         }
     }
 
-    /// A password: a token of the tenant, or a foreign token that it trusts.
+    /// A password: a token of the tenant, a foreign token that it trusts, or a confined token issued for either.
     async fn by_password(
         &self,
         tenant: Option<&Tenant>,
@@ -172,6 +172,8 @@ impl Identity {
         }
         let found = if token::looks_like(secret) {
             self.by_token(tenant, secret).await
+        } else if keys::typ(secret).as_deref() == Some(CONFINED) {
+            self.by_confined_token(tenant, secret).await
         } else if secret.split('.').count() == 3 {
             self.by_foreign_token(tenant, secret).await
         } else {
@@ -275,12 +277,22 @@ impl Identity {
             }
         };
         let principal = self.behind(tenant, &claims.credential, now).await?;
-        let access: Arc<[Access]> = claims.access.clone().into();
-        let rights = match principal.rights {
-            Rights::Granted(granted) => Rights::Scoped { granted, access },
-            rights @ (Rights::All | Rights::None | Rights::Scoped { .. }) => rights,
-        };
-        Ok(Principal { rights, ..principal })
+        Ok(scoped(principal, claims.access.clone().into()))
+    }
+
+    /// What is wrong with a confined token is told in the words for any password.
+    async fn by_confined_token(&self, tenant: Option<&Tenant>, text: &str) -> Result<Principal, Refusal> {
+        let tenant = tenant.ok_or(Refusal::Unknown(NO_LOGIN))?;
+        let now = seconds();
+        let claims = self
+            .keys
+            .verify::<Claims>(text, CONFINED, &tenant.uid, now)
+            .map_err(|_| Refusal::Unknown(NO_LOGIN))?;
+        match self.behind(tenant, &claims.credential, now).await {
+            Ok(principal) => Ok(scoped(principal, claims.access.into())),
+            Err(Refusal::Unknown(_)) => Err(Refusal::Unknown(NO_LOGIN)),
+            Err(refusal) => Err(refusal),
+        }
     }
 
     /// Whoever stands behind an issued token, if they still do.
@@ -338,6 +350,28 @@ impl Identity {
         self.keys.sign(self.known_keys().as_ref(), REFRESH, &claims)
     }
 
+    /// Issues a token that stands in for the credential as the password, for `access` alone, and its lifetime in
+    /// seconds. None where that is nothing, and none for what is confined itself, or it could be made to last.
+    pub fn issue_confined(
+        &self,
+        tenant: &Tenant,
+        principal: &Principal,
+        access: Vec<Access>,
+        host: &str,
+    ) -> Result<Option<(String, i64)>, TokenRefused> {
+        let life = match principal.credential {
+            Credential::Trust { until, .. } => (until - seconds()).min(CONFINED_LIFE),
+            Credential::Token { .. } => CONFINED_LIFE,
+            Credential::Anonymous => 0,
+        };
+        if life <= 0 || access.is_empty() || principal.rights.are_scoped() {
+            return Ok(None);
+        }
+        let claims = claims(tenant, principal, access, host, life);
+        let token = self.keys.sign(self.known_keys().as_ref(), CONFINED, &claims)?;
+        Ok(Some((token, life)))
+    }
+
     /// Whoever a refresh token was issued to.
     pub async fn by_refresh_token(
         &self,
@@ -383,6 +417,15 @@ impl Identity {
             common.intersection(&other).cloned().collect()
         }))
     }
+}
+
+/// Somebody, as far as a token names what they may do.
+fn scoped(principal: Principal, access: Arc<[Access]>) -> Principal {
+    let rights = match principal.rights {
+        Rights::Granted(granted) => Rights::Scoped { granted, access },
+        rights @ (Rights::All | Rights::None | Rights::Scoped { .. }) => rights,
+    };
+    Principal { rights, ..principal }
 }
 
 fn of_token(known: &Known) -> Principal {

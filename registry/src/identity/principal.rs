@@ -27,7 +27,7 @@ pub enum Rights {
     None,
     /// What was granted.
     Granted(Arc<Grants>),
-    /// What an access token names, as far as it is still granted.
+    /// What an access or confined token names, as far as it is still granted.
     Scoped {
         /// What the credential behind it is granted.
         granted: Arc<Grants>,
@@ -36,7 +36,7 @@ pub enum Rights {
     },
 }
 
-/// What an access token names.
+/// What an access or confined token names.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Access {
     /// `repository` or `registry`.
@@ -110,6 +110,14 @@ impl Rights {
         match self {
             Self::Scoped { granted, .. } => granted.actions_on(name),
             Self::All | Self::None | Self::Granted(_) => self.on(name),
+        }
+    }
+
+    /// Whether they are those of a token that names what it is for, and not all that was granted.
+    pub fn are_scoped(&self) -> bool {
+        match self {
+            Self::Scoped { .. } => true,
+            Self::All | Self::None | Self::Granted(_) => false,
         }
     }
 

@@ -44,6 +44,17 @@ pub enum Place {
     Apex,
 }
 
+impl Place {
+    /// Whether both are the same.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tenant(one), Self::Tenant(another)) => one.id == another.id,
+            (Self::Apex, Self::Apex) => true,
+            (Self::Tenant(_), Self::Apex) | (Self::Apex, Self::Tenant(_)) => false,
+        }
+    }
+}
+
 /// A repository as a client named it.
 #[derive(Clone)]
 pub struct Named {
@@ -64,10 +75,7 @@ impl Names {
                 Apex::Paths => Some(Place::Apex),
             };
         }
-        let label = host
-            .strip_suffix(self.domain.as_str())
-            .and_then(|rest| rest.strip_suffix('.'));
-        let tenant = match label {
+        let tenant = match self.label(host) {
             // Below the domain nothing else counts: a host of a tenant's own cannot hide another tenant.
             Some(label) => snapshot.by_name(label),
             None => snapshot.by_host(host),
@@ -75,10 +83,23 @@ impl Names {
         tenant.cloned().map(Place::Tenant)
     }
 
-    fn is_apex(&self, host: &str) -> bool {
-        host == self.domain
-            || self.apex_hosts.iter().any(|apex| apex == host)
-            || host.parse::<IpAddr>().is_ok()
+    /// What stands before the domain in a host.
+    fn label<'h>(&self, host: &'h str) -> Option<&'h str> {
+        host.strip_suffix(self.domain.as_str())?.strip_suffix('.')
+    }
+
+    /// Whether a host is below the domain, where only tenants live.
+    pub(super) fn is_below(&self, host: &str) -> bool {
+        self.label(host).is_some() && !self.is_apex_name(host)
+    }
+
+    /// Whether the settings call the apex so.
+    pub(super) fn is_apex_name(&self, host: &str) -> bool {
+        host == self.domain || self.apex_hosts.iter().any(|apex| apex == host)
+    }
+
+    pub(super) fn is_apex(&self, host: &str) -> bool {
+        self.is_apex_name(host) || host.parse::<IpAddr>().is_ok()
     }
 
     /// The repository that a path's name means at a place; `None` if its first part names no tenant.

@@ -122,7 +122,7 @@ fn one_host<'r>(authority: Option<&'r str>, headers: &'r HeaderMap) -> Result<&'
 }
 
 /// The host of an authority; `None` if it is not a name or address with an optional port.
-fn host_name(authority: &str) -> Option<String> {
+pub(super) fn host_name(authority: &str) -> Option<String> {
     if authority.len() > HOST_LIMIT {
         return None;
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_crds::Visibility;
 use berth_crds::admin::{CacheConfig, RepositoryConfig, ResolvedTrust, RetentionPolicyConfig, TenantConfig};
 
+use super::mirror::Mirrors;
 use super::repositories::Repositories;
 use crate::domain::TenantName;
 use crate::identity::trust::Rule;
@@ -51,6 +52,8 @@ pub struct Tenant {
     pub policies: BTreeMap<String, Arc<RetentionPolicyConfig>>,
     /// Caches by object name.
     pub caches: BTreeMap<String, Arc<CacheConfig>>,
+    /// The registries for which they are mirrors.
+    pub mirrors: Mirrors,
 }
 
 /// A foreign issuer's tokens, and what they may do.
@@ -197,6 +200,7 @@ impl Tenant {
             repositories: Repositories::default(),
             policies: BTreeMap::new(),
             caches: BTreeMap::new(),
+            mirrors: Mirrors::default(),
         })
     }
 
@@ -226,7 +230,12 @@ impl Tenant {
                 self.repositories.set(name, config)?;
             }
             ObjectKind::RetentionPolicy => set(&mut self.policies, name, spec)?,
-            ObjectKind::Cache => set(&mut self.caches, name, spec)?,
+            ObjectKind::Cache => {
+                let mut caches = self.caches.clone();
+                set(&mut caches, name, spec)?;
+                self.mirrors = Mirrors::of(&caches)?;
+                self.caches = caches;
+            }
         }
         Ok(())
     }

@@ -106,7 +106,8 @@ spec:
         {{- range $key, $value := $registry.probes.readiness }}
         {{ $key }}: {{ $value | int }}
         {{- end }}
-      {{- if $registry.preStopSleepSeconds }}
+      # Where there is no other replica, nothing is gained by waiting until the edge goes to it.
+      {{- if and $registry.preStopSleepSeconds (eq $registry.mode "distributed") }}
       lifecycle:
         preStop:
           sleep:

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 pub use sealing::{SealError, SealingKey};
-pub use signing::{SigningKey, TokenRefused};
+pub use signing::{SigningKey, TokenRefused, typ};
 
 /// Largest key file in bytes.
 const FILE_LIMIT: u64 = 16 * 1024;

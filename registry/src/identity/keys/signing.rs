@@ -78,6 +78,14 @@ impl SigningKey {
     }
 }
 
+/// What use a token says it is for; nothing of it has been verified.
+pub fn typ(token: &str) -> Option<String> {
+    if token.len() > TOKEN_LIMIT {
+        return None;
+    }
+    jsonwebtoken::decode_header(token).ok()?.typ
+}
+
 /// What must be looked at before the claims are.
 #[derive(serde::Deserialize)]
 struct Bounds {
