@@ -12,6 +12,8 @@ where
     F: Future<Output = Option<T>>,
 {
     let deadline = Instant::now() + limit;
+    // What takes long is asked about less often: two cores are few.
+    let mut pause = Duration::from_millis(10);
     loop {
         if let Some(answer) = condition().await {
             return answer;
@@ -20,7 +22,8 @@ where
             Instant::now() < deadline,
             "after {limit:?} still waiting for: {what}"
         );
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 5 / 4).min(Duration::from_millis(100));
     }
 }
 

@@ -30,9 +30,14 @@ const WAIT: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// A server at [`DOMAIN`], path-addressed on its apex.
 fn settings() -> Builder {
+    behind("http")
+}
+
+/// Clients come by this scheme.
+fn behind(scheme: &str) -> Builder {
     Berth::builder()
         .flag("--domain", DOMAIN)
-        .flag("--external-scheme", "http")
+        .flag("--external-scheme", scheme)
         .flag("--apex-tenant", "none")
 }
 

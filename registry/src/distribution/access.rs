@@ -160,7 +160,11 @@ impl<'r> Arrival<'r> {
             (Wish::Ping, _) if open || presented != Presented::Nothing => {}
             (Wish::Ping, _) => return Err(self.challenge(scope(), None, &needed(wish))),
             (Wish::List, _) => self.decide_list(&asked, scope())?,
-            (Wish::Do(action), Some(named)) => self.decide(&asked, named, action, scope())?,
+            (Wish::Do(action), Some(named)) => {
+                // containerd shows of a 401 what `error` says, and asks four times more if it says nothing.
+                let short = matches!(presented, Presented::Bearer(_)).then_some("insufficient_scope");
+                self.decide(&asked, named, action, scope(), short)?;
+            }
             (Wish::Do(_), None) => {
                 return Err(ApiError::of(Code::NameInvalid, "the path names no repository"));
             }
@@ -246,12 +250,20 @@ impl<'r> Arrival<'r> {
         Err(self.challenge(scope, error, &needed(Wish::List)))
     }
 
-    fn decide(&self, asked: &Asked, named: &Named, action: Action, scope: Scope<'_>) -> Result<(), ApiError> {
+    /// `short`: what is told to somebody unknown who has shown a token that says too little.
+    fn decide(
+        &self,
+        asked: &Asked,
+        named: &Named,
+        action: Action,
+        scope: Scope<'_>,
+        short: Option<&str>,
+    ) -> Result<(), ApiError> {
         let (principal, name) = (&asked.principal, &named.name);
         if !asked.actions_on(name).contains(action) {
             let verb = verb(action);
             if !principal.is_known() {
-                return Err(self.challenge(scope, None, &needed(Wish::Do(action))));
+                return Err(self.challenge(scope, short, &needed(Wish::Do(action))));
             }
             if principal.rights.beyond(name).contains(action) {
                 let message = format!("the token was not issued to {verb} here; ask for one that is");

@@ -27,7 +27,8 @@ pub struct Origin {
     pub authority: String,
     /// Lower case, without port, brackets and final dot.
     pub host: String,
-    /// Of links that the client is given.
+    /// Of links that the client is given: as a trusted proxy says, else as it has come where no edge is in between, else
+    /// as the settings say.
     pub scheme: Scheme,
     /// The client's, or that of the nearest proxy that is not trusted.
     pub address: IpAddr,
@@ -65,13 +66,15 @@ impl Origin {
         // A request that comes from no connection comes from nowhere near.
         let peer = connection.map_or(IpAddr::from([0, 0, 0, 0]), |connection| connection.peer.ip());
         let authority = request.uri().authority().map(|authority| authority.as_str());
-        Self::read(authority, request.headers(), peer, rules)
+        let spoken = Scheme::of_listener(connection.is_some_and(|connection| connection.tls));
+        Self::read(authority, request.headers(), peer, spoken, rules)
     }
 
     fn read(
         authority: Option<&str>,
         headers: &HeaderMap,
         peer: IpAddr,
+        spoken: Scheme,
         rules: &Rules,
     ) -> Result<Self, OriginError> {
         let named = one_host(authority, headers)?;
@@ -88,11 +91,12 @@ impl Origin {
         let authority = proxy.host.as_deref().unwrap_or(named);
         let host = host_name(authority).ok_or(OriginError::Malformed)?;
         let address = proxy.client(peer, &rules.trusted);
+        let usual = if is_inside(&host) { spoken } else { rules.scheme };
         let local = !forwarded && peer.is_loopback() && is_local(&host);
         Ok(Self {
             authority: authority.to_owned(),
             host,
-            scheme: proxy.scheme.unwrap_or(rules.scheme),
+            scheme: proxy.scheme.unwrap_or(usual),
             address,
             local,
         })
@@ -152,6 +156,13 @@ fn is_local(host: &str) -> bool {
         || host
             .parse::<IpAddr>()
             .is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// Whether a host is an address, or a name of the own machine or of a cluster: those lead to the registry itself, and
+/// an edge has no certificate for them.
+fn is_inside(host: &str) -> bool {
+    let of_service = host.ends_with(".svc") || host.ends_with(".svc.cluster.local");
+    of_service || is_local(host) || !host.contains('.') || host.parse::<IpAddr>().is_ok()
 }
 
 /// What a trusted proxy says about its client.

@@ -5,7 +5,7 @@ use harness::http::{Answer, send};
 use reqwest::Method;
 use serde_json::json;
 
-use super::super::{DOMAIN, get, push, settings, to, two_tenants};
+use super::super::{DOMAIN, behind, get, push, settings, to, two_tenants};
 use super::{acme, parameter, put_cache, read, reads_everything, token_by_get, token_by_post};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -84,10 +84,37 @@ async fn nobody_pulls_what_is_public_through_a_mirror_and_nothing_else() {
         .expect(200);
     let private = format!("/v2/app/manifests/v1?ns={ns}");
     let challenge = read(&berth, "10.96.3.4", &private).await.expect(401);
+    assert!(!challenge.header("www-authenticate").contains("error="));
     let nobody = token_by_get(&berth, &challenge, None).await;
-    send(to(&berth, "10.96.3.4", Method::GET, &private).bearer_auth(nobody))
+    let refused = send(to(&berth, "10.96.3.4", Method::GET, &private).bearer_auth(nobody))
         .await
         .expect(401);
+    // What containerd shows, and it does not ask again.
+    assert_eq!(parameter(&refused, "error"), "insufficient_scope");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_an_edge_with_tls_a_challenge_at_an_address_speaks_as_the_request_did() {
+    let (berth, _) = two_tenants(behind("https")).await;
+    let realm = async |host: &str| {
+        let path = format!("/v2/app/manifests/v1?ns={}", acme());
+        let challenge = read(&berth, host, &path).await.expect(401);
+        parameter(&challenge, "realm").to_owned()
+    };
+    for inside in ["10.96.3.4", "localhost:30500", "node-7", "berth.berth-system.svc"] {
+        assert_eq!(
+            realm(inside).await,
+            format!("http://{inside}/v2/token?ns={}", acme())
+        );
+    }
+    for outside in [DOMAIN, "mirror.example.net"] {
+        assert_eq!(
+            realm(outside).await,
+            format!("https://{outside}/v2/token?ns={}", acme())
+        );
+    }
+    let own = read(&berth, &acme(), "/v2/app/manifests/v1").await.expect(401);
+    assert_eq!(parameter(&own, "realm"), format!("https://{}/v2/token", acme()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

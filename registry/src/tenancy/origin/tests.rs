@@ -16,7 +16,7 @@ fn read(host: &str, extra: &[(&'static str, &str)], peer: &str) -> Result<Origin
     for (name, value) in extra {
         headers.append(*name, HeaderValue::from_str(value).unwrap());
     }
-    Origin::read(None, &headers, peer.parse().unwrap(), &rules())
+    Origin::read(None, &headers, peer.parse().unwrap(), Scheme::Http, &rules())
 }
 
 fn is_local(host: &str, extra: &[(&'static str, &str)], peer: &str) -> bool {
@@ -69,7 +69,13 @@ fn everything_that_hints_at_a_proxy_or_another_machine_is_not() {
         assert!(!is_local("localhost", &[(header, "x")], "127.0.0.1"), "{header}");
     }
     assert_eq!(
-        Origin::read(None, &HeaderMap::new(), [127, 0, 0, 1].into(), &rules()),
+        Origin::read(
+            None,
+            &HeaderMap::new(),
+            [127, 0, 0, 1].into(),
+            Scheme::Http,
+            &rules()
+        ),
         Err(OriginError::None)
     );
 }
@@ -78,12 +84,27 @@ fn everything_that_hints_at_a_proxy_or_another_machine_is_not() {
 fn a_request_that_names_two_hosts_is_refused() {
     let mut headers = HeaderMap::new();
     headers.insert(HOST, HeaderValue::from_static("acme.localhost"));
-    let both = Origin::read(Some("other.localhost"), &headers, [127, 0, 0, 1].into(), &rules());
+    let both = Origin::read(
+        Some("other.localhost"),
+        &headers,
+        [127, 0, 0, 1].into(),
+        Scheme::Http,
+        &rules(),
+    );
     assert_eq!(both, Err(OriginError::Several));
-    assert!(Origin::read(Some("ACME.localhost"), &headers, [127, 0, 0, 1].into(), &rules()).is_ok());
+    assert!(
+        Origin::read(
+            Some("ACME.localhost"),
+            &headers,
+            [127, 0, 0, 1].into(),
+            Scheme::Http,
+            &rules()
+        )
+        .is_ok()
+    );
     headers.append(HOST, HeaderValue::from_static("other.localhost"));
     assert_eq!(
-        Origin::read(None, &headers, [127, 0, 0, 1].into(), &rules()),
+        Origin::read(None, &headers, [127, 0, 0, 1].into(), Scheme::Http, &rules()),
         Err(OriginError::Several)
     );
 }
@@ -145,4 +166,40 @@ proptest! {
         }
         let _ = read(&host, &[("forwarded", &forwarded), ("x-forwarded-host", &forwarded)], "10.0.0.1");
     }
+}
+
+#[test]
+fn links_at_a_host_that_no_edge_stands_for_speak_as_the_request_was_spoken() {
+    let outside = Rules {
+        scheme: Scheme::Https,
+        ..rules()
+    };
+    let link = |host: &str, extra: Option<&str>, peer: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(HOST, HeaderValue::from_str(host).unwrap());
+        if let Some(proto) = extra {
+            headers.insert("x-forwarded-proto", HeaderValue::from_str(proto).unwrap());
+        }
+        let origin = Origin::read(None, &headers, peer.parse().unwrap(), Scheme::Http, &outside);
+        origin.unwrap().scheme
+    };
+    for host in [
+        "10.96.3.4:80",
+        "[fd00::1]:80",
+        "localhost:5000",
+        "berth",
+        "berth.berth-system.svc",
+        "berth.berth-system.svc.cluster.local:80",
+    ] {
+        assert_eq!(link(host, None, "192.0.2.1"), Scheme::Http, "{host}");
+    }
+    for host in [
+        "acme.registry.example.com",
+        "registry.example.com",
+        "svc.example.com",
+    ] {
+        assert_eq!(link(host, None, "192.0.2.1"), Scheme::Https, "{host}");
+    }
+    // A trusted proxy knows better.
+    assert_eq!(link("10.96.3.4", Some("https"), "10.0.0.1"), Scheme::Https);
 }
