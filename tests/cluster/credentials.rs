@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use harness::{Admin, Installation, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -97,7 +97,15 @@ async fn a_namespace_gets_a_pull_secret_with_its_label_and_loses_it_with_the_lab
         password(&other, &host),
         "a credential a namespace"
     );
-    // The label goes, and with it the Secret, its token and the entries.
+    // The label goes, and with it the Secret, its tokens and the entries.
+    let rotate = json!({ "metadata": { "annotations": { "berth.dev/rotate": "now" } } });
+    berth.plane.merge("Secret", &apps, &ours, rotate).await;
+    let old = password(&secret, &host);
+    let secret = berth
+        .plane
+        .wait("Secret", &apps, &ours, |secret| password(secret, &host) != old)
+        .await;
+    assert_eq!(ping(&berth, &host, &old).await, 200);
     berth
         .plane
         .merge(
@@ -109,6 +117,7 @@ async fn a_namespace_gets_a_pull_secret_with_its_label_and_loses_it_with_the_lab
         .await;
     berth.plane.wait_gone("Secret", &apps, &ours).await;
     assert_eq!(ping(&berth, &host, &password(&secret, &host)).await, 401);
+    assert_eq!(ping(&berth, &host, &old).await, 401);
     assert_eq!(ping(&berth, &host, &password(&other, &host)).await, 200);
     let late = berth
         .plane
@@ -182,6 +191,65 @@ async fn a_token_is_rotated_with_overlap_on_request_and_revoked_at_once_on_reque
         tenant["status"]["tokens"][0]["id"] == third["metadata"]["annotations"]["berth.dev/token-id"]
     });
     status.await;
+}
+
+#[tokio::test]
+async fn tokens_that_are_rotated_in_a_row_are_all_valid_until_they_are_revoked() {
+    let berth = Installation::start().await;
+    let name = berth.name("acme");
+    let apps = berth.namespace("apps", json!({ "pull": name })).await;
+    let spec = json!({
+        "allowedNamespaces": { "from": "All" },
+        "pullSecrets": { "namespaceSelector": { "matchLabels": { "pull": name } } },
+    });
+    berth.ready_tenant(&name, spec).await;
+    let (host, ours) = (format!("{name}.registry.test"), format!("berth-{name}"));
+    let replace = async |how: &str, old: &str| {
+        let patch = json!({ "metadata": { "annotations": { how: "now" } } });
+        berth.plane.merge("Secret", &apps, &ours, patch).await;
+        let new = berth
+            .plane
+            .wait("Secret", &apps, &ours, |secret| password(secret, &host) != old)
+            .await;
+        (password(&new, &host), new)
+    };
+    let answers = async |passwords: &[String]| {
+        let mut answers = Vec::new();
+        for password in passwords {
+            answers.push(ping(&berth, &host, password).await);
+        }
+        answers
+    };
+    let first = berth.plane.find("Secret", &apps, &ours).await.expect("a Secret");
+    let mut passwords = vec![password(&first, &host)];
+    let started = Instant::now();
+    for rotation in 0..3 {
+        // Each is used before it is replaced, as a node would.
+        assert_eq!(ping(&berth, &host, &passwords[rotation]).await, 200);
+        passwords.push(replace("berth.dev/rotate", &passwords[rotation]).await.0);
+    }
+    let took = started.elapsed();
+    assert!(took < PATIENCE, "in a row: {took:?}");
+    assert_eq!(answers(&passwords).await, [200; 4]);
+    // Nor are they taken for tokens that no Secret names, which end half a minute after they were made.
+    tokio::time::sleep(Duration::from_secs(35)).await;
+    let touch = json!({ "metadata": { "annotations": { "example.com/touched": "yes" } } });
+    berth.plane.merge("Tenant", "", &name, touch).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(answers(&passwords).await, [200; 4]);
+
+    let (new, secret) = replace("berth.dev/revoke", &passwords[3]).await;
+    assert!(
+        secret["metadata"]["annotations"]
+            .get("berth.dev/previous-token-id")
+            .is_none(),
+        "nothing is left to end"
+    );
+    eventually("all predecessors are void", PATIENCE, async || {
+        (answers(&passwords).await == [401; 4]).then_some(())
+    })
+    .await;
+    assert_eq!(ping(&berth, &host, &new).await, 200);
 }
 
 #[tokio::test]

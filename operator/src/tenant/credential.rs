@@ -1,9 +1,12 @@
 //! What has to happen to one credential of a tenant: the token that the registry knows and the Secret that names it.
 //!
-//! Pure. A Secret keeps its name while its content changes; it names its token and that token's predecessor by
-//! their ids. The registry learns of a token before the Secret is written and forgets the predecessor only after
-//! the successor was seen in use, or after a grace period, so that no pull under way meets a 401.
+//! Pure. A Secret keeps its name while its content changes; it names its token and that token's predecessors by
+//! their ids. The registry learns of a token before the Secret is written. A kubelet reads the Secret once for all
+//! pulls of a pod, however often it is replaced meanwhile: the registry forgets each predecessor only when it was
+//! replaced some time ago and a successor was seen in use, or after a grace period, so that no pull under way meets
+//! a 401.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use berth_crds::token::Token;
@@ -11,11 +14,17 @@ use berth_crds::{Grant, Span};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
+use super::predecessor::Predecessor;
 use super::secret::Contents;
 use crate::registry::TokenInfo;
 
 /// Pulls under way, and what a node has cached, are over by then.
 const SHORTEST_OVERLAP: Duration = Duration::from_secs(600);
+/// With more predecessors, those that were replaced that long ago do not wait for a successor's use.
+const KEPT: usize = 16;
+/// With more predecessors, a request for a new token waits until the oldest was replaced that long ago. A rotation
+/// every three seconds never does; what comes by itself, once a minute at most, does not wait.
+const MOST: usize = 256;
 
 /// What a Secret is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,8 +76,8 @@ pub enum Step {
     Conflict,
     /// A new token is made and handed over.
     Issue {
-        /// Its predecessor, which ends later.
-        previous: Option<String>,
+        /// Its predecessors, which end later; the newest first.
+        previous: Vec<Predecessor>,
         /// Tokens that end as soon as the Secret is written.
         revoke: Vec<String>,
     },
@@ -76,8 +85,8 @@ pub enum Step {
     Record,
     /// The Secret is written again with the same token.
     Rewrite,
-    /// The predecessor ends.
-    Retire(String),
+    /// Predecessors end.
+    Retire(Vec<String>),
 }
 
 /// When something is done.
@@ -87,34 +96,31 @@ pub struct Terms {
     pub now: Timestamp,
     /// How long a replaced token stays valid if its successor is not seen in use.
     pub grace: Duration,
-    /// Tokens issued before are replaced, and end at once.
+    /// Tokens issued before are replaced, and end at once, as do their predecessors.
     pub revoke_before: Option<Timestamp>,
 }
 
 /// The next step of a credential.
 pub fn step(wanted: &Credential, observed: &Observed, tokens: &[TokenInfo], terms: Terms) -> Step {
     let contents = match observed {
-        Observed::Absent => return fresh(None, Vec::new()),
+        Observed::Absent => return fresh(Vec::new()),
         Observed::Foreign => return Step::Conflict,
         Observed::Ours(contents) => contents,
     };
-    let known = |id: &str| tokens.iter().find(|token| token.id == id);
     let Some(token) = &contents.token else {
         // Whoever emptied it may have seen it.
-        let revoke = contents.id.iter().chain(&contents.previous).cloned().collect();
-        return fresh(None, revoke);
+        return fresh(contents.ids());
     };
     let id = token.id().as_str();
-    let all = || {
-        let previous = contents.previous.iter().cloned();
-        std::iter::once(id.to_owned()).chain(previous).collect::<Vec<_>>()
-    };
-    let Some(info) = known(id).filter(|_| contents.id.as_deref() == Some(id)) else {
-        return fresh(None, all().into_iter().filter(|id| known(id).is_some()).collect());
+    let Some(info) = known(tokens, id).filter(|_| contents.id.as_deref() == Some(id)) else {
+        let mut revoke = contents.ids();
+        revoke.push(id.to_owned());
+        revoke.retain(|id| known(tokens, id).is_some());
+        return fresh(revoke);
     };
     let issued = contents.issued.unwrap_or(Timestamp::UNIX_EPOCH);
     if contents.revoke_requested || terms.revoke_before.is_some_and(|before| issued < before) {
-        return fresh(None, all());
+        return fresh(contents.ids());
     }
     let due = |every: &Span| elapsed(issued, terms.now) >= every.duration();
     let ends_soon = info
@@ -122,9 +128,12 @@ pub fn step(wanted: &Credential, observed: &Observed, tokens: &[TokenInfo], term
         .as_deref()
         .and_then(|end| end.parse::<Timestamp>().ok())
         .is_some_and(|end| end <= terms.now || is_last_tenth(issued, end, terms.now));
-    if contents.rotation_requested || wanted.rotate_every.as_ref().is_some_and(due) || ends_soon {
-        // A second replacement within the overlap ends the one before the last.
-        return fresh(Some(id.to_owned()), contents.previous.iter().cloned().collect());
+    let by_itself = wanted.rotate_every.as_ref().is_some_and(due) || ends_soon;
+    if contents.rotation_requested || by_itself {
+        let (previous, revoke) = replaced(id, contents, tokens, terms);
+        if by_itself || previous.len() <= MOST {
+            return Step::Issue { previous, revoke };
+        }
     }
     if !same_record(wanted, info, issued) {
         return Step::Record;
@@ -132,16 +141,21 @@ pub fn step(wanted: &Credential, observed: &Observed, tokens: &[TokenInfo], term
     if !contents.is_for(wanted, token) {
         return Step::Rewrite;
     }
-    match &contents.previous {
-        Some(previous) if known(previous).is_some() && is_over(info, issued, terms) => {
-            Step::Retire(previous.clone())
-        }
-        _ => Step::Keep,
+    let (_, over) = predecessors(contents, tokens, terms);
+    if over.is_empty() {
+        Step::Keep
+    } else {
+        Step::Retire(over)
     }
 }
 
 /// When the credential has to be looked at again, from now.
-pub fn next_look(wanted: &Credential, contents: &Contents, terms: Terms) -> Option<Duration> {
+pub fn next_look(
+    wanted: &Credential,
+    contents: &Contents,
+    tokens: &[TokenInfo],
+    terms: Terms,
+) -> Option<Duration> {
     let issued = contents.issued?;
     let age = elapsed(issued, terms.now);
     let rotation = wanted.rotate_every.as_ref().map(Span::duration);
@@ -149,18 +163,23 @@ pub fn next_look(wanted: &Credential, contents: &Contents, terms: Terms) -> Opti
         .expires_after
         .as_ref()
         .map(|span| span.duration().mul_f64(0.9));
-    let retirement = contents.previous.as_ref().map(|_| {
-        // From the shortest overlap on, use of the successor is looked for.
-        if age < SHORTEST_OVERLAP {
-            SHORTEST_OVERLAP
+    let (valid, over) = predecessors(contents, tokens, terms);
+    let retirements = valid.iter().map(|predecessor| {
+        let replaced = elapsed(predecessor.replaced, terms.now);
+        // From the shortest overlap on, use of a successor is looked for.
+        if replaced < SHORTEST_OVERLAP {
+            SHORTEST_OVERLAP - replaced
         } else {
-            age + SHORTEST_OVERLAP / 10
+            SHORTEST_OVERLAP / 10
         }
     });
-    [rotation, expiry, retirement]
+    [rotation, expiry]
         .into_iter()
         .flatten()
-        .map(|at| at.saturating_sub(age).max(Duration::from_secs(1)))
+        .map(|at| at.saturating_sub(age))
+        .chain(retirements)
+        .chain((!over.is_empty()).then_some(Duration::ZERO))
+        .map(|wait| wait.max(Duration::from_secs(1)))
         .min()
 }
 
@@ -168,7 +187,7 @@ pub fn next_look(wanted: &Credential, contents: &Contents, terms: Terms) -> Opti
 pub fn orphans<'a>(
     tokens: &'a [TokenInfo],
     creator: &str,
-    named: &[String],
+    named: &BTreeSet<String>,
     now: Timestamp,
     age: Duration,
 ) -> Vec<&'a str> {
@@ -185,8 +204,65 @@ pub fn orphans<'a>(
         .collect()
 }
 
-fn fresh(previous: Option<String>, revoke: Vec<String>) -> Step {
-    Step::Issue { previous, revoke }
+fn fresh(revoke: Vec<String>) -> Step {
+    Step::Issue {
+        previous: Vec::new(),
+        revoke,
+    }
+}
+
+fn known<'a>(tokens: &'a [TokenInfo], id: &str) -> Option<&'a TokenInfo> {
+    tokens.iter().find(|token| token.id == id)
+}
+
+/// The predecessors that the registry knows: those that stay, the newest first, and the ids of those whose time is
+/// over.
+fn predecessors(contents: &Contents, tokens: &[TokenInfo], terms: Terms) -> (Vec<Predecessor>, Vec<String>) {
+    let was_used = |info: &TokenInfo| info.last_used_at.is_some();
+    let present = contents.id.as_deref().and_then(|id| known(tokens, id));
+    let mut successor_used = present.is_some_and(was_used);
+    let (mut valid, mut over) = (Vec::new(), Vec::new());
+    for predecessor in &contents.previous {
+        let Some(info) = known(tokens, &predecessor.id) else {
+            continue;
+        };
+        if is_over(predecessor, info, successor_used, terms) {
+            over.push(predecessor.id.clone());
+        } else {
+            valid.push(predecessor.clone());
+        }
+        // Whoever uses it has read the Secret later than those before it.
+        successor_used |= was_used(info);
+    }
+    (valid, over)
+}
+
+/// The predecessors of the successor of the present token, and the ids of those that end with its replacement.
+fn replaced(
+    present: &str,
+    contents: &Contents,
+    tokens: &[TokenInfo],
+    terms: Terms,
+) -> (Vec<Predecessor>, Vec<String>) {
+    let (mut previous, mut revoke) = predecessors(contents, tokens, terms);
+    previous.insert(
+        0,
+        Predecessor {
+            id: present.to_owned(),
+            replaced: terms.now,
+        },
+    );
+    while previous.len() > KEPT
+        && let Some(oldest) = previous.pop_if(|oldest| overlapped(oldest, terms.now))
+    {
+        revoke.push(oldest.id);
+    }
+    (previous, revoke)
+}
+
+/// Whether no pull under way can still have it.
+fn overlapped(predecessor: &Predecessor, now: Timestamp) -> bool {
+    elapsed(predecessor.replaced, now) >= SHORTEST_OVERLAP
 }
 
 fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
@@ -197,9 +273,14 @@ fn is_last_tenth(issued: Timestamp, end: Timestamp, now: Timestamp) -> bool {
     elapsed(issued, now) >= elapsed(issued, end).mul_f64(0.9)
 }
 
-fn is_over(successor: &TokenInfo, issued: Timestamp, terms: Terms) -> bool {
-    let age = elapsed(issued, terms.now);
-    age >= terms.grace || (successor.last_used_at.is_some() && age >= SHORTEST_OVERLAP)
+fn is_over(predecessor: &Predecessor, info: &TokenInfo, successor_used: bool, terms: Terms) -> bool {
+    let revoked = terms.revoke_before.is_some_and(|before| {
+        let made = info.created_at.parse::<Timestamp>();
+        made.is_ok_and(|made| made < before)
+    });
+    revoked
+        || elapsed(predecessor.replaced, terms.now) >= terms.grace
+        || (successor_used && overlapped(predecessor, terms.now))
 }
 
 /// When a token of this credential that was issued then ends.

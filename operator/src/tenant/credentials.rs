@@ -7,6 +7,7 @@ use std::time::Duration;
 use berth_crds::admin::{TokenConfig, TokenKind};
 use berth_crds::token::Token;
 use berth_crds::{Action, Grant, PullSecretsStatus, Tenant, TokenStatus};
+use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, ListParams, PostParams, Preconditions};
@@ -16,16 +17,19 @@ use sha2::{Digest as _, Sha256};
 use super::accounts;
 use super::credential::{self, Credential, Observed, Purpose, Step, Terms};
 use super::exposure::owner;
+use super::predecessor::Predecessor;
 use super::secret::{self, Contents, Written};
 use crate::admission::admits;
 use crate::condition::{Fact, State};
 use crate::context::{Context, selects};
-use crate::registry::TokenInfo;
+use crate::registry::{RegistryError, TokenInfo};
 use crate::trouble::Trouble;
 use crate::{MANAGED_BY, MANAGER, REVOKE_BEFORE, TENANT};
 
 /// Tokens that nobody names are given this long: their Secret may be about to be written.
 const ORPHAN_AGE: Duration = Duration::from_secs(30);
+/// Tokens that are ended at a time.
+const ENDED_AT_ONCE: usize = 8;
 /// Most failures that a status names.
 const FAILED_LIMIT: usize = 32;
 /// What a status says about use is not renewed more often.
@@ -260,6 +264,14 @@ struct One<'a> {
     tokens: &'a [TokenInfo],
 }
 
+/// What a Secret is to say of its token.
+struct Said<'a> {
+    token: &'a Token,
+    previous: &'a [Predecessor],
+    issued: Timestamp,
+    rotation_requested: bool,
+}
+
 struct Done {
     id: String,
     expires_at: Option<String>,
@@ -293,13 +305,8 @@ impl One<'_> {
             match (step, &observed) {
                 (Step::Conflict, _) => return Err(self.conflict()),
                 (Step::Issue { previous, revoke }, _) => {
-                    let written = self.issue(existing.as_deref(), previous).await?;
-                    for id in &revoke {
-                        self.ctx
-                            .registry
-                            .delete_token(&self.tenant.name_any(), id)
-                            .await?;
-                    }
+                    let written = self.issue(existing.as_deref(), &previous, terms.now).await?;
+                    end(self.ctx, &self.tenant.name_any(), revoke).await?;
                     return self.finish(&secret::read(&written), terms).await;
                 }
                 (Step::Record, Observed::Ours(contents)) => {
@@ -318,16 +325,17 @@ impl One<'_> {
                         .collect();
                     accounts::release(self.ctx, &self.wanted.namespace, &self.wanted.secret, &gone).await?;
                     let issued = contents.issued.unwrap_or(terms.now);
-                    let written = self
-                        .write(token, contents.previous.clone(), issued, existing.as_deref())
-                        .await?;
+                    let said = Said {
+                        token,
+                        previous: &contents.previous,
+                        issued,
+                        rotation_requested: contents.rotation_requested,
+                    };
+                    let written = self.write(said, existing.as_deref()).await?;
                     existing = Some(Arc::new(written));
                 }
-                (Step::Retire(id), Observed::Ours(contents)) => {
-                    self.ctx
-                        .registry
-                        .delete_token(&self.tenant.name_any(), &id)
-                        .await?;
+                (Step::Retire(over), Observed::Ours(contents)) => {
+                    end(self.ctx, &self.tenant.name_any(), over).await?;
                     return self.finish(contents, terms).await;
                 }
                 (_, Observed::Ours(contents)) => return self.finish(contents, terms).await,
@@ -347,7 +355,8 @@ impl One<'_> {
             )
         };
         Ok(Terms {
-            now: Timestamp::now(),
+            // Annotations have whole seconds.
+            now: Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH),
             grace: self.ctx.settings.token_grace,
             revoke_before: before.map(|text| text.parse().map_err(unreadable)).transpose()?,
         })
@@ -405,32 +414,37 @@ impl One<'_> {
 
     /// The registry knows the token before the Secret names it: tokens are looked up in the store that every
     /// replica shares, so that what was acknowledged is valid at all of them.
-    async fn issue(&self, existing: Option<&Secret>, previous: Option<String>) -> Result<Secret, Trouble> {
+    async fn issue(
+        &self,
+        existing: Option<&Secret>,
+        previous: &[Predecessor],
+        issued: Timestamp,
+    ) -> Result<Secret, Trouble> {
         let token = Token::generate();
-        let issued = Timestamp::from_second(Timestamp::now().as_second()).unwrap_or(Timestamp::UNIX_EPOCH);
         self.record(&token, issued).await?;
-        self.write(&token, previous, issued, existing).await
+        let said = Said {
+            token: &token,
+            previous,
+            issued,
+            rotation_requested: false,
+        };
+        self.write(said, existing).await
     }
 
     /// Never over a Secret that is not ours: a new one is created, an old one replaced in the very version seen.
-    async fn write(
-        &self,
-        token: &Token,
-        previous: Option<String>,
-        issued: Timestamp,
-        existing: Option<&Secret>,
-    ) -> Result<Secret, Trouble> {
+    async fn write(&self, said: Said<'_>, existing: Option<&Secret>) -> Result<Secret, Trouble> {
         let accounts = self.accounts();
         let (owner, tenant) = (owner(self.tenant), self.tenant.name_any());
         let written = Written {
             tenant: &tenant,
             owner: &owner,
-            previous,
-            issued,
+            previous: said.previous,
+            issued: said.issued,
+            rotation_requested: said.rotation_requested,
             accounts: &accounts,
             replaces: existing.and_then(|secret| secret.metadata.resource_version.clone()),
         };
-        let new = secret::write(self.wanted, token, written);
+        let new = secret::write(self.wanted, said.token, written);
         let (api, params) = (self.secrets(), PostParams::default());
         if existing.is_some() {
             return Ok(api.replace(&self.wanted.secret, &params, &new).await?);
@@ -464,7 +478,7 @@ impl One<'_> {
                 .map(|token| token.id().to_string())
                 .unwrap_or_default(),
             expires_at: credential::expiry(self.wanted, issued).map(|end| end.to_string()),
-            again: credential::next_look(self.wanted, contents, terms),
+            again: credential::next_look(self.wanted, contents, self.tokens, terms),
         })
     }
 }
@@ -492,9 +506,7 @@ async fn withdraw(ctx: &Context, tenant: &str, secret: &Secret) -> Result<(), Tr
     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
     let contents = secret::read(secret);
     accounts::release(ctx, &namespace, &name, &contents.accounts).await?;
-    for id in contents.id.iter().chain(&contents.previous) {
-        ctx.registry.delete_token(tenant, id).await?;
-    }
+    end(ctx, tenant, contents.ids()).await?;
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: secret.uid(),
@@ -545,11 +557,17 @@ async fn remove_orphans(tenant: &Tenant, ctx: &Context, tokens: &[TokenInfo]) ->
 }
 
 /// Ids of the tokens that Secrets name.
-fn named<'a>(secrets: impl Iterator<Item = &'a Secret>) -> Vec<String> {
-    secrets
-        .map(secret::read)
-        .flat_map(|contents| contents.id.into_iter().chain(contents.previous))
-        .collect()
+fn named<'a>(secrets: impl Iterator<Item = &'a Secret>) -> BTreeSet<String> {
+    secrets.flat_map(|secret| secret::read(secret).ids()).collect()
+}
+
+/// Ends tokens: those of a list, however long, within the second that is promised.
+async fn end(ctx: &Context, tenant: &str, ids: Vec<String>) -> Result<(), RegistryError> {
+    iter(ids)
+        .map(async |id| ctx.registry.delete_token(tenant, &id).await)
+        .buffer_unordered(ENDED_AT_ONCE)
+        .try_for_each(async |_| Ok(()))
+        .await
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ pub mod credential;
 mod credentials;
 mod delete;
 mod exposure;
+pub mod predecessor;
 pub mod route;
 pub mod secret;
 

@@ -12,13 +12,14 @@ use k8s_openapi::jiff::Timestamp;
 use serde_json::json;
 
 use super::credential::{Credential, Purpose};
+use super::predecessor::{self, Predecessor};
 use crate::{MANAGED_BY, MANAGER, TENANT};
 
 /// Public part of the token.
 pub const TOKEN_ID: &str = "berth.dev/token-id";
 /// When it was issued (RFC 3339).
 pub const ISSUED: &str = "berth.dev/issued-at";
-/// Public part of the predecessor.
+/// The predecessors that may still be valid.
 pub const PREVIOUS: &str = "berth.dev/previous-token-id";
 /// Service accounts whose imagePullSecrets name the Secret, separated by commas.
 pub const ACCOUNTS: &str = "berth.dev/service-accounts";
@@ -41,8 +42,8 @@ pub struct Contents {
     pub token: Option<Token>,
     /// Its id, as the annotation has it.
     pub id: Option<String>,
-    /// Its predecessor's id.
-    pub previous: Option<String>,
+    /// Its predecessors, the newest first.
+    pub previous: Vec<Predecessor>,
     /// When it was issued.
     pub issued: Option<Timestamp>,
     /// Someone asks for a new token.
@@ -56,6 +57,12 @@ pub struct Contents {
 }
 
 impl Contents {
+    /// Ids of all tokens that it names: its own, and those of the predecessors.
+    pub fn ids(&self) -> Vec<String> {
+        let previous = self.previous.iter().map(|predecessor| &predecessor.id);
+        self.id.iter().chain(previous).cloned().collect()
+    }
+
     /// Whether it is what the credential wants with this token.
     pub fn is_for(&self, wanted: &Credential, token: &Token) -> bool {
         self.data == data(wanted, token)
@@ -82,11 +89,14 @@ pub fn read(secret: &Secret) -> Contents {
         .flatten()
         .map(|(key, value)| (key.clone(), value.0.clone()))
         .collect();
+    let id = annotation(TOKEN_ID);
+    let issued: Option<Timestamp> = annotation(ISSUED).and_then(|text| text.parse().ok());
+    let previous = annotation(PREVIOUS).unwrap_or_default();
     Contents {
         token: token(&data),
-        id: annotation(TOKEN_ID),
-        previous: annotation(PREVIOUS),
-        issued: annotation(ISSUED).and_then(|text| text.parse().ok()),
+        previous: predecessor::parse(&previous, id.as_deref(), issued.unwrap_or(Timestamp::UNIX_EPOCH)),
+        id,
+        issued,
         rotation_requested: annotations.contains_key(ROTATE),
         revoke_requested: annotations.contains_key(REVOKE),
         accounts: annotation(ACCOUNTS)
@@ -111,10 +121,12 @@ pub struct Written<'a> {
     pub tenant: &'a str,
     /// The tenant.
     pub owner: &'a OwnerReference,
-    /// The token's predecessor.
-    pub previous: Option<String>,
+    /// The token's predecessors, the newest first.
+    pub previous: &'a [Predecessor],
     /// When the token was issued.
     pub issued: Timestamp,
+    /// A request for a new token stands.
+    pub rotation_requested: bool,
     /// Service accounts that name the Secret.
     pub accounts: &'a [String],
     /// The version that it replaces; a new Secret if absent.
@@ -127,7 +139,12 @@ pub fn write(wanted: &Credential, token: &Token, written: Written<'_>) -> Secret
         (TOKEN_ID.to_owned(), token.id().to_string()),
         (ISSUED.to_owned(), written.issued.to_string()),
     ]);
-    annotations.extend(written.previous.map(|id| (PREVIOUS.to_owned(), id)));
+    if !written.previous.is_empty() {
+        annotations.insert(PREVIOUS.to_owned(), predecessor::format(written.previous));
+    }
+    if written.rotation_requested {
+        annotations.insert(ROTATE.to_owned(), "now".to_owned());
+    }
     if !written.accounts.is_empty() {
         annotations.insert(ACCOUNTS.to_owned(), written.accounts.join(","));
     }
@@ -204,12 +221,13 @@ mod tests {
         }
     }
 
-    fn written(owner: &OwnerReference) -> Written<'_> {
+    fn written<'a>(owner: &'a OwnerReference, previous: &'a [Predecessor]) -> Written<'a> {
         Written {
             tenant: "acme",
             owner,
-            previous: Some("previous0000".to_owned()),
+            previous,
             issued: Timestamp::from_second(1000).unwrap(),
+            rotation_requested: false,
             accounts: &[],
             replaces: None,
         }
@@ -218,14 +236,19 @@ mod tests {
     #[test]
     fn a_secret_is_read_as_it_was_written() {
         let (owner, token) = (OwnerReference::default(), Token::generate());
+        let previous = [("previous0001", 1000), ("previous0000", 990)].map(|(id, second)| Predecessor {
+            id: id.to_owned(),
+            replaced: Timestamp::from_second(second).unwrap(),
+        });
         for purpose in [Purpose::Pull, Purpose::Organization] {
             let wanted = credential(purpose);
-            let secret = write(&wanted, &token, written(&owner));
+            let secret = write(&wanted, &token, written(&owner, &previous));
             assert!(is_ours(&secret, "acme") && !is_ours(&secret, "other"));
             let contents = read(&secret);
             assert_eq!(contents.token.as_ref(), Some(&token));
             assert_eq!(contents.id.as_deref(), Some(token.id().as_str()));
-            assert_eq!(contents.previous.as_deref(), Some("previous0000"));
+            assert_eq!(contents.previous, previous);
+            assert!(!contents.rotation_requested);
             assert_eq!(contents.issued, Timestamp::from_second(1000).ok());
             assert!(contents.is_for(&wanted, &token));
             let moved = Credential {
@@ -237,11 +260,25 @@ mod tests {
     }
 
     #[test]
+    fn a_request_that_waits_is_written_again() {
+        let (wanted, token, owner) = (
+            credential(Purpose::Pull),
+            Token::generate(),
+            OwnerReference::default(),
+        );
+        let waiting = Written {
+            rotation_requested: true,
+            ..written(&owner, &[])
+        };
+        assert!(read(&write(&wanted, &token, waiting)).rotation_requested);
+    }
+
+    #[test]
     fn a_docker_configuration_has_every_host() {
         let secret = write(
             &credential(Purpose::Organization),
             &Token::generate(),
-            written(&OwnerReference::default()),
+            written(&OwnerReference::default(), &[]),
         );
         let data = secret.data.unwrap();
         let docker: serde_json::Value = serde_json::from_slice(&data[DOCKER].0).unwrap();
