@@ -139,7 +139,7 @@ async fn a_layer_whose_connection_breaks_is_resumed_from_the_byte_where_it_broke
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layer_that_is_read_in_parts_is_whole_although_parts_break() {
     let release = Release::shared().await;
-    let passed = pulled_over(&release, 3 * PART, &[1_000_000, 2_000_000]).await;
+    let passed = pulled_over(&release, 4 * PART, &[300_000, 500_000]).await;
     let cut: Vec<&Passed> = passed.iter().filter(|passed| passed.is_cut).collect();
     assert_eq!(cut.len(), 2, "{passed:#?}");
     assert!(

@@ -104,7 +104,16 @@ impl Plan {
             }
             let cut = self.cuts.lock().expect("no panic").pop_front();
             let through = cut.unwrap_or(length).min(length);
-            let bytes = copy(&mut server, &mut answered, &mut client, through).await?;
+            let bytes = match copy(&mut server, &mut answered, &mut client, through).await {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    // The client has had enough before the wire broke: it breaks another time.
+                    if let Some(cut) = cut {
+                        self.cuts.lock().expect("no panic").push_front(cut);
+                    }
+                    return Err(error);
+                }
+            };
             self.passed.lock().expect("no panic").push(Passed {
                 range: request.header("range").to_owned(),
                 status: answer.status(),

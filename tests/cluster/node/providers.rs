@@ -46,7 +46,7 @@ async fn start(
 async fn refused(namespace: &str, name: &str, image: &str) {
     let events = told(namespace, name, "Failed to pull image").await;
     assert!(
-        events.contains(image) && events.contains("401 Unauthorized"),
+        events.contains(image) && events.contains("may require authorization"),
         "{events}"
     );
 }
