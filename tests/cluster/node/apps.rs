@@ -144,11 +144,10 @@ fn read(release: &Release) -> Vec<Value> {
     lines
 }
 
-/// The most memory that a pod of the registry takes, in bytes.
-pub async fn resident(release: &Release) -> u64 {
-    let pods = release.plane.list("Pod", &release.name, REGISTRIES).await;
-    let mut most = 0;
-    for pod in pods {
+/// The memory that each pod of the registry takes now, in bytes, by the pod's name.
+pub async fn resident(release: &Release) -> Vec<(String, u64)> {
+    let mut resident = Vec::new();
+    for pod in release.plane.list("Pod", &release.name, REGISTRIES).await {
         let address = pod["status"]["podIP"].as_str().unwrap_or_default();
         let Some(metrics) = attempt(http().get(format!("http://{address}:5002/metrics"))).await else {
             continue;
@@ -157,8 +156,11 @@ pub async fn resident(release: &Release) -> u64 {
         let line = text
             .lines()
             .find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
-        let bytes = line.and_then(|value| value.trim().parse::<f64>().ok());
-        most = most.max(bytes.expect("resident memory") as u64);
+        let bytes = line
+            .and_then(|value| value.trim().parse::<f64>().ok())
+            .expect("resident memory");
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        resident.push((name, bytes as u64));
     }
-    most
+    resident
 }

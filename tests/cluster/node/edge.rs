@@ -14,6 +14,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::apps::resident;
+
 /// Longest wait for the edge to follow a route.
 const PATIENCE: Duration = Duration::from_secs(60);
 const MIB: u64 = 1 << 20;
@@ -88,22 +90,10 @@ async fn subject(host: &str) -> String {
 
 /// A namespace whose pods may pull from a tenant, with the edge's authority in the ConfigMap `edge`.
 async fn apps(tenant: &TenantOf<'_>) -> String {
-    let apps = format!("{}-apps", tenant.name);
-    tenant
-        .release
-        .namespace(&apps, json!({ "pull": tenant.name }))
-        .await;
+    let apps = super::apps::apps(tenant, "apps").await;
     let file = format!("--from-file=ca.crt={}", setting("BERTH_TEST_EDGE_CA"));
     kubectl()
         .run(&["create", "configmap", "edge", "--namespace", &apps, &file])
-        .await;
-    let ours = format!("berth-{}", tenant.name);
-    tenant
-        .release
-        .plane
-        .wait("ServiceAccount", &apps, "default", |account| {
-            account["imagePullSecrets"][0]["name"] == ours.as_str()
-        })
         .await;
     apps
 }
@@ -287,28 +277,6 @@ impl Drop for OnDisk {
             let _ = std::fs::remove_file(file);
         }
     }
-}
-
-/// The memory that each replica takes now, by its pod's name.
-async fn resident(release: &Release) -> Vec<(String, u64)> {
-    let registries = "app.kubernetes.io/component=registry";
-    let mut resident = Vec::new();
-    for pod in release.plane.list("Pod", &release.name, registries).await {
-        let address = pod["status"]["podIP"].as_str().unwrap_or_default();
-        let Some(metrics) = attempt(http().get(format!("http://{address}:5002/metrics"))).await else {
-            continue;
-        };
-        let text = metrics.text();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
-        let bytes = line
-            .and_then(|value| value.trim().parse::<f64>().ok())
-            .expect("resident memory");
-        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-        resident.push((name, bytes as u64));
-    }
-    resident
 }
 
 /// Where an answer's Location leads on the same host.

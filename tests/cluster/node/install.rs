@@ -75,16 +75,7 @@ async fn the_embedded_mode_is_installed_tested_and_keeps_its_data_over_uninstall
         .expect("a pod");
     // The namespace has no pull Secret: it is not labelled.
     harness::node::told(&acme.name, "again", "Failed to pull image").await;
-    release
-        .namespace(&format!("{}-apps", acme.name), json!({ "pull": acme.name }))
-        .await;
-    let apps = format!("{}-apps", acme.name);
-    release
-        .plane
-        .wait("ServiceAccount", &apps, "default", |account| {
-            !account["imagePullSecrets"].is_null()
-        })
-        .await;
+    let apps = super::apps::apps(&acme, "apps").await;
     release
         .plane
         .apply(pod(&apps, "again", &image, "true", json!({})))

@@ -106,7 +106,8 @@ async fn watched<T>(release: &Release, work: impl Future<Output = T>) -> (T, u64
     tokio::pin!(work);
     let mut most = 0;
     loop {
-        most = most.max(resident(release).await);
+        let now = resident(release).await;
+        most = now.into_iter().map(|(_, bytes)| bytes).fold(most, u64::max);
         if let Ok(done) = tokio::time::timeout(Duration::from_millis(200), &mut work).await {
             return (done, most);
         }

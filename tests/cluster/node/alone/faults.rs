@@ -10,26 +10,16 @@ use harness::node::{
 use harness::{Backend, Client, condition, eventually};
 use serde_json::{Value, json};
 
+use super::super::apps::{apps, secret_of};
+
 /// Longest wait for a node to come back.
 const PATIENCE: Duration = Duration::from_secs(180);
 
-/// A namespace that has the tenant's pull Secret; its name and the Secret.
-async fn apps(release: &Release, tenant: &TenantOf<'_>) -> (String, Value) {
-    let apps = format!("{}-apps", tenant.name);
-    release.namespace(&apps, json!({ "pull": tenant.name })).await;
-    let name = format!("berth-{}", tenant.name);
-    release
-        .plane
-        .wait("ServiceAccount", &apps, "default", |account| {
-            account["imagePullSecrets"][0]["name"] == name
-        })
-        .await;
-    let secret = release
-        .plane
-        .find("Secret", &apps, &name)
-        .await
-        .expect("the pull Secret");
-    (apps, secret)
+/// A namespace whose pods get the tenant's pull Secret; its name and the Secret.
+async fn with_secret(release: &Release, tenant: &TenantOf<'_>) -> (String, Value) {
+    let namespace = apps(tenant, "apps").await;
+    let secret = release.plane.find("Secret", &namespace, &secret_of(tenant)).await;
+    (namespace, secret.expect("the pull Secret"))
 }
 
 /// The registry's pods, and how often each has been restarted.
@@ -65,7 +55,7 @@ async fn node_pulls(image: &str, secret: &Value) {
 async fn pulls_and_pushes_go_on_without_an_operator_and_it_catches_up_when_it_is_back() {
     let release = Release::install("faults", Backend::Embedded, &[]).await;
     let acme = release.new_tenant("acme", json!({})).await;
-    let (apps, _) = apps(&release, &acme).await;
+    let (apps, _) = with_secret(&release, &acme).await;
     let operator = format!("deployment/{}-operator", release.name);
     let scale = async |replicas: &str| {
         let count = format!("--replicas={replicas}");
@@ -134,7 +124,7 @@ impl Drop for Halted {
 async fn pulls_and_pushes_go_on_without_an_api_server() {
     let release = Release::shared().await;
     let acme = release.new_tenant("acme", json!({})).await;
-    let (apps, secret) = apps(&release, &acme).await;
+    let (apps, secret) = with_secret(&release, &acme).await;
     let image = acme.push_runnable("team/app", "v1", 50_000).await;
     let before = restarts(&release).await;
     let halted = Halted::halt();
@@ -174,7 +164,7 @@ async fn a_node_comes_back_by_itself_after_a_power_cut_with_everything_that_was_
         release.new_tenant("acme", json!({})).await,
         shared.new_tenant("other", json!({})).await,
     );
-    let (apps, _) = apps(&release, &acme).await;
+    let (apps, _) = with_secret(&release, &acme).await;
     let image = acme.push_runnable("team/app", "v1", 50_000).await;
     let elsewhere = other.push_runnable("team/app", "v1", 50_000).await;
     let server = pod(
