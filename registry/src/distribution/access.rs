@@ -66,7 +66,7 @@ fn is_public(tenant: &Tenant, name: &RepositoryName) -> bool {
 impl<'r> Arrival<'r> {
     /// Reads which host a request is for: 404 if nothing is to be had there.
     pub fn of(registry: &'r Registry, request: &Request) -> Result<Self, ApiError> {
-        let origin = Origin::of(request, &registry.origins)
+        let mut origin = Origin::of(request, &registry.origins)
             .map_err(|error| ApiError::of(Code::NameInvalid, error.to_string()))?;
         let snapshot = registry.directory.now();
         let namespace = Namespace::of(request.uri().query().unwrap_or_default())
@@ -78,6 +78,10 @@ impl<'r> Arrival<'r> {
             .meant(&snapshot, &origin.host, readable)
             .map_err(|error| ApiError::of(Code::NameUnknown, error.to_string()))?;
         namespace?;
+        // The settings know how clients come to the domain and to tenants, not to what is nobody's.
+        if matches!(via, Via::Mirror(_)) && origin.host != registry.names.domain {
+            origin.scheme = origin.direct;
+        }
         if let Some(namespace) = via.namespace() {
             let tenant = match &place {
                 Place::Tenant(tenant) => tenant.name.as_str(),

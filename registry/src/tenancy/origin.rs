@@ -27,9 +27,11 @@ pub struct Origin {
     pub authority: String,
     /// Lower case, without port, brackets and final dot.
     pub host: String,
-    /// Of links that the client is given: as a trusted proxy says, else as it has come where no edge is in between, else
-    /// as the settings say.
+    /// Of links that the client is given.
     pub scheme: Scheme,
+    /// The same for a host that is nobody's: as a trusted proxy says, else as the request has come where the host is one
+    /// that no edge stands for, else as the settings say.
+    pub direct: Scheme,
     /// The client's, or that of the nearest proxy that is not trusted.
     pub address: IpAddr,
     /// Whether the request shows that it comes from this machine: loopback peer, local host, no proxy.
@@ -91,12 +93,13 @@ impl Origin {
         let authority = proxy.host.as_deref().unwrap_or(named);
         let host = host_name(authority).ok_or(OriginError::Malformed)?;
         let address = proxy.client(peer, &rules.trusted);
-        let usual = if is_inside(&host) { spoken } else { rules.scheme };
+        let direct = if is_inside(&host) { spoken } else { rules.scheme };
         let local = !forwarded && peer.is_loopback() && is_local(&host);
         Ok(Self {
             authority: authority.to_owned(),
             host,
-            scheme: proxy.scheme.unwrap_or(usual),
+            scheme: proxy.scheme.unwrap_or(rules.scheme),
+            direct: proxy.scheme.unwrap_or(direct),
             address,
             local,
         })

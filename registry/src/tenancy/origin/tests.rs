@@ -169,7 +169,7 @@ proptest! {
 }
 
 #[test]
-fn links_at_a_host_that_no_edge_stands_for_speak_as_the_request_was_spoken() {
+fn at_a_host_that_no_edge_stands_for_it_counts_how_the_request_has_come() {
     let outside = Rules {
         scheme: Scheme::Https,
         ..rules()
@@ -181,7 +181,7 @@ fn links_at_a_host_that_no_edge_stands_for_speak_as_the_request_was_spoken() {
             headers.insert("x-forwarded-proto", HeaderValue::from_str(proto).unwrap());
         }
         let origin = Origin::read(None, &headers, peer.parse().unwrap(), Scheme::Http, &outside);
-        origin.unwrap().scheme
+        origin.unwrap().direct
     };
     for host in [
         "10.96.3.4:80",
