@@ -5,6 +5,7 @@ mod chart;
 mod clients;
 mod cluster;
 mod faults;
+mod lifecycle;
 mod protocol;
 mod serve;
 mod tenancy;

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::check::{Invalid, Problems, label};
 use super::repository::Shape;
 use super::{
-    CacheTags, DeletionPolicy, Event, Grant, Lifecycle, Quota, Redirect, RepositoryDefaults, RepositoryQuota,
-    Rule, Span, TenantPolicy, Untagged, Visibility, grant, pull_through_cache, retention_policy, tenant,
-    trust,
+    Billing, CacheTags, DeletionPolicy, Event, Grant, Lifecycle, Quota, Redirect, RepositoryDefaults,
+    RepositoryQuota, Rule, Span, TenantPolicy, Untagged, Visibility, grant, pull_through_cache,
+    retention_policy, tenant, trust,
 };
 
 /// Of a text with admin keys, one a line, the one that clients use: the first. All of them are taken.
@@ -71,6 +71,9 @@ pub struct TenantConfig {
     /// What it may store.
     #[serde(default)]
     pub quota: Quota,
+    /// What it pays for what it stores; as the installation says if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billing: Option<Billing>,
     /// Whose tokens are trusted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -375,6 +378,9 @@ impl TenantConfig {
             &self.hosts,
             &self.apex_aliases,
         );
+        if let Some(billing) = &self.billing {
+            problems.within("billing", |problems| billing.validate(problems));
+        }
         problems.length(
             "suspendReason",
             self.suspend_reason.as_deref().unwrap_or_default(),

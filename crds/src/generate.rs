@@ -230,6 +230,17 @@ mod tests {
                 json!({ "pullSecrets": { "namespaceSelector": {}, "rotateEvery": "59s" } }),
                 Some("too often"),
             ),
+            (
+                "Tenant",
+                json!({ "billing": { "price": "0.2", "currency": "EUR" } }),
+                None,
+            ),
+            ("Tenant", json!({ "billing": { "price": "0.2" } }), None),
+            (
+                "Tenant",
+                json!({ "billing": { "currency": "EUR" } }),
+                Some("currency goes with price"),
+            ),
             ("Tenant", token("1h", "2h"), None),
             ("Tenant", token("2h", "120m"), Some("shorter than expiresAfter")),
             ("Tenant", token("1s", "2h"), Some("too often")),

@@ -11,6 +11,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 pub mod admin;
+mod billing;
 pub mod check;
 mod generate;
 mod grant;
@@ -26,6 +27,7 @@ mod tenant;
 pub mod token;
 mod trust;
 
+pub use billing::{Billing, currency, price_micros};
 pub use check::Invalid;
 pub use generate::{GenerateError, definitions, files};
 pub use grant::{Action, Grant};

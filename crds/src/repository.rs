@@ -84,7 +84,10 @@ pub struct RepositorySpec {
     /// What each such repository may store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<RepositoryQuota>,
-    /// What becomes of the content when this object is deleted.
+    /// What becomes of the content when this object is deleted, be it with its namespace. With `match` it always
+    /// stays: such an object shapes repositories and owns none. Delete takes effect only if the registry served
+    /// this object until then: the content stays if the tenant does not admit the namespace, if the object is
+    /// paused, or if another Repository declares the same name.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -134,7 +137,7 @@ pub struct RepositoryStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub last_push: Option<String>,
-    /// When something was last pulled (RFC 3339).
+    /// When something was last pulled, to the hour (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64))]
     pub last_pull: Option<String>,

@@ -62,6 +62,7 @@ impl TenantSpec {
             hosts: self.hosts.clone(),
             repositories: self.repositories,
             quota: self.quota.clone(),
+            billing: self.billing.clone(),
             trust,
             redirect: self.redirect,
             apex_aliases: self.apex_aliases.clone(),

@@ -24,6 +24,12 @@ use super::{Span, TenantRef, schema};
     ),
     printcolumn(name = "Tenant", type_ = "string", json_path = ".spec.tenantRef.name"),
     printcolumn(name = "Dry run", type_ = "boolean", json_path = ".spec.dryRun"),
+    printcolumn(name = "Last run", type_ = "date", json_path = ".status.lastRun.at"),
+    printcolumn(
+        name = "Would delete",
+        type_ = "integer",
+        json_path = ".status.preview.wouldDelete"
+    ),
     printcolumn(
         name = "Reason",
         type_ = "string",
@@ -145,9 +151,18 @@ pub struct RetentionPolicyStatus {
     /// The last run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+    /// When it runs next by its schedule (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub next_run: Option<String>,
     /// What a run would delete now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preview: Option<Preview>,
+    /// The last text of the annotation `berth.dev/run-requested-at` for which a run was asked for; any other asks
+    /// for another one. Its first 256 characters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub last_handled_request: Option<String>,
 }
 
 /// A run.
@@ -166,16 +181,25 @@ pub struct LastRun {
     /// Bytes that become free.
     #[serde(default)]
     pub reclaimable: i64,
+    /// Whether it only reported: nothing was deleted.
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 /// What a run would delete.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Preview {
+    /// When that was found out (RFC 3339).
+    #[schemars(length(max = 64))]
+    pub at: String,
     /// Number of tags.
     #[serde(default)]
     pub would_delete: i64,
-    /// Some of them. At most 32.
+    /// Bytes that would become free.
+    #[serde(default)]
+    pub reclaimable: i64,
+    /// Some of the tags, as `repository:tag`. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(max = 512)))]
     pub sample: Vec<String>,

@@ -28,6 +28,11 @@ pub(crate) const URL: &str = r"^https?://[^/@?#\\\s]+(/[^@?#\\\s]*)?$";
 /// The five fields of cron.
 pub(crate) const CRON: &str = r"^\s*([0-9*,/-]+\s+){4}[0-9*,/-]+\s*$";
 
+/// 0 to 1000000, with at most 6 decimals.
+pub(crate) const PRICE: &str = r"^((0|[1-9][0-9]{0,5})(\.[0-9]{1,6})?|1000000(\.0{1,6})?)$";
+/// The letters of a currency (ISO 4217).
+pub(crate) const CURRENCY: &str = "^[A-Z]{3}$";
+
 /// Unknown fields are refused when a spec is read; a structural schema says so by pruning, not by this keyword.
 pub(crate) fn open(schema: &mut Schema) {
     schema.remove("additionalProperties");

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Invalid, Problems, dns_name, host, label, repository_glob, repository_name, url};
-use super::{Grant, Quantity, Span, Trust, grant, schema};
+use super::{Billing, Grant, Quantity, Span, Trust, grant, schema};
 
 /// An organisation with a registry of its own at `{name}.<domain>`.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -67,6 +67,9 @@ pub struct TenantSpec {
     /// What the tenant may store.
     #[serde(default)]
     pub quota: Quota,
+    /// What it pays for what it stores; as the installation says if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub billing: Option<Billing>,
     /// Secrets by which the pods of chosen namespaces pull.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_secrets: Option<PullSecrets>,
@@ -354,11 +357,11 @@ pub struct TenantUsage {
     /// Tags.
     #[serde(default)]
     pub tags: i64,
-    /// GiB-hours of this month.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// GiB-hours (2^30 bytes for an hour) of this calendar month in UTC, like `12.345`.
+    #[serde(rename = "monthToDateGiBHours", skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub month_to_date_gib_hours: Option<String>,
-    /// Cost of this month at the configured price.
+    /// What they cost at the tenant's price, and in which currency, like `0.0123 USD`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 32))]
     pub estimated_cost: Option<String>,
@@ -418,6 +421,9 @@ impl TenantSpec {
                 "allowedNamespaces.selector",
                 "goes with from: Selector, and from: Selector needs it",
             );
+        }
+        if let Some(billing) = &self.billing {
+            problems.within("billing", |problems| billing.validate(problems));
         }
         if let Some(secrets) = &self.pull_secrets {
             problems.within("pullSecrets", |problems| {

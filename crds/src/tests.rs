@@ -15,6 +15,7 @@ spec:
   allowedNamespaces: {from: Selector, selector: {matchLabels: {berth.dev/tenant: acme}}}
   repositories: {creation: OnPush, visibility: Private, sparse: Never}
   quota: {storage: 500Gi, repositories: 1000, tagsPerRepository: 0}
+  billing: {price: "0.20", currency: USD}
   pullSecrets:
     namespaceSelector: {matchLabels: {berth.dev/pull: acme}}
     serviceAccounts: [default]
@@ -113,11 +114,24 @@ fn the_examples_are_valid_and_come_back_as_they_were() {
 #[test]
 fn every_breach_of_a_rule_is_told_with_its_field() {
     let long = "a".repeat(300);
-    let cases: [(&str, &str, Value, &str); 36] = [
+    let cases: [(&str, &str, Value, &str); 39] = [
         (TENANT, "/spec/displayName", json!(long), "spec.displayName"),
         (TENANT, "/spec/hosts/0", json!("a..b"), "spec.hosts[0]"),
         (TENANT, "/spec/hosts", json!(["a.b", "a.b"]), "spec.hosts[1]"),
         (TENANT, "/spec/hosts", json!(vec!["a.b"; 17]), "spec.hosts"),
+        (TENANT, "/spec/billing/price", json!("-1"), "spec.billing.price"),
+        (
+            TENANT,
+            "/spec/billing/price",
+            Value::Null,
+            "spec.billing.currency",
+        ),
+        (
+            TENANT,
+            "/spec/billing/currency",
+            json!("usd"),
+            "spec.billing.currency",
+        ),
         (
             TENANT,
             "/spec/allowedNamespaces/from",

@@ -20,6 +20,24 @@ pub enum State {
     Unknown,
 }
 
+impl State {
+    /// As a condition's `status` says it.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+
+    /// By a condition's `status`.
+    pub fn of(text: &str) -> Option<Self> {
+        [Self::True, Self::False, Self::Unknown]
+            .into_iter()
+            .find(|state| state.text() == text)
+    }
+}
+
 /// What is known about one aspect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fact {
@@ -104,11 +122,7 @@ impl Verdict {
 /// that no fact is about are dropped.
 pub fn conditions(old: &[Condition], facts: &[Fact], generation: i64, now: &Time) -> Vec<Condition> {
     let condition = |fact: &Fact| {
-        let status = match fact.state {
-            State::True => "True",
-            State::False => "False",
-            State::Unknown => "Unknown",
-        };
+        let status = fact.state.text();
         let before = old
             .iter()
             .find(|old| old.type_ == fact.aspect && old.status == status);

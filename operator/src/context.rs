@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::jiff::Timestamp;
 use kube::core::{Selector, SelectorExt as _};
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
@@ -15,6 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Failures;
+use crate::declared::retention::Heard;
 use crate::follow::ClusterKeys;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Usage};
@@ -115,7 +117,8 @@ pub struct Memory {
 struct Entry {
     put: Option<Put>,
     waiting: Option<(i64, Instant)>,
-    usage: Option<(Instant, Usage)>,
+    usage: Option<(Instant, i64, Usage)>,
+    retention: Option<Heard>,
 }
 
 #[derive(Debug, Clone)]
@@ -123,6 +126,7 @@ struct Put {
     body: String,
     version: i64,
     at: Instant,
+    since: Timestamp,
 }
 
 impl Memory {
@@ -139,8 +143,21 @@ impl Memory {
 
     /// Notes that content was put.
     pub fn was_put(&self, uid: &str, body: String, version: i64) {
-        let at = Instant::now();
-        self.entries().entry(uid.to_owned()).or_default().put = Some(Put { body, version, at });
+        let mut entries = self.entries();
+        let put = &mut entries.entry(uid.to_owned()).or_default().put;
+        let same = put.as_ref().filter(|put| put.body == body);
+        let since = same.map_or_else(Timestamp::now, |put| put.since);
+        *put = Some(Put {
+            body,
+            version,
+            at: Instant::now(),
+            since,
+        });
+    }
+
+    /// Since when the object has the content that was put last.
+    pub fn put_since(&self, uid: &str) -> Option<Timestamp> {
+        Some(self.entries().get(uid)?.put.as_ref()?.since)
     }
 
     /// Whether this generation has waited for so short a time that nothing need be said yet.
@@ -163,16 +180,27 @@ impl Memory {
         }
     }
 
-    /// What was last known to be stored, if it is younger than `age`.
-    pub fn usage(&self, uid: &str, age: Duration) -> Option<Usage> {
+    /// What was last known to be stored, if that was asked for this generation and less than `age` ago.
+    pub fn usage(&self, uid: &str, generation: i64, age: Duration) -> Option<Usage> {
         let entries = self.entries();
-        let (at, usage) = entries.get(uid)?.usage.as_ref()?;
-        (at.elapsed() < age).then_some(*usage)
+        let (at, of, usage) = entries.get(uid)?.usage.as_ref()?;
+        (*of == generation && at.elapsed() < age).then(|| usage.clone())
     }
 
     /// Notes what is stored.
-    pub fn uses(&self, uid: &str, usage: Usage) {
-        self.entries().entry(uid.to_owned()).or_default().usage = Some((Instant::now(), usage));
+    pub fn uses(&self, uid: &str, generation: i64, usage: Usage) {
+        let known = Some((Instant::now(), generation, usage));
+        self.entries().entry(uid.to_owned()).or_default().usage = known;
+    }
+
+    /// What was last heard of a retention policy.
+    pub fn retention(&self, uid: &str) -> Option<Heard> {
+        self.entries().get(uid)?.retention.clone()
+    }
+
+    /// Notes what was heard of a retention policy.
+    pub fn hears(&self, uid: &str, heard: Heard) {
+        self.entries().entry(uid.to_owned()).or_default().retention = Some(heard);
     }
 
     /// Forgets an object.

@@ -43,6 +43,8 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const TENANT: &str = "berth.dev/tenant";
 /// Annotation that makes the operator only look.
 pub const PAUSED: &str = "berth.dev/paused";
+/// Annotation of a RetentionPolicy: each new text asks for a run at once.
+pub const RUN_REQUESTED: &str = "berth.dev/run-requested-at";
 /// Finalizer of what the registry has been told of.
 pub const FINALIZER: &str = "berth.dev/registry";
 /// Annotation that confirms the deletion of a tenant's content; its value is the tenant's name.

@@ -16,6 +16,9 @@ use crate::context::Context;
 
 /// What all statuses have.
 pub trait Status: Serialize + PartialEq + Send + Sync {
+    /// Fields that are written apart, by [`note`]; no other write touches them.
+    const NOTED: &'static [&'static str] = &[];
+
     /// Its conditions.
     fn conditions(&self) -> &[Condition];
 }
@@ -35,11 +38,15 @@ where
     if old == Some(new) {
         return Ok(());
     }
+    let mut status = serde_json::to_value(new).map_err(kube::Error::SerdeError)?;
+    if let Some(fields) = status.as_object_mut() {
+        fields.retain(|name, _| !S::NOTED.contains(&name.as_str()));
+    }
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         "metadata": { "name": object.name_any() },
-        "status": new,
+        "status": status,
     });
     let params = PatchParams::apply(MANAGER).force();
     match api
@@ -54,16 +61,46 @@ where
     Ok(())
 }
 
+/// Whether a text of the registry's is short enough for a field of a status; one that is not would have the API server
+/// refuse the whole.
+pub fn fits(text: &str, most: usize) -> bool {
+    text.chars().count() <= most
+}
+
+/// Writes one field of a status, only if nobody has changed the object since it was read: of several who try, one
+/// succeeds. The object as it is then, or nothing if another was faster.
+pub async fn note<K>(
+    api: &Api<K>,
+    object: &K,
+    field: &str,
+    value: Option<&str>,
+) -> Result<Option<K>, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let patch = json!({
+        "metadata": { "resourceVersion": object.resource_version() },
+        "status": { field: value },
+    });
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match api
+        .patch_status(&object.name_any(), &params, &Patch::Merge(patch))
+        .await
+    {
+        Ok(noted) => Ok(Some(noted)),
+        Err(kube::Error::Api(error)) if error.code == 409 || error.code == 404 => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether the summary differs from what was last said.
 pub fn is_transition(old: &[Condition], verdict: &Verdict) -> bool {
     let [ready, ..] = verdict.facts();
-    let state = match ready.state {
-        crate::condition::State::True => "True",
-        crate::condition::State::False => "False",
-        crate::condition::State::Unknown => "Unknown",
-    };
     !old.iter()
-        .any(|old| old.type_ == "Ready" && old.status == state && old.reason == ready.reason)
+        .any(|old| old.type_ == "Ready" && old.status == ready.state.text() && old.reason == ready.reason)
 }
 
 /// Tells a transition; work that goes on is no news.

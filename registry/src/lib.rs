@@ -13,6 +13,7 @@ pub mod distribution;
 pub mod domain;
 pub mod egress;
 pub mod identity;
+pub mod lifecycle;
 pub mod metadata;
 pub mod ops;
 pub mod rfc3339;

@@ -9,6 +9,7 @@ mod health;
 mod helm;
 mod keys;
 mod leaders;
+mod lifecycle;
 mod node;
 mod rights;
 mod routes;

@@ -1,14 +1,20 @@
 //! In what the three kinds differ.
 
+use std::time::Duration;
+
 use berth_crds::{Invalid, PullThroughCache, Repository, RetentionPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
-use super::Declared;
+use super::delete::LET_GO_WHOLE;
+use super::retention::{self, LAST_RUN};
+use super::{Answer, Declared, Ending, LET_GO, Told, erase, usage};
+use crate::condition::{Fact, State};
 use crate::context::Context;
 use crate::follow::Followed;
-use crate::registry::Usage;
-use crate::status::Status;
+use crate::registry::{Retention, Usage};
+use crate::status::{Status, fits};
+use crate::trouble::Trouble;
 use crate::watches::Stores;
 
 fn json<T: serde::Serialize>(config: &T) -> Value {
@@ -28,15 +34,22 @@ macro_rules! statuses {
 statuses!(
     berth_crds::TenantStatus,
     berth_crds::RepositoryStatus,
-    berth_crds::RetentionPolicyStatus,
     berth_crds::PullThroughCacheStatus
 );
+
+impl Status for berth_crds::RetentionPolicyStatus {
+    const NOTED: &'static [&'static str] = &[retention::LAST_REQUEST];
+
+    fn conditions(&self) -> &[Condition] {
+        &self.conditions
+    }
+}
 
 impl Declared for Repository {
     type Status = berth_crds::RepositoryStatus;
     const PATH: &'static str = "repositories";
     const KIND: &'static str = "Repository";
-    const REPORTED: &'static [&'static str] = &[];
+    type Report = Usage;
 
     fn tenant(&self) -> &str {
         &self.spec.tenant_ref.name
@@ -57,18 +70,49 @@ impl Declared for Repository {
     fn status(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn repository(&self) -> Option<&str> {
-        self.spec.name.as_deref()
+    async fn ask(&self, ctx: &Context, _: bool) -> Result<Answer<Usage>, Trouble> {
+        let Some(repository) = &self.spec.name else {
+            return Ok(Answer::from(Told::Nothing));
+        };
+        let ask = ctx.registry.repository_usage(self.tenant(), repository);
+        Ok(Answer::from(usage(ctx, self, ask).await))
     }
-    fn report(&self, conditions: Vec<Condition>, usage: Option<Usage>) -> Self::Status {
-        let old = self.status.clone().unwrap_or_default();
-        Self::Status {
-            observed_generation: self.metadata.generation.unwrap_or_default(),
-            conditions,
-            // What is not known any more, or was told while the namespace was admitted, does not stay.
-            tags: usage.map(|usage| usage.tags),
-            storage: usage.map(|usage| usage.bytes),
-            ..old
+    fn aspects(&self, _: &Told<Usage>) -> Vec<Fact> {
+        Vec::new()
+    }
+    fn report(&self, conditions: Vec<Condition>, told: Told<Usage>) -> Self::Status {
+        let observed_generation = self.metadata.generation.unwrap_or_default();
+        let time = |time: Option<String>| time.filter(|time| fits(time, 64));
+        match told {
+            Told::News(usage) => Self::Status {
+                observed_generation,
+                conditions,
+                tags: Some(usage.tags),
+                storage: Some(usage.bytes),
+                last_push: time(usage.last_push),
+                last_pull: time(usage.last_pull),
+            },
+            Told::NoNews => Self::Status {
+                observed_generation,
+                conditions,
+                ..self.status.clone().unwrap_or_default()
+            },
+            // What was told while the namespace was admitted does not stay.
+            Told::Nothing => Self::Status {
+                observed_generation,
+                conditions,
+                ..Self::Status::default()
+            },
+        }
+    }
+    async fn ending(&self, ctx: &Context) -> Result<Ending, Trouble> {
+        erase::ending(self, ctx).await
+    }
+    fn patience(&self) -> Duration {
+        if erase::is_wished(self) {
+            LET_GO_WHOLE
+        } else {
+            LET_GO
         }
     }
     fn all(ctx: &Context) -> &Stores<Self> {
@@ -80,7 +124,7 @@ impl Declared for RetentionPolicy {
     type Status = berth_crds::RetentionPolicyStatus;
     const PATH: &'static str = "retention-policies";
     const KIND: &'static str = "RetentionPolicy";
-    const REPORTED: &'static [&'static str] = &["LastRunSucceeded"];
+    type Report = Retention;
 
     fn tenant(&self) -> &str {
         &self.spec.tenant_ref.name
@@ -100,12 +144,20 @@ impl Declared for RetentionPolicy {
     fn status(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn report(&self, conditions: Vec<Condition>, _: Option<Usage>) -> Self::Status {
-        Self::Status {
-            observed_generation: self.metadata.generation.unwrap_or_default(),
-            conditions,
-            ..self.status.clone().unwrap_or_default()
-        }
+    async fn ask(&self, ctx: &Context, is_programmed: bool) -> Result<Answer<Retention>, Trouble> {
+        retention::ask(self, ctx, is_programmed).await
+    }
+    fn aspects(&self, told: &Told<Retention>) -> Vec<Fact> {
+        let old = self.status.as_ref();
+        let old = old.map(Status::conditions).unwrap_or_default();
+        vec![retention::last_run(
+            told,
+            old.iter().find(|old| old.type_ == LAST_RUN),
+        )]
+    }
+    fn report(&self, conditions: Vec<Condition>, told: Told<Retention>) -> Self::Status {
+        let generation = self.metadata.generation.unwrap_or_default();
+        retention::new_status(self.status.as_ref(), generation, conditions, told)
     }
     fn all(ctx: &Context) -> &Stores<Self> {
         &ctx.watched.policies
@@ -116,7 +168,7 @@ impl Declared for PullThroughCache {
     type Status = berth_crds::PullThroughCacheStatus;
     const PATH: &'static str = "caches";
     const KIND: &'static str = "PullThroughCache";
-    const REPORTED: &'static [&'static str] = &["UpstreamReachable"];
+    type Report = ();
 
     fn tenant(&self) -> &str {
         &self.spec.tenant_ref.name
@@ -140,7 +192,18 @@ impl Declared for PullThroughCache {
     fn status(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    fn report(&self, conditions: Vec<Condition>, _: Option<Usage>) -> Self::Status {
+    async fn ask(&self, _: &Context, _: bool) -> Result<Answer<()>, Trouble> {
+        Ok(Answer::from(Told::NoNews))
+    }
+    fn aspects(&self, _: &Told<()>) -> Vec<Fact> {
+        vec![Fact::new(
+            "UpstreamReachable",
+            State::Unknown,
+            "NotReported",
+            "the registry has not reported it yet",
+        )]
+    }
+    fn report(&self, conditions: Vec<Condition>, _: Told<()>) -> Self::Status {
         Self::Status {
             observed_generation: self.metadata.generation.unwrap_or_default(),
             conditions,

@@ -3,26 +3,29 @@
 //! They differ in their specs alone, so that one life serves all three: admission by both sides, the oldest claim
 //! wins, one put, one status. What loses its admission or its claim is withdrawn from the registry.
 
+mod claim;
+mod delete;
+mod erase;
 mod kinds;
+pub mod retention;
 
 use std::fmt::Debug;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use berth_crds::Invalid;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::admission::admits;
 use crate::backoff::jittered;
-use crate::condition::{Fact, State, Verdict, conditions, is_true};
+use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
 use crate::follow::Followed;
 use crate::metrics::Outcome;
@@ -31,17 +34,38 @@ use crate::status::{self, Status};
 use crate::trouble::Trouble;
 use crate::watches::Stores;
 use crate::{PAUSED, finalizer};
+pub use claim::seniority;
+use claim::{admitted, claimed};
+pub use delete::{Ending, LET_GO, is_overdue, until_let_go};
 
-/// After this time an object that is to go is let go although the registry does not answer.
-pub const LET_GO: Duration = Duration::from_secs(30);
 /// Until replicas may have caught up.
 pub const SOON: Duration = Duration::from_millis(300);
 /// Between two looks at a claim that another object holds.
 pub const RIVALRY: Duration = Duration::from_secs(10);
-/// How old what a status says about usage may be.
-const USAGE_FRESH: Duration = Duration::from_secs(300);
+/// How old what a status says of the registry's own doings may be.
+const FRESH: Duration = Duration::from_secs(300);
 /// Between two looks at a Secret that nothing watches.
 const SECRET_POLL: Duration = Duration::from_secs(30);
+
+/// What the registry says about an object, besides how far it serves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told<T> {
+    /// This.
+    News(T),
+    /// It was not asked or did not answer: what was known stays.
+    NoNews,
+    /// It knows nothing, or the object may not be told.
+    Nothing,
+}
+
+/// What came of asking the registry about an object.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// What it said.
+    pub told: Told<T>,
+    /// When to ask again, if sooner than otherwise.
+    pub again: Option<Duration>,
+}
 
 /// A kind that a namespace declares for a tenant.
 pub trait Declared:
@@ -59,8 +83,8 @@ pub trait Declared:
     const PATH: &'static str;
     /// Its kind.
     const KIND: &'static str;
-    /// Aspects that the registry reports by itself.
-    const REPORTED: &'static [&'static str];
+    /// What the registry says about an object of it.
+    type Report: Send;
 
     /// Name of its tenant.
     fn tenant(&self) -> &str;
@@ -74,12 +98,25 @@ pub trait Declared:
     fn resolve(&self, follow: &Followed) -> Result<Value, Vec<Invalid>>;
     /// Its status.
     fn status(&self) -> Option<&Self::Status>;
-    /// The repository of which its status says what it stores.
-    fn repository(&self) -> Option<&str> {
-        None
+    /// Asks the registry about it. Only of an object that is admitted and holds its claim; `is_programmed` if every
+    /// live replica serves it.
+    fn ask(
+        &self,
+        ctx: &Context,
+        is_programmed: bool,
+    ) -> impl Future<Output = Result<Answer<Self::Report>, Trouble>> + Send;
+    /// Aspects of which the registry speaks.
+    fn aspects(&self, told: &Told<Self::Report>) -> Vec<Fact>;
+    /// A status.
+    fn report(&self, conditions: Vec<Condition>, told: Told<Self::Report>) -> Self::Status;
+    /// What becomes of its content, now that it is about to go.
+    fn ending(&self, _: &Context) -> impl Future<Output = Result<Ending, Trouble>> + Send {
+        std::future::ready(Ok(Ending::Stays))
     }
-    /// A status; `usage` is what its repository stores, if that is known and meant for the object's namespace.
-    fn report(&self, conditions: Vec<Condition>, usage: Option<Usage>) -> Self::Status;
+    /// How long it waits for a registry that does not answer before it is let go.
+    fn patience(&self) -> Duration {
+        LET_GO
+    }
     /// All objects of its kind.
     fn all(ctx: &Context) -> &Stores<Self>;
 }
@@ -105,7 +142,7 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
         return Ok(Action::await_change());
     }
     if object.meta().deletion_timestamp.is_some() {
-        return delete(object.as_ref(), &api, &key, &ctx).await;
+        return delete::run(object.as_ref(), &api, &key, &ctx).await;
     }
     if object.annotations().contains_key(PAUSED) {
         return Ok(Action::await_change());
@@ -113,8 +150,7 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     finalizer::add(&api, object.as_ref()).await?;
     let uid = object.uid().unwrap_or_default();
     let looked = look(object.as_ref(), &uid, &ctx).await;
-    // Only who is admitted and holds the name is told what the tenant stores.
-    let is_served = looked.is_ok();
+    let (is_served, is_programmed) = (looked.is_ok(), matches!(looked, Ok(None)));
     let (verdict, programmed, again) = match looked {
         Ok(None) => {
             ctx.failures.reset(&key);
@@ -167,24 +203,30 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
             (verdict, programmed, again)
         }
     };
+    // Only who is admitted and holds the name is told what the tenant stores.
+    let answer = if is_served {
+        object.ask(&ctx, is_programmed).await
+    } else if admitted(object.as_ref(), &ctx)
+        .and_then(|()| claimed(object.as_ref(), &ctx))
+        .is_ok()
+    {
+        Ok(Answer::from(Told::NoNews))
+    } else {
+        Ok(Answer::from(Told::Nothing))
+    };
+    let Answer { told, again: sooner } = answer.inspect_err(|trouble| {
+        if trouble.is_overthrow() {
+            ctx.overthrown.cancel();
+        }
+    })?;
+    let again = sooner.map_or(again, |sooner| sooner.min(again));
     let mut facts = verdict.facts().to_vec();
     facts.push(programmed);
+    facts.extend(object.aspects(&told));
     let old = object.status().map(Status::conditions).unwrap_or_default();
-    for &aspect in K::REPORTED {
-        facts.push(reported(old, aspect));
-    }
     let now = Time(Timestamp::now());
     let generation = object.meta().generation.unwrap_or_default();
-    let usage = match object.repository() {
-        Some(repository) if is_served => {
-            usage(&ctx, &uid, async || {
-                ctx.registry.repository_usage(object.tenant(), repository).await
-            })
-            .await
-        }
-        Some(_) | None => None,
-    };
-    let new = object.report(conditions(old, &facts, generation, &now), usage);
+    let new = object.report(conditions(old, &facts, generation, &now), told);
     status::write(&ctx, &api, object.as_ref(), object.status(), &new).await?;
     status::tell(&ctx, object.as_ref(), old, &verdict).await;
     ctx.metrics
@@ -192,18 +234,31 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     Ok(Action::requeue(again))
 }
 
-/// What something stores, asked for every few minutes at most; nothing if it is not known.
+impl<T> From<Told<T>> for Answer<T> {
+    fn from(told: Told<T>) -> Self {
+        Self { told, again: None }
+    }
+}
+
+/// What an object stores, asked for every few minutes at most, and for each generation.
 pub async fn usage(
     ctx: &Context,
-    uid: &str,
-    ask: impl AsyncFnOnce() -> Result<Option<Usage>, RegistryError>,
-) -> Option<Usage> {
-    if let Some(usage) = ctx.memory.usage(uid, USAGE_FRESH) {
-        return Some(usage);
+    object: &impl Resource,
+    ask: impl Future<Output = Result<Option<Usage>, RegistryError>>,
+) -> Told<Usage> {
+    let uid = object.meta().uid.clone().unwrap_or_default();
+    let generation = object.meta().generation.unwrap_or_default();
+    if let Some(usage) = ctx.memory.usage(&uid, generation, FRESH) {
+        return Told::News(usage);
     }
-    let usage = ask().await.ok().flatten()?;
-    ctx.memory.uses(uid, usage);
-    Some(usage)
+    match ask.await {
+        Ok(Some(usage)) => {
+            ctx.memory.uses(&uid, generation, usage.clone());
+            Told::News(usage)
+        }
+        Ok(None) => Told::Nothing,
+        Err(_) => Told::NoNews,
+    }
 }
 
 /// Whether another installation of the cluster looks after the object. What names a Tenant that does not exist is
@@ -233,16 +288,6 @@ pub fn outcome(verdict: &Verdict) -> Outcome {
         Verdict::Failing(..) => Outcome::Failing,
         Verdict::Stalled(..) => Outcome::Stalled,
     }
-}
-
-/// An aspect of which the registry has said nothing yet.
-fn reported(_: &[Condition], aspect: &'static str) -> Fact {
-    Fact::new(
-        aspect,
-        State::Unknown,
-        "NotReported",
-        "the registry has not reported it yet",
-    )
 }
 
 /// Nothing if every live replica serves the object; else why not.
@@ -300,134 +345,4 @@ pub async fn put(
     let changed = ctx.registry.put(path, uid, generation, spec).await?;
     ctx.memory.was_put(uid, body, changed.version);
     Ok(changed.version)
-}
-
-fn admitted<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
-    let (tenant, namespace) = (object.tenant(), object.namespace().unwrap_or_default());
-    let found = ctx.watched.tenants.get(&ObjectRef::new(tenant));
-    let admits = found.is_some_and(|tenant| {
-        tenant.metadata.deletion_timestamp.is_none()
-            && ctx
-                .labels_of(&namespace)
-                .is_some_and(|labels| admits(&tenant.spec.allowed_namespaces, &labels))
-    });
-    // Whether there is such a Tenant is not told to namespaces that it does not admit.
-    admits.then_some(()).ok_or_else(|| {
-        Trouble::stalled(
-            "NotAdmitted",
-            format!("there is no Tenant {tenant} that admits namespace {namespace} (spec.allowedNamespaces)"),
-        )
-    })
-}
-
-/// The oldest object wins; of those of one second the one that is served already.
-fn claimed<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
-    let Some(claim) = object.claim() else {
-        return Ok(());
-    };
-    let age = |object: &K| {
-        let conditions = object.status().map(Status::conditions).unwrap_or_default();
-        seniority(object, conditions)
-    };
-    let mut rivals = K::all(ctx).all();
-    rivals.retain(|other| {
-        other.uid() != object.uid()
-            && other.meta().deletion_timestamp.is_none()
-            && other.tenant() == object.tenant()
-            && other.claim().as_ref() == Some(&claim)
-            && age(other) < age(object)
-            && admitted(other.as_ref(), ctx).is_ok()
-    });
-    match rivals.first() {
-        None => Ok(()),
-        Some(winner) if winner.namespace() == object.namespace() => Err(Trouble::stalled(
-            "Conflict",
-            format!("{claim} is already declared by {} {}", K::KIND, winner.name_any()),
-        )),
-        // What other namespaces hold is not told.
-        Some(_) => Err(Trouble::stalled(
-            "Conflict",
-            format!("{claim} is already declared elsewhere in the tenant"),
-        )),
-    }
-}
-
-/// Orders rivals: creation, in whole seconds, then who is served already, then the uid.
-pub fn seniority(
-    object: &impl Resource,
-    conditions: &[Condition],
-) -> (Option<Timestamp>, bool, Option<String>) {
-    let created = object.meta().creation_timestamp.as_ref().map(|time| time.0);
-    (
-        created,
-        !is_true(conditions, "Programmed"),
-        object.meta().uid.clone(),
-    )
-}
-
-async fn delete<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context) -> Result<Action, Trouble> {
-    let uid = object.uid().unwrap_or_default();
-    match ctx.registry.delete(&path(object), false).await {
-        Ok(_) => {}
-        Err(error @ RegistryError::Unreachable(_))
-            if is_overdue(object.meta().deletion_timestamp.as_ref()) =>
-        {
-            let note =
-                format!("let go although the registry was not told; it is told once it answers: {error}");
-            status::publish(ctx, object, EventType::Warning, "ReleasedUntold", &note).await;
-            ctx.untold.notify_one();
-        }
-        Err(error) => {
-            tracing::warn!(%error, key, "a deletion waits");
-            let wait = ctx.failures.next(key);
-            return Ok(Action::requeue(until_let_go(object.meta(), wait)));
-        }
-    }
-    finalizer::remove(api, object).await?;
-    ctx.memory.forget(&uid);
-    ctx.failures.reset(key);
-    ctx.metrics.reconciled(K::KIND, Outcome::Deleted, Duration::ZERO);
-    Ok(Action::await_change())
-}
-
-/// Whether an object has been about to go for so long that it is let go.
-pub fn is_overdue(deleted: Option<&Time>) -> bool {
-    age(deleted).is_some_and(|age| age >= LET_GO)
-}
-
-/// When to look again at an object that is to go: after `wait`, but no later than when it may be let go.
-pub fn until_let_go(meta: &ObjectMeta, wait: Duration) -> Duration {
-    let age = age(meta.deletion_timestamp.as_ref()).unwrap_or_default();
-    match LET_GO.saturating_sub(age) {
-        Duration::ZERO => wait.min(LET_GO),
-        left => wait.min(left),
-    }
-}
-
-/// For how long an object has been about to go.
-fn age(deleted: Option<&Time>) -> Option<Duration> {
-    Duration::try_from(Timestamp::now().duration_since(deleted?.0)).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_to_go_is_looked_at_when_it_may_be_let_go() {
-        let deleted = |seconds_ago: i64| ObjectMeta {
-            deletion_timestamp: Some(Time(
-                Timestamp::from_second(Timestamp::now().as_second() - seconds_ago).expect("a time"),
-            )),
-            ..ObjectMeta::default()
-        };
-        let minute = Duration::from_secs(60);
-        assert_eq!(
-            until_let_go(&deleted(5), Duration::from_secs(1)),
-            Duration::from_secs(1)
-        );
-        let late = until_let_go(&deleted(25), minute);
-        assert!(late <= Duration::from_secs(5), "{late:?}");
-        assert_eq!(until_let_go(&deleted(100), minute), LET_GO);
-    }
 }

@@ -13,7 +13,7 @@ use kube::{Api, ResourceExt as _};
 use super::{credentials, exposure};
 use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
-use crate::declared::{is_overdue, until_let_go};
+use crate::declared::{LET_GO, is_overdue, until_let_go};
 use crate::metrics::Outcome;
 use crate::registry::RegistryError;
 use crate::trouble::Trouble;
@@ -29,7 +29,7 @@ pub async fn run(tenant: &Tenant, api: &Api<Tenant>, key: &str, ctx: &Context) -
     match end(tenant, erase, ctx).await {
         Ok(()) => {}
         Err(Trouble::Registry(error @ RegistryError::Unreachable(_)))
-            if !erase && is_overdue(tenant.metadata.deletion_timestamp.as_ref()) =>
+            if !erase && is_overdue(&tenant.metadata, LET_GO) =>
         {
             // A namespace or a cluster being taken down must not wait for a registry that is gone as well.
             exposure::remove(&name, ctx).await?;
@@ -50,7 +50,7 @@ pub async fn run(tenant: &Tenant, api: &Api<Tenant>, key: &str, ctx: &Context) -
             let wait = if erase {
                 wait.min(PATIENCE)
             } else {
-                until_let_go(&tenant.metadata, wait)
+                until_let_go(&tenant.metadata, LET_GO, wait)
             };
             return Ok(Action::requeue(wait));
         }

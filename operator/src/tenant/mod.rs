@@ -24,9 +24,11 @@ use kube::{Api, Resource as _, ResourceExt as _};
 use crate::backoff::jittered;
 use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
-use crate::declared::{self, RIVALRY, SOON, outcome, put, seniority};
+use crate::declared::{self, RIVALRY, SOON, Told, outcome, put, seniority};
 use crate::finalizer;
 use crate::follow::Followed;
+use crate::registry::Usage;
+use crate::status::fits;
 use crate::trouble::Trouble;
 use crate::{PAUSED, status};
 use credentials::Distributed;
@@ -218,7 +220,7 @@ async fn report(tenant: &Tenant, ctx: &Context, verdict: &Verdict, findings: Fin
         observed_generation: generation,
         host: Some(ctx.settings.with_port(&ctx.settings.host(&tenant.name_any()))),
         conditions: conditions(&old.conditions, &facts, generation, &Time(Timestamp::now())),
-        usage: usage(tenant, ctx).await.or(old.usage),
+        usage: usage(tenant, ctx, old.usage).await,
         tokens: if told { findings.tokens } else { old.tokens },
         pull_secrets: if told {
             findings.pull_secrets
@@ -228,14 +230,54 @@ async fn report(tenant: &Tenant, ctx: &Context, verdict: &Verdict, findings: Fin
     }
 }
 
-async fn usage(tenant: &Tenant, ctx: &Context) -> Option<TenantUsage> {
-    let ask = async || ctx.registry.usage(&tenant.name_any()).await;
-    let usage = declared::usage(ctx, &tenant.uid()?, ask).await?;
-    Some(TenantUsage {
+async fn usage(tenant: &Tenant, ctx: &Context, old: Option<TenantUsage>) -> Option<TenantUsage> {
+    let name = tenant.name_any();
+    match declared::usage(ctx, tenant, ctx.registry.usage(&name)).await {
+        Told::News(usage) => Some(shown(usage)),
+        Told::NoNews | Told::Nothing => old,
+    }
+}
+
+fn shown(usage: Usage) -> TenantUsage {
+    let cost = usage.cost.zip(usage.currency);
+    TenantUsage {
         storage: usage.bytes,
         repositories: usage.repositories,
         tags: usage.tags,
-        month_to_date_gib_hours: None,
-        estimated_cost: None,
-    })
+        month_to_date_gib_hours: usage.gib_hours.filter(|hours| fits(hours, 32)),
+        estimated_cost: cost
+            .map(|(cost, currency)| format!("{cost} {currency}"))
+            .filter(|cost| fits(cost, 32)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cost_is_shown_with_its_currency_or_not_at_all() {
+        let of = |cost: Option<&str>, currency: Option<&str>| {
+            shown(Usage {
+                bytes: 7,
+                tags: 1,
+                repositories: 1,
+                gib_hours: Some("12.345".to_owned()),
+                cost: cost.map(str::to_owned),
+                currency: currency.map(str::to_owned),
+                last_push: None,
+                last_pull: None,
+            })
+        };
+        let full = of(Some("0.0123"), Some("USD"));
+        assert_eq!(full.month_to_date_gib_hours.as_deref(), Some("12.345"));
+        assert_eq!(full.estimated_cost.as_deref(), Some("0.0123 USD"));
+        assert_eq!(of(Some("0.0123"), None).estimated_cost, None);
+        assert_eq!(of(None, Some("USD")).estimated_cost, None);
+        let endless = of(Some(&"9".repeat(40)), Some("USD"));
+        assert_eq!(
+            endless.estimated_cost, None,
+            "the API server would refuse the whole status"
+        );
+    }
 }

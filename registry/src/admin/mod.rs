@@ -9,13 +9,19 @@
 //! one that hands over a new token.
 
 mod answer;
+mod collection;
 mod configure;
+mod fsck;
 mod key;
 pub mod manifests;
 mod objects;
 mod openapi;
+mod patience;
 mod reports;
+mod retention;
+mod tags;
 mod tokens;
+mod usage;
 
 use std::sync::Arc;
 
@@ -24,10 +30,14 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use http::{StatusCode, header};
+use tokio::sync::Mutex;
 
+use crate::audit::{Event, Outcome};
 use crate::identity::Identity;
+use crate::lifecycle::Keeper;
+use crate::lifecycle::fsck::Fsck;
 use crate::metadata::configuration::Configuration;
-use crate::tenancy::Directory;
+use crate::tenancy::{Directory, Tenant};
 use answer::Failure;
 pub use configure::{Configurator, ConfigureError, Spec, Wanted, Writer};
 pub use key::AdminKeys;
@@ -46,6 +56,36 @@ pub struct Admin {
     pub directory: Arc<Directory>,
     /// Who is known.
     pub identity: Arc<Identity>,
+    /// What is kept.
+    pub keeper: Arc<Keeper>,
+    /// Held while a round of collection is under way that was asked for.
+    pub collecting: Arc<Mutex<()>>,
+    /// The check of the stores.
+    pub fsck: Fsck,
+}
+
+impl Admin {
+    /// Keeps in the audit trail what was asked for; `tenant` if it was about one.
+    fn note(
+        &self,
+        tenant: Option<&Tenant>,
+        action: &'static str,
+        object: &str,
+        outcome: Outcome,
+        detail: &str,
+    ) {
+        self.identity.audit().add(Event {
+            tenant: tenant.map_or((0, String::new()), |tenant| {
+                (tenant.id.0, tenant.name.to_string())
+            }),
+            actor: "admin".to_owned(),
+            action,
+            object: object.to_owned(),
+            outcome,
+            detail: detail.to_owned(),
+            address: None,
+        });
+    }
 }
 
 /// All paths, behind the key. Without it everything is 401, so that paths cannot be told apart.

@@ -10,7 +10,8 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::answer::Failure;
-use super::{Admin, objects, reports, tokens};
+use super::{Admin, collection, fsck, objects, reports, retention, tags, tokens, usage};
+use crate::lifecycle::fsck::Options;
 
 type Schema = fn(&mut SchemaGenerator) -> Value;
 
@@ -29,6 +30,10 @@ struct Operation {
     query: &'static [(&'static str, &'static str)],
     body: Option<Schema>,
     answer: Schema,
+    /// Of the answer if nothing is wrong; the second if what is asked for goes on.
+    statuses: &'static [&'static str],
+    /// Media types of the answer.
+    types: &'static [&'static str],
 }
 
 fn schema<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {
@@ -74,6 +79,8 @@ impl Route {
             query: &[],
             body: None,
             answer,
+            statuses: &["200"],
+            types: &["application/json"],
         });
         self
     }
@@ -81,6 +88,22 @@ impl Route {
     fn takes(mut self, body: Schema) -> Self {
         if let Some(operation) = self.operations.last_mut() {
             operation.body = Some(body);
+        }
+        self
+    }
+
+    /// The statuses of an answer to which nothing is wrong.
+    fn answers(mut self, statuses: &'static [&'static str]) -> Self {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.statuses = statuses;
+        }
+        self
+    }
+
+    /// The answer may be had as CSV too.
+    fn or_csv(mut self) -> Self {
+        if let Some(operation) = self.operations.last_mut() {
+            operation.types = &["application/json", "text/csv"];
         }
         self
     }
@@ -98,6 +121,14 @@ const TERM: (&str, &str) = (
     "The writer's term; an older one than the newest is refused",
 );
 const AFTER: (&str, &str) = ("after", "Where the page begins: the next of the page before");
+const BEFORE: (&str, &str) = ("before", "Where the page begins: the next of the page before");
+const LIMIT: (&str, &str) = ("limit", "Entries, at most 1000; 100 if absent");
+const TAG: [(&str, &str); 2] = [("repository", "The repository, by its name or an alias"), ("tag", "The tag")];
+
+/// It only begins what is asked for.
+const BEGINS: &[&str] = &["202"];
+/// 202 if what is asked for takes longer than the request.
+const MAY_GO_ON: &[&str] = &["200", "202"];
 
 /// Every route.
 #[rustfmt::skip]
@@ -112,12 +143,32 @@ pub fn routes() -> Vec<Route> {
         Route::at("/admin/v1/replicas")
             .on("get", reports::replicas, "The live replicas and what they serve", schema::<reports::Replicas>),
         Route::at("/admin/v1/usage")
-            .on("get", reports::usage, "What tenants store", schema::<Vec<reports::TenantUsage>>)
-            .asks(&[("tenant", "Of this tenant alone")]),
+            .on("get", usage::month, "What tenants store, have stored in a month, and pay", schema::<Vec<usage::Usage>>)
+            .asks(&[("tenant", "Of this tenant alone"), ("month", "Like 2026-11, in UTC; the current one if absent"),
+                    ("repositories", "true: each repository too"), ("format", "json or csv; else as Accept says")])
+            .or_csv(),
+        Route::at("/admin/v1/usage/hourly")
+            .on("get", usage::hourly, "What a tenant stored, hour by hour", schema::<usage::Hourly>)
+            .asks(&[("tenant", "The tenant"), ("from", "Not older than this (RFC 3339)")]),
+        Route::at("/admin/v1/storage")
+            .on("get", usage::storage, "What the installation stores", schema::<usage::Storage>),
+        Route::at("/admin/v1/gc")
+            .on("get", collection::show, "Where collection stands", schema::<collection::Standing>),
+        Route::at("/admin/v1/gc/run")
+            .on("post", collection::run, "Collect all that is due now", schema::<collection::Ran>)
+            .answers(MAY_GO_ON),
+        Route::at("/admin/v1/gc/paused")
+            .on("put", collection::pause, "Pause collection, or let it go on", schema::<collection::Paused>)
+            .takes(schema::<collection::Pausing>),
         Route::at("/admin/v1/audit")
             .on("get", reports::audit, "The audit trail, newest first", schema::<reports::Trail>)
-            .asks(&[("tenant", "Of this tenant alone"), ("since", "Not older than this (RFC 3339)"),
-                    ("before", "Where the page begins: the next of the page before"), ("limit", "Records, at most 1000")]),
+            .asks(&[("tenant", "Of this tenant alone"), ("since", "Not older than this (RFC 3339)"), BEFORE, LIMIT]),
+        Route::at("/admin/v1/fsck")
+            .on("get", fsck::show, "The newest check of the stores", schema::<fsck::Check>)
+            .on("post", fsck::start, "Check the stores against each other", schema::<fsck::Check>)
+            .takes(schema::<Options>)
+            .answers(BEGINS)
+            .on("delete", fsck::stop, "Stop the check of the stores", schema::<fsck::Check>),
         Route::at("/admin/v1/apply")
             .on("post", objects::apply, "Make several objects what they should be, all or none", schema::<objects::Applied>)
             .takes(schema::<objects::Several>),
@@ -148,6 +199,29 @@ pub fn routes() -> Vec<Route> {
             .asks(&[AFTER]),
         Route::at("/admin/v1/tenants/{tenant}/catalog/{*repository}")
             .on("get", reports::repository, "A repository that exists", schema::<reports::Stored>),
+        Route::at("/admin/v1/tenants/{tenant}/retention")
+            .on("get", retention::show, "What a policy has done and would do", schema::<retention::Known>)
+            .asks(&[("policy", "This policy alone; all, in a list, if absent")]),
+        Route::at("/admin/v1/tenants/{tenant}/retention/run")
+            .on("post", retention::run, "Run a policy now", schema::<retention::Retention>)
+            .asks(&[("policy", "The policy"), TERM])
+            .answers(MAY_GO_ON),
+        Route::at("/admin/v1/tenants/{tenant}/retention/preview")
+            .on("post", retention::preview, "What would be deleted now", schema::<retention::Would>)
+            .asks(&[("policy", "By this policy, or"), ("repository", "by all policies in this repository")]),
+        Route::at("/admin/v1/tenants/{tenant}/retention/explain")
+            .on("get", retention::explain, "Why a tag stays or goes", schema::<retention::Explained>)
+            .asks(&TAG),
+        Route::at("/admin/v1/tenants/{tenant}/tags/deleted")
+            .on("get", tags::deleted, "Deleted tags that can be brought back", schema::<tags::DeletedTags>)
+            .asks(&[TAG[0], AFTER, LIMIT]),
+        Route::at("/admin/v1/tenants/{tenant}/tags/restore")
+            .on("post", tags::restore, "Bring a deleted tag back", schema::<tags::Back>)
+            .asks(&TAG)
+            .answers(&["201"]),
+        Route::at("/admin/v1/tenants/{tenant}/tags/history")
+            .on("get", tags::history, "What became of a tag, newest first", schema::<tags::TagHistory>)
+            .asks(&[TAG[0], TAG[1], BEFORE, LIMIT]),
         Route::at("/admin/v1/tenants/{tenant}/{kind}")
             .on("get", objects::list, "The objects of a kind: repositories, retention-policies, caches",
                 schema::<Vec<objects::Shown>>),
@@ -206,13 +280,25 @@ fn describe(path: &str, operation: &Operation, failure: &Value, generator: &mut 
         json!({ "name": name, "in": "query", "description": description, "schema": { "type": "string" } })
     });
     let content = |schema: Value| json!({ "application/json": { "schema": schema } });
+    let schema = (operation.answer)(generator);
+    let of_type = |kind: &&str| {
+        let schema = if *kind == "application/json" { schema.clone() } else { json!({ "type": "string" }) };
+        ((*kind).to_owned(), json!({ "schema": schema }))
+    };
+    let types: Map<String, Value> = operation.types.iter().map(of_type).collect();
+    let mut responses = Map::new();
+    for status in operation.statuses {
+        let description = if *status == "202" { "Begun" } else { "Done" };
+        responses.insert((*status).to_owned(), json!({ "description": description, "content": types }));
+    }
+    responses.insert(
+        "default".to_owned(),
+        json!({ "description": "Refused", "content": content(failure.clone()) }),
+    );
     let mut described = json!({
         "summary": operation.summary,
         "parameters": in_path.chain(in_query).collect::<Vec<_>>(),
-        "responses": {
-            "200": { "description": "Done", "content": content((operation.answer)(generator)) },
-            "default": { "description": "Refused", "content": content(failure.clone()) },
-        },
+        "responses": responses,
     });
     if let Some(body) = operation.body {
         described["requestBody"] = json!({ "required": true, "content": content(body(generator)) });

@@ -1,4 +1,6 @@
-//! What the admin API tells: terms, replicas, usage, stored repositories, the audit trail.
+//! What the admin API tells: terms, replicas, stored repositories, the audit trail.
+
+use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -10,13 +12,13 @@ use super::Admin;
 use super::answer::{Answer, Asked, Failure};
 use super::objects::tenant_name;
 use crate::domain::RepositoryName;
-use crate::metadata::Time;
 use crate::metadata::configuration::{AuditQuery, AuditRecord, REPLICA_LIFE, Usage};
+use crate::metadata::{Repository, Time};
 use crate::rfc3339;
 use crate::tenancy::Tenant;
 
 /// Most entries of a page.
-const PAGE: u32 = 1000;
+pub(super) const PAGE: u32 = 1000;
 
 /// A fencing token.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -83,54 +85,27 @@ pub async fn replicas(State(admin): State<Admin>) -> Answer<Replicas> {
     }))
 }
 
-/// What a tenant stores.
-#[derive(Debug, Serialize, JsonSchema)]
-pub struct TenantUsage {
-    /// Its name.
-    tenant: String,
-    /// Bytes of distinct blobs and of manifests.
-    bytes: u64,
-    /// Tags.
-    tags: u64,
-    /// Repositories.
-    repositories: u64,
-}
-
-/// Of which tenant.
-#[derive(Debug, Default, Deserialize)]
-pub struct OfTenant {
-    tenant: Option<String>,
-}
-
-/// What tenants store.
-pub async fn usage(State(admin): State<Admin>, Asked(of): Asked<OfTenant>) -> Answer<Vec<TenantUsage>> {
-    let snapshot = admin.directory.now();
-    let mut tenants: Vec<_> = match &of.tenant {
-        Some(name) => vec![find(&admin, name)?],
-        None => snapshot.tenants().cloned().collect(),
-    };
-    tenants.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut usages = Vec::with_capacity(tenants.len());
-    for tenant in tenants {
-        let Usage {
-            bytes,
-            tags,
-            repositories,
-        } = admin.store.usage(tenant.id).await?;
-        usages.push(TenantUsage {
-            tenant: tenant.name.to_string(),
-            bytes,
-            tags,
-            repositories,
-        });
-    }
-    Ok(Json(usages))
-}
-
-fn find(admin: &Admin, name: &str) -> Result<std::sync::Arc<Tenant>, Failure> {
+/// The tenant of this name.
+pub(super) fn find(admin: &Admin, name: &str) -> Result<Arc<Tenant>, Failure> {
     let name = tenant_name(name)?;
     let tenant = admin.directory.now().by_name(name.as_str()).cloned();
     tenant.ok_or_else(|| Failure::not_found(format!("tenant {name}")))
+}
+
+/// The repository that exists by this name or alias, and what it stores.
+pub(super) async fn find_repository(
+    admin: &Admin,
+    tenant: &Tenant,
+    name: &str,
+) -> Result<(Repository, Usage), Failure> {
+    let unknown = || Failure::not_found(format!("repository {name:?} of tenant {}", tenant.name));
+    let parsed: RepositoryName = name.parse().map_err(|_| unknown())?;
+    let repository = Repository {
+        tenant: tenant.id,
+        name: tenant.repositories.canonical(parsed),
+    };
+    let usage = admin.store.repository_usage(tenant.id, &repository.name).await?;
+    Ok((repository, usage.ok_or_else(unknown)?))
 }
 
 /// A repository that exists.
@@ -150,6 +125,12 @@ pub struct Stored {
     /// What it is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
+    /// Its newest push that is still there, where one repository is asked for (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_push: Option<String>,
+    /// Its last pull, to the hour, where one repository is asked for (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_pull: Option<String>,
 }
 
 /// A page of repositories.
@@ -177,6 +158,8 @@ fn stored(tenant: &Tenant, name: &RepositoryName, usage: Usage) -> Stored {
         visibility: visibility.unwrap_or(tenant.config.repositories.visibility),
         declared: tenant.repositories.declares(name),
         description: tenant.repositories.description(name).map(str::to_owned),
+        last_push: None,
+        last_pull: None,
     }
 }
 
@@ -208,11 +191,16 @@ pub async fn repository(
     Path((tenant, name)): Path<(String, String)>,
 ) -> Answer<Stored> {
     let tenant = find(&admin, &tenant)?;
-    let unknown = || Failure::not_found(format!("repository {name:?} of tenant {}", tenant.name));
-    let parsed: RepositoryName = name.parse().map_err(|_| unknown())?;
-    let canonical = tenant.repositories.canonical(parsed);
-    let usage = admin.store.repository_usage(tenant.id, &canonical).await?;
-    Ok(Json(stored(&tenant, &canonical, usage.ok_or_else(unknown)?)))
+    let (repository, usage) = find_repository(&admin, &tenant, &name).await?;
+    // What was pulled here a moment ago counts.
+    let store = admin.keeper.store();
+    admin.keeper.pulls.flush(&**store).await;
+    let (push, pull) = store.last_times(&repository).await?;
+    Ok(Json(Stored {
+        last_push: push.map(rfc3339::write),
+        last_pull: pull.map(rfc3339::write),
+        ..stored(&tenant, &repository.name, usage)
+    }))
 }
 
 /// Which part of the audit trail.
@@ -285,7 +273,8 @@ pub async fn audit(State(admin): State<Admin>, Asked(asked): Asked<AuditAsked>) 
     }))
 }
 
-fn cursor(text: &str) -> Result<(Time, Uuid), Failure> {
+/// Reads where an older page begins.
+pub(super) fn cursor(text: &str) -> Result<(Time, Uuid), Failure> {
     let read = || {
         let (at, id) = text.split_once('.')?;
         Some((Time(at.parse().ok()?), id.parse().ok()?))

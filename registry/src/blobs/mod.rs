@@ -8,7 +8,7 @@
 //! that any replica can continue from it. Whatever a state describes is durable when it is handed out.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -43,6 +43,14 @@ impl ObjectKey {
         format!("blobs/{:02x}/{}", self.shard(), self.0)
     }
 
+    /// The key whose path this is.
+    pub fn of_path(path: &str) -> Option<Self> {
+        let (_, name) = path.rsplit_once('/')?;
+        let key = Self(name.parse().ok()?);
+        // A UUID can be written in several ways, of which one names the object.
+        (key.path() == path).then_some(key)
+    }
+
     /// The object's directory of 256: the last byte of the id, which is random in every UUID version
     /// that we make.
     pub fn shard(&self) -> u8 {
@@ -68,6 +76,60 @@ impl UploadState {
             Self::Folder(state) => state.offset,
             Self::S3(state) => state.offset(),
         }
+    }
+}
+
+/// A published object as it lies in the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredObject {
+    /// Its key.
+    pub key: ObjectKey,
+    /// In bytes.
+    pub size: u64,
+    /// When it was published, by the store's clock.
+    pub modified: SystemTime,
+}
+
+/// A page of the published objects, in the order of their paths.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectPage {
+    /// At most [`ObjectPage::LIMIT`].
+    pub objects: Vec<StoredObject>,
+    /// What lies among the objects and is none.
+    pub foreign: Foreign,
+    /// Where the next page begins (`after`); `None` after the last page.
+    pub next: Option<ObjectKey>,
+}
+
+impl ObjectPage {
+    /// Most objects of a page.
+    pub const LIMIT: usize = 1000;
+}
+
+/// Files or keys in the place of objects that the registry did not make. Each is in one page of a walk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Foreign {
+    /// The paths of the first of them.
+    pub paths: Vec<String>,
+    /// How many there are in all.
+    pub count: u64,
+}
+
+impl Foreign {
+    /// Most paths that are kept.
+    pub const LIMIT: usize = 100;
+
+    fn add(&mut self, path: String) {
+        self.count += 1;
+        if self.paths.len() < Self::LIMIT {
+            self.paths.push(path);
+        }
+    }
+
+    fn append(&mut self, other: Self) {
+        self.count += other.count;
+        let room = Self::LIMIT - self.paths.len();
+        self.paths.extend(other.paths.into_iter().take(room));
     }
 }
 
@@ -159,6 +221,13 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Deletes an object; absent is success.
     async fn delete(&self, key: &ObjectKey) -> Result<(), BlobError>;
 
+    /// The size of a published object in bytes; `None` if there is none of this key.
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, BlobError>;
+
+    /// The page of published objects that follows `after`. What is published or deleted during a walk may be in
+    /// it or not; everything else is in it once. Memory is that of the page.
+    async fn objects(&self, after: Option<ObjectKey>) -> Result<ObjectPage, BlobError>;
+
     /// A URL by which a client may GET this object until `lifetime` has passed, or `None` if the store
     /// has no such thing. Signs locally, without a request.
     async fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>, BlobError>;
@@ -172,4 +241,25 @@ pub trait BlobStore: Send + Sync + 'static {
 
     /// Frees all unpublished bytes of an upload of which no session row exists any more. Idempotent.
     async fn sweep(&self, id: Uuid) -> Result<(), BlobError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_key_is_read_from_its_path_and_from_no_other(id: u128, other in ".{0,60}") {
+            let key = ObjectKey::of_upload(Uuid::from_u128(id));
+            let path = key.path();
+            prop_assert_eq!(ObjectKey::of_path(&path), Some(key));
+            prop_assert_eq!(ObjectKey::of_path(&path.to_uppercase()), None);
+            prop_assert_eq!(ObjectKey::of_path(&path.replace('-', "")), None);
+            if let Some(found) = ObjectKey::of_path(&other) {
+                prop_assert_eq!(found.path(), other);
+            }
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! `token`, `tenant`, `repository`, `usage` and `apply`: the admin API from the command line.
+//! `token`, `tenant`, `repository` and `apply`: the admin API from the command line, and what all commands share that
+//! ask it.
 
 use std::error::Error;
 use std::io::Write as _;
@@ -20,9 +21,9 @@ use crate::settings::{Settings, resolve};
 const SHOWN: [&str; 5] = ["config", "data", "metadata", "admin-listen", "admin-key-file"];
 
 /// Names of the subcommands of this module.
-pub(super) const NAMES: [&str; 5] = ["apply", "repository", "tenant", "token", "usage"];
+pub(super) const NAMES: [&str; 4] = ["apply", "repository", "tenant", "token"];
 
-fn leaf(name: &'static str, about: &'static str, examples: &'static str) -> Command {
+pub(super) fn leaf(name: &'static str, about: &'static str, examples: &'static str) -> Command {
     let output = Arg::new("output")
         .short('o')
         .long("output")
@@ -40,7 +41,7 @@ fn leaf(name: &'static str, about: &'static str, examples: &'static str) -> Comm
         .after_help(format!("Examples:\n{examples}"))
 }
 
-fn tenant_flag() -> Arg {
+pub(super) fn tenant_flag() -> Arg {
     Arg::new("tenant")
         .long("tenant")
         .value_name("TENANT")
@@ -48,13 +49,13 @@ fn tenant_flag() -> Arg {
         .help("The tenant")
 }
 
-fn positional(name: &'static str, help: &'static str) -> Arg {
+pub(super) fn positional(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).required(true).help(help)
 }
 
 /// The subcommands.
-pub(super) fn commands() -> [Command; 5] {
-    [token(), tenant(), repository(), usage(), apply()]
+pub(super) fn commands() -> [Command; 4] {
+    [token(), tenant(), repository(), apply()]
 }
 
 fn token() -> Command {
@@ -167,20 +168,6 @@ fn repository() -> Command {
     group("repository", "Repositories: list, show", [list, show])
 }
 
-fn usage() -> Command {
-    leaf(
-        "usage",
-        "What tenants store",
-        "  berth-registry usage\n  berth-registry usage --tenant acme -o json",
-    )
-    .arg(
-        Arg::new("tenant")
-            .long("tenant")
-            .value_name("TENANT")
-            .help("Of this tenant alone"),
-    )
-}
-
 fn apply() -> Command {
     leaf(
         "apply",
@@ -204,7 +191,8 @@ fn apply() -> Command {
     )
 }
 
-fn group<const N: usize>(name: &'static str, about: &'static str, leaves: [Command; N]) -> Command {
+/// A command of which something is always done.
+pub(super) fn group<const N: usize>(name: &'static str, about: &'static str, leaves: [Command; N]) -> Command {
     Command::new(name)
         .about(about)
         .subcommand_required(true)
@@ -215,12 +203,7 @@ fn group<const N: usize>(name: &'static str, about: &'static str, leaves: [Comma
 /// Does what the matches of a leaf say. `path` is its name, with its group's.
 pub(super) async fn run(settings: &Settings, path: &[&str], matches: &ArgMatches, output: Output) -> Ended {
     let text = |name: &str| matches.get_one::<String>(name).cloned();
-    let tenant = || {
-        format!(
-            "/admin/v1/tenants/{}",
-            segment(&text("tenant").unwrap_or_default())
-        )
-    };
+    let tenant = || tenant_path(matches);
     let name = || segment(&text("name").unwrap_or_default());
     let id = || segment(&text("id").unwrap_or_default());
     let documents = match path {
@@ -318,18 +301,6 @@ pub(super) async fn run(settings: &Settings, path: &[&str], matches: &ArgMatches
             );
             show(output, &client.ask(Method::GET, &path, None).await?, yaml)
         }
-        ["usage"] => {
-            let query = text("tenant")
-                .map(|tenant| format!("?tenant={}", segment(&tenant)))
-                .unwrap_or_default();
-            let usage = client
-                .ask(Method::GET, &format!("/admin/v1/usage{query}"), None)
-                .await?;
-            show(output, &usage, |usage| {
-                let columns = ["TENANT", "BYTES", "REPOSITORIES", "TAGS"];
-                Table::of(columns, ["tenant", "bytes", "repositories", "tags"], usage).to_string()
-            })
-        }
         _ => {
             let applied = client
                 .ask(Method::POST, "/admin/v1/apply", Some(&body(&documents)))
@@ -346,7 +317,13 @@ pub(super) async fn run(settings: &Settings, path: &[&str], matches: &ArgMatches
     }
 }
 
-fn segment(text: &str) -> String {
+/// Where the tenant of `--tenant` is.
+pub(super) fn tenant_path(matches: &ArgMatches) -> String {
+    let name = matches.get_one::<String>("tenant").map_or("", String::as_str);
+    format!("/admin/v1/tenants/{}", segment(name))
+}
+
+pub(super) fn segment(text: &str) -> String {
     // What is no name names nothing, also when it is empty.
     let text = if text.is_empty() { "-" } else { text };
     utf8_percent_encode(text, NON_ALPHANUMERIC)
@@ -400,29 +377,27 @@ fn made_token(made: &Value) -> String {
     )
 }
 
-/// All pages of a list.
-async fn pages(client: &Client, path: &str, field: &str) -> Result<Value, Box<dyn Error>> {
+/// All pages of a list; `path` may have a query.
+pub(super) async fn pages(client: &Client, path: &str, field: &str) -> Result<Value, Box<dyn Error>> {
+    let separator = if path.contains('?') { '&' } else { '?' };
     let mut all = Vec::new();
-    let mut after = String::new();
+    let mut cursor = String::new();
     loop {
         let mut page = client
-            .ask(
-                Method::GET,
-                &format!("{path}?after={}", segment_or_empty(&after)),
-                None,
-            )
+            .ask(Method::GET, &format!("{path}{cursor}"), None)
             .await?;
         if let Some(Value::Array(entries)) = page.get_mut(field).map(Value::take) {
             all.extend(entries);
         }
         match page["next"].as_str() {
-            Some(next) => after = next.to_owned(),
+            Some(next) => cursor = format!("{separator}after={}", query(next)),
             None => return Ok(all.into()),
         }
     }
 }
 
-fn segment_or_empty(text: &str) -> String {
+/// A value of a query.
+pub(super) fn query(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
@@ -492,7 +467,7 @@ fn body(documents: &[Document]) -> Value {
     json!({ "objects": objects })
 }
 
-fn show(output: Output, value: &Value, text: impl FnOnce(&Value) -> String) -> Ended {
+pub(super) fn show(output: Output, value: &Value, text: impl FnOnce(&Value) -> String) -> Ended {
     let shown = match output {
         Output::Text => text(value),
         Output::Json => format!("{value:#}\n"),
@@ -501,7 +476,7 @@ fn show(output: Output, value: &Value, text: impl FnOnce(&Value) -> String) -> E
     Ok(())
 }
 
-fn yaml(value: &Value) -> String {
+pub(super) fn yaml(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_else(|_| value.to_string())
 }
 

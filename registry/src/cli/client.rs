@@ -111,6 +111,11 @@ impl Client {
         })
     }
 
+    /// Whether a server answers, and not this process.
+    pub(super) fn is_server(&self) -> bool {
+        matches!(self.at, At::Server { .. })
+    }
+
     /// One request; the answer's JSON, or its error.
     pub(super) async fn ask(
         &self,
@@ -118,6 +123,17 @@ impl Client {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Box<dyn Error>> {
+        let answer = self.fetch(method, path, body).await?;
+        Ok(serde_json::from_slice(&answer).unwrap_or(Value::Null))
+    }
+
+    /// One request; the answer as it is, or its error.
+    pub(super) async fn fetch(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Bytes, Box<dyn Error>> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = Request::builder()
             .method(method)
@@ -152,10 +168,10 @@ impl Client {
                 (head.status, body)
             }
         };
-        let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(value);
+            return Ok(body);
         }
+        let value: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
         Err(AskError::Refused(refusal(status, &value)).into())
     }
 }

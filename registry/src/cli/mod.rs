@@ -9,15 +9,20 @@ mod client;
 mod config;
 mod data_folder;
 mod file_limit;
+mod fsck;
+mod gc;
 mod log;
 mod log_json;
 mod log_writer;
 mod migrate;
 mod probe;
+mod retention;
 mod serve;
 mod signals;
 mod startup;
 mod table;
+mod tags;
+mod usage;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -64,6 +69,8 @@ fn command() -> Command {
         .subcommand(resolve::arguments(config.arg(output.clone())))
         .subcommand(probe::command(output))
         .subcommands(administer::commands())
+        .subcommands([tags::command(), retention::command(), usage::command(), gc::command()])
+        .subcommand(fsck::command())
 }
 
 /// Does what the process's arguments say.
@@ -104,18 +111,43 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
         "migrate" => with_log(&settings, async |_| {
             migrate::run(&settings, output(matches)).await
         }),
-        name if administer::NAMES.contains(&name) => {
+        fsck::NAME => {
+            // What it finds is its answer.
+            let quiet = Settings {
+                log: "error".to_owned(),
+                ..settings.clone()
+            };
+            with_log(&quiet, async |_| {
+                fsck::run(&settings, matches, output(matches)).await
+            })
+        }
+        name if asks(name) => {
             // What a command prints is its answer; the log has only what went wrong.
             let quiet = Settings {
                 log: "warn".to_owned(),
                 ..settings.clone()
             };
-            with_log(&quiet, async |_| {
-                administer::run(&settings, path, matches, output(matches)).await
-            })
+            with_log(&quiet, async |_| ask(&settings, path, matches).await)
         }
         _ => with_log(&settings, async |form| serve::run(&settings, form).await),
     })
+}
+
+/// Whether a command asks the admin API and shows its answer.
+fn asks(name: &str) -> bool {
+    let others = [gc::NAME, retention::NAME, tags::NAME, usage::NAME];
+    administer::NAMES.contains(&name) || others.contains(&name)
+}
+
+async fn ask(settings: &Settings, path: &[&str], matches: &ArgMatches) -> Ended {
+    let output = output(matches);
+    match path {
+        [gc::NAME, leaf] => gc::run(settings, leaf, output).await,
+        [retention::NAME, leaf] => retention::run(settings, leaf, matches, output).await,
+        [tags::NAME, leaf] => tags::run(settings, leaf, matches, output).await,
+        [usage::NAME] => usage::run(settings, matches, output).await,
+        _ => administer::run(settings, path, matches, output).await,
+    }
 }
 
 /// The form that is asked for; `serve` has no choice.

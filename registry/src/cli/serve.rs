@@ -22,7 +22,12 @@ use crate::egress::{Allow, Client, Dialer};
 use crate::identity::Identity;
 use crate::identity::keys::KeyRing;
 use crate::identity::trust::Verifier;
+use crate::lifecycle::fsck::{self, Fsck};
+use crate::lifecycle::metering::Price;
+use crate::lifecycle::{self, Keeper};
 use crate::metadata::configuration::{Configuration, FirstTenant};
+use crate::metadata::inspection::Inspection;
+use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::{self, Store, Time};
 use crate::ops;
 use crate::ops::metrics::Metrics;
@@ -46,7 +51,11 @@ struct Cut;
 struct Stores {
     metadata: Arc<dyn Store>,
     configuration: Arc<dyn Configuration>,
+    lifecycle: Arc<dyn Lifecycle>,
+    inspection: Arc<dyn Inspection>,
     blobs: Arc<dyn BlobStore>,
+    /// Whether no other process can use them.
+    alone: bool,
 }
 
 struct Listeners {
@@ -110,10 +119,15 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         budget,
         directory: tenancy.directory.clone(),
         identity: tenancy.identity.clone(),
+        pulls: tenancy.keeper.pulls.clone(),
+        lifecycle: stores.lifecycle.clone(),
     };
+    tenancy.keeper.start();
     let api_router = distribution::router(distribution::Registry::open(settings, parts).await?);
     tokio::spawn(follow_admin_keys(admin_keys.clone()));
-    let admin_router = admin::router(admin_keys, tenancy.admin(&stores));
+    let admin = tenancy.admin(&stores);
+    tokio::spawn(admin.fsck.clone().follow());
+    let admin_router = admin::router(admin_keys, admin);
 
     let drain = CancellationToken::new();
     let api_server = Server::new(limits(settings), Some(metrics.clone()), drain.clone());
@@ -147,6 +161,7 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     let drained = drained(&mut serving, settings, &mut signals).await;
     end.cancel();
     tenancy.identity.settle().await;
+    tenancy.keeper.pulls.flush(&*stores.lifecycle).await;
     // Only a panic is an error here, and it has been logged.
     let _ = following.await;
     drained
@@ -195,7 +210,10 @@ async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<
     Ok(Stores {
         metadata: opened.store,
         configuration: opened.configuration,
+        lifecycle: opened.lifecycle,
+        inspection: opened.inspection,
         blobs,
+        alone: settings.holds_data_folder(),
     })
 }
 
@@ -219,6 +237,7 @@ struct Tenancy {
     directory: Arc<Directory>,
     identity: Arc<Identity>,
     configurator: Arc<Configurator>,
+    keeper: Arc<Keeper>,
 }
 
 impl Tenancy {
@@ -242,7 +261,22 @@ impl Tenancy {
         let client = Client::new(Dialer::new(Allow(settings.egress_allow.clone())));
         let verifier = Verifier::new(client, settings.domain.clone());
         let audit = Audit::start(store.clone(), settings.audit_retention);
-        let identity = Identity::start(store.clone(), keys.clone(), directory.clone(), verifier, audit);
+        let recorded = audit.clone();
+        let identity = Identity::start(store.clone(), keys.clone(), directory.clone(), verifier, recorded);
+        let keeper = Keeper::new(lifecycle::Parts {
+            metadata: stores.metadata.clone(),
+            store: stores.lifecycle.clone(),
+            blobs: stores.blobs.clone(),
+            directory: directory.clone(),
+            audit: audit.clone(),
+            delays: settings.delays,
+            rate: settings.gc_rate,
+            history: settings.audit_retention,
+            price: Price {
+                micros: berth_crds::price_micros(&settings.price)?,
+                currency: settings.currency.clone(),
+            },
+        });
         let domain = settings.domain.to_ascii_lowercase();
         let configurator = Arc::new(Configurator::new(store, directory.clone(), keys.clone(), domain));
         tokio::spawn(follow_keys(keys));
@@ -250,6 +284,7 @@ impl Tenancy {
             directory,
             identity,
             configurator,
+            keeper,
         })
     }
 
@@ -259,6 +294,17 @@ impl Tenancy {
             store: stores.configuration.clone(),
             directory: self.directory.clone(),
             identity: self.identity.clone(),
+            keeper: self.keeper.clone(),
+            collecting: Arc::default(),
+            fsck: Fsck::new(
+                fsck::Parts {
+                    inspection: stores.inspection.clone(),
+                    lifecycle: stores.lifecycle.clone(),
+                    blobs: stores.blobs.clone(),
+                    directory: self.directory.clone(),
+                },
+                stores.alone,
+            ),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rows of JSON objects in columns.
+//! Rows of JSON objects in columns, and numbers of bytes.
 
 use std::fmt;
 
@@ -45,6 +45,20 @@ impl fmt::Display for Table {
     }
 }
 
+/// A number of bytes as people read it.
+pub(super) fn bytes(number: u64) -> String {
+    let units = [
+        ("TiB", 1_u64 << 40),
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+    ];
+    match units.into_iter().find(|(_, unit)| number >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", number as f64 / unit as f64),
+        None => format!("{number} B"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -56,5 +70,12 @@ mod tests {
         let rows = json!([{ "a": "long name", "b": 7 }, { "a": null, "b": true }]);
         let table = Table::of(["A", "B"], ["a", "b"], &rows).to_string();
         assert_eq!(table, "A          B\nlong name  7\n-          true\n");
+    }
+
+    #[test]
+    fn bytes_are_told_in_the_largest_unit() {
+        for (number, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3.0 TiB")] {
+            assert_eq!(bytes(number), text);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::response::Response;
 use http::header::WARNING;
@@ -15,8 +16,10 @@ use crate::audit::{Event, Outcome};
 use crate::domain::grant::{Action, Actions};
 use crate::domain::{RepositoryName, TagName};
 use crate::identity::Principal;
-use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Standing};
+use crate::lifecycle::coverage;
+use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Sparse, Standing};
 use crate::settings::Redirect;
+use crate::tenancy::limits::{exhausted, of_quota};
 use crate::tenancy::snapshot::Snapshot;
 use crate::tenancy::{Origin, Place, Tenant, Via};
 
@@ -105,6 +108,11 @@ impl Asked {
         (named.tenant.id == self.tenant.id).then_some(named.name)
     }
 
+    /// For how long what is deleted from a repository can be brought back.
+    pub fn restore_window(&self, name: &RepositoryName) -> Duration {
+        coverage::restore_window(&self.tenant, name, self.registry.delays.restore)
+    }
+
     /// A session of this request's own.
     pub fn session(&self, repository: &Named, id: Uuid) -> SessionKey {
         SessionKey {
@@ -116,20 +124,7 @@ impl Asked {
 
     /// What a push into a repository may not exceed.
     pub fn limits(&self, name: &RepositoryName) -> Limits {
-        let (config, rules) = (&self.tenant.config, &self.tenant.repositories);
-        let some = |number: u64| (number > 0).then_some(number);
-        Limits {
-            storage: config
-                .quota
-                .storage
-                .as_ref()
-                .and_then(|quantity| quantity.limit()),
-            repositories: some(config.quota.repositories),
-            tags: rules
-                .quota(name, |quota| some(quota.tags))
-                .or(some(config.quota.tags_per_repository)),
-            repository_storage: rules.quota(name, |quota| quota.storage.as_ref().and_then(|q| q.limit())),
-        }
+        self.tenant.limits(name)
     }
 
     /// Whether blob downloads are redirected: as the tenant says, else as the installation does.
@@ -142,12 +137,8 @@ impl Asked {
     }
 
     /// Which manifests may lack what they name.
-    pub fn sparse(&self) -> crate::metadata::Sparse {
-        match self.tenant.config.repositories.sparse {
-            berth_crds::Sparse::Never => crate::metadata::Sparse::Never,
-            berth_crds::Sparse::Indexes => crate::metadata::Sparse::Indexes,
-            berth_crds::Sparse::Always => crate::metadata::Sparse::Always,
-        }
+    pub fn sparse(&self) -> Sparse {
+        self.tenant.sparse()
     }
 
     /// Whether a tag may not be moved or deleted once it is set.
@@ -173,12 +164,8 @@ impl Asked {
 
     /// The error of a push that exceeds a limit.
     pub fn over_quota(&self, repository: &Named, over: &OverQuota) -> ApiError {
-        let (what, unit) = of_quota(over.quota);
-        let message = format!(
-            "the quota on {what} is exhausted: {} of {} {unit} used; delete what is not needed, or have the quota \
-             raised",
-            over.usage, over.limit
-        );
+        let (what, _) = of_quota(over.quota);
+        let message = exhausted(over);
         self.audit("push", repository.name.as_str(), Outcome::Denied, &message);
         let detail = serde_json::json!({ "quota": what, "usage": over.usage, "limit": over.limit });
         ApiError::of(Code::Denied, message).detail(detail)
@@ -215,15 +202,5 @@ impl Asked {
             detail: detail.to_owned(),
             address: Some(self.origin.address),
         });
-    }
-}
-
-/// What a quota is on, and its unit.
-fn of_quota(quota: Quota) -> (&'static str, &'static str) {
-    match quota {
-        Quota::Storage => ("the tenant's storage", "bytes"),
-        Quota::Repositories => ("repositories", "repositories"),
-        Quota::Tags => ("the repository's tags", "tags"),
-        Quota::RepositoryStorage => ("the repository's storage", "bytes"),
     }
 }

@@ -12,11 +12,12 @@ use serde_json::json;
 
 use super::answer::CONTENT_DIGEST;
 use super::error::{ApiError, Code};
-use super::{Asked, Named, answer, blob_body, conditions, redirect, state};
+use super::{Asked, Named, answer, blob_body, conditions, redirect};
 use crate::audit::Outcome;
 use crate::domain::digest::{Digest, DigestError};
 use crate::domain::range::{self, Requested};
 use crate::metadata::{BlobRow, Time, Unlinked};
+use crate::settings::URL_LIFETIME;
 
 /// Sends a blob, a part of it, or the way to it. HEAD never touches the blob store.
 pub(super) async fn get(
@@ -47,10 +48,10 @@ pub(super) async fn get(
     if parts.method == Method::HEAD {
         let now = Time::now();
         // Whoever is told that a blob exists may go on to push a manifest of it.
-        if blob.leased_until < now.plus(state::LEASE_LEAST)
+        if blob.leased_until < now.plus(registry.delays.lease_least())
             && !registry
                 .metadata
-                .lease_blob(repository, &digest, now.plus(state::LEASE))
+                .lease_blob(repository, &digest, now.plus(registry.delays.lease))
                 .await?
         {
             return Err(unknown());
@@ -63,7 +64,7 @@ pub(super) async fn get(
     // Object stores disagree on what to say to several ranges and to ranges that make no sense.
     if matches!(requested, Requested::Whole | Requested::One(_))
         && redirect::wanted(asked.redirect(), &parts.headers)
-        && let Some(url) = registry.blobs.presign(&blob.key, redirect::LIFETIME).await?
+        && let Some(url) = registry.blobs.presign(&blob.key, URL_LIFETIME).await?
         && redirect::is_followed(asked.redirect(), &parts.headers, &url)
     {
         return found_elsewhere(&url, &digest);
@@ -159,10 +160,11 @@ fn found_elsewhere(url: &str, digest: &Digest) -> Result<Response, ApiError> {
 /// Unlinks a blob from this repository, unless a manifest here refers to it.
 pub(super) async fn delete(asked: &Asked, repository: &Named, reference: &str) -> Result<Response, ApiError> {
     let digest = parse(reference)?;
-    match asked
-        .registry
+    let registry = &asked.registry;
+    let review_at = Time::now().plus(registry.delays.review);
+    match registry
         .metadata
-        .unlink_blob(repository, &digest, Time::now())
+        .unlink_blob(repository, &digest, review_at)
         .await?
     {
         Unlinked::Done => {

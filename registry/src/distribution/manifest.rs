@@ -9,9 +9,11 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::answer::CONTENT_DIGEST;
 use super::error::{ApiError, Code};
-use super::{Asked, Named, answer, conditions, state};
+use super::{Asked, Named, answer, conditions};
 use crate::audit::Outcome;
 use crate::domain::digest::{Digest, DigestError};
+use crate::domain::grant::Action;
+use crate::metadata::lifecycle::Pull;
 use crate::metadata::{Deleted, Deletion, ManifestRow, Reference, Time};
 
 /// Sends a manifest exactly as it was pushed, whatever `Accept` says.
@@ -34,6 +36,7 @@ pub(super) async fn get(
         .manifest(repository, &reference)
         .await?
         .ok_or_else(unknown)?;
+    pulled(asked, repository, &reference, &row.digest, &parts.method).await?;
     if conditions::has_it(&parts.headers, &row.digest) {
         let mut response = answer::empty(StatusCode::NOT_MODIFIED);
         describe(response.headers_mut(), &row, &reference);
@@ -43,10 +46,10 @@ pub(super) async fn get(
     let payload = if parts.method == Method::HEAD {
         let now = Time::now();
         // Whoever is told that a manifest exists may go on to push an index of it.
-        if row.leased_until < now.plus(state::LEASE_LEAST)
+        if row.leased_until < now.plus(registry.delays.lease_least())
             && !registry
                 .metadata
-                .lease_manifest(repository, &row.digest, now.plus(state::LEASE))
+                .lease_manifest(repository, &row.digest, now.plus(registry.delays.lease))
                 .await?
         {
             return Err(unknown());
@@ -61,6 +64,44 @@ pub(super) async fn get(
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(row.size));
     Ok(response)
+}
+
+/// Counts a pull: a GET or HEAD by tag, since some clients resolve tags by HEAD alone, or a GET by digest. A HEAD by
+/// someone who may push begins the life of the tag anew before it is answered: a client that is told that the tag
+/// is there already does not push it again.
+async fn pulled(
+    asked: &Asked,
+    repository: &Named,
+    reference: &Reference,
+    digest: &Digest,
+    method: &Method,
+) -> Result<(), ApiError> {
+    let registry = &asked.registry;
+    let tag = match reference {
+        Reference::Tag(tag) => Some(tag.clone()),
+        Reference::Digest(_) if method == Method::HEAD => return Ok(()),
+        Reference::Digest(_) => None,
+    };
+    let pull = Pull {
+        repository: repository.repository.clone(),
+        tag,
+        digest: *digest,
+    };
+    if method == Method::HEAD
+        && let Some(tag) = &pull.tag
+        && !registry.pulls.is_renewed(&pull)
+        && asked.actions_on(&repository.name).contains(Action::Push)
+    {
+        // If the tag has just gone or moved, the next push of the client says so.
+        registry
+            .lifecycle
+            .renew_tag(repository, tag, digest, Time::now())
+            .await?;
+        registry.pulls.renewed(pull);
+        return Ok(());
+    }
+    registry.pulls.note(pull);
+    Ok(())
 }
 
 /// The bytes, from memory or the store; `None` if the manifest was deleted just now.
@@ -101,12 +142,14 @@ pub(super) async fn delete(asked: &Asked, repository: &Named, reference: &str) -
             format!("there is no {reference} in {}", repository.shown),
         )
     };
-    let metadata = &asked.registry.metadata;
+    let registry = &asked.registry;
+    let metadata = &registry.metadata;
     let now = Time::now();
     let by = Deletion {
+        until: now.plus(asked.restore_window(&repository.name)),
         principal: asked.principal.label.clone(),
         now,
-        review_at: now.plus(state::REVIEW_DELAY),
+        review_at: now.plus(registry.delays.review),
         immutable: asked
             .tenant
             .repositories

@@ -12,9 +12,6 @@ use url::{Host, Url};
 
 use crate::settings::Redirect;
 
-/// How long a signed URL may be used. Clients come back to the registry to resume after that.
-pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(15 * 60);
-
 /// Beginnings of the user agents of clients that drop credentials on a redirect to another host.
 const KNOWN: [&str; 13] = [
     "containerd/",

@@ -13,22 +13,15 @@ use crate::blobs::budget::Budget;
 use crate::blobs::{BlobStore, ObjectKey};
 use crate::domain::Digest;
 use crate::identity::Identity;
+use crate::lifecycle::pulls::Pulls;
+use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::{MetadataError, Store, TenantId};
-use crate::settings::{Redirect, Settings};
+use crate::settings::{Delays, Redirect, Settings};
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{Directory, Names, Origin, Snapshot};
 
 /// Bytes of manifests kept in memory.
 const PAYLOAD_CACHE: u64 = 64 * 1024 * 1024;
-
-/// What is promised to a client that was told that something exists: not collected for this long.
-pub const LEASE: Duration = Duration::from_secs(24 * 3600);
-/// A lease that ends sooner than this is extended before the answer.
-pub const LEASE_LEAST: Duration = Duration::from_secs(12 * 3600);
-/// When what has lost a reference is reviewed.
-pub const REVIEW_DELAY: Duration = Duration::from_secs(3600);
-/// When an object that nothing refers to may be deleted: no URL or stream that was handed out reads it then.
-pub const SPARE_DELAY: Duration = Duration::from_secs(3600);
 
 /// The stores and settings of the distribution API; cheap to clone.
 #[derive(Clone)]
@@ -48,6 +41,12 @@ pub struct Shared {
     pub(super) max_manifest_size: u64,
     pub(super) max_open_uploads: u64,
     pub(super) upload_expiry: Duration,
+    /// How long things are kept.
+    pub(super) delays: Delays,
+    /// Pulls that have been served and not been noted yet.
+    pub(super) pulls: Arc<Pulls>,
+    /// What is kept, and what goes.
+    pub(super) lifecycle: Arc<dyn Lifecycle>,
     /// Open sessions of each tenant: counted now and then, and raised by each new one in between.
     open_uploads: Mutex<HashMap<TenantId, u64>>,
     /// Manifest bytes. Immutable under their digest; whether a repository has them is asked each time.
@@ -130,6 +129,10 @@ pub struct Parts {
     pub directory: Arc<Directory>,
     /// Who may do what.
     pub identity: Arc<Identity>,
+    /// Where pulls are noted.
+    pub pulls: Arc<Pulls>,
+    /// What is kept, and what goes.
+    pub lifecycle: Arc<dyn Lifecycle>,
 }
 
 impl Registry {
@@ -141,6 +144,8 @@ impl Registry {
             budget,
             directory,
             identity,
+            pulls,
+            lifecycle,
         } = parts;
         if settings.redirect != Redirect::Never {
             check_redirect_host(settings, &*blobs).await?;
@@ -165,6 +170,9 @@ impl Registry {
             max_manifest_size: settings.max_manifest_size,
             max_open_uploads: settings.max_open_uploads,
             upload_expiry: settings.upload_expiry,
+            delays: settings.delays,
+            pulls,
+            lifecycle,
             open_uploads: Mutex::default(),
             payloads: Cache::builder()
                 .max_capacity(PAYLOAD_CACHE)

@@ -1,4 +1,4 @@
-//! What is cleaned up beside requests: idle upload sessions, bytes that crashes left, objects due for deletion.
+//! What is cleaned up beside requests: idle upload sessions, and bytes that crashes left.
 //!
 //! Every step can be cut anywhere and is done again later: rows go before bytes, and bytes without a row are
 //! found by listing the blob store.
@@ -16,8 +16,6 @@ use crate::metadata::{MetadataError, Time};
 const EVERY: Duration = Duration::from_secs(60);
 /// Rows of one statement.
 const BATCH: u32 = 200;
-/// An object whose deletion failed is tried again after this.
-const RETRY: Duration = Duration::from_secs(300);
 /// Rounds between two listings of the blob store, which costs requests.
 const LISTING: u32 = 30;
 
@@ -49,7 +47,6 @@ pub fn start(registry: &Registry) {
 async fn sweep(registry: &Registry, listing: bool) -> Result<(), SweepError> {
     registry.uploads_counted(registry.metadata.open_uploads().await?);
     expire_uploads(registry).await?;
-    delete_objects(registry).await?;
     if listing {
         sweep_leftovers(registry).await?;
     }
@@ -65,20 +62,6 @@ async fn expire_uploads(registry: &Registry) -> Result<(), SweepError> {
             tracing::info!(upload = %id, "an idle upload session expired");
         }
         if expired.is_empty() {
-            return Ok(());
-        }
-    }
-}
-
-async fn delete_objects(registry: &Registry) -> Result<(), SweepError> {
-    loop {
-        let now = Time::now();
-        let due = registry.metadata.due_objects(now, now.plus(RETRY), BATCH).await?;
-        for (tenant, key) in &due {
-            registry.blobs.delete(key).await?;
-            registry.metadata.forget_object(*tenant, key).await?;
-        }
-        if due.is_empty() {
             return Ok(());
         }
     }

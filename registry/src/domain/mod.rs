@@ -3,6 +3,7 @@
 //! Pure: no IO, no clock, none of axum, sqlx or the AWS SDK. A value of a type of this module is always
 //! well formed; strings stop where they are parsed.
 
+pub mod attachment;
 pub mod digest;
 pub mod glob;
 pub mod grant;

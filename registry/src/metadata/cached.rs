@@ -16,6 +16,8 @@ use uuid::Uuid;
 use super::*;
 use crate::domain::Digest;
 
+mod lifecycle;
+
 /// Version slots; two repositories that share one only cost each other a query.
 const SLOTS: usize = 4096;
 
@@ -199,10 +201,15 @@ impl<S: Store> Store for Cached<S> {
             .await
     }
 
-    async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked> {
+    async fn unlink_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        review_at: Time,
+    ) -> Result<Unlinked> {
         let digest = *digest;
         self.changing(repository, move |s, r| async move {
-            s.unlink_blob(&r, &digest, now).await
+            s.unlink_blob(&r, &digest, review_at).await
         })
         .await
     }

@@ -1,6 +1,6 @@
 //! The metadata store: everything but blob bytes, in SQLite or Postgres.
 //!
-//! One trait, [`Store`], written once: the statements live in `statements/` and are compiled against each
+//! Four traits by capability, of which [`Store`] is the first, written once: the statements live in `statements/` and are compiled against each
 //! database, since nearly all of them are the same text in both dialects; what differs sits in
 //! `sqlite/dialect.rs` and `postgres/dialect.rs`. Every method is one transaction with a constant number of
 //! round trips. `tenant_id` leads every key, and no method reads across tenants.
@@ -23,6 +23,8 @@ use configuration::Configuration;
 mod batch;
 mod cached;
 pub mod configuration;
+pub mod inspection;
+pub mod lifecycle;
 mod outcome;
 mod postgres;
 mod sqlite;
@@ -102,14 +104,21 @@ pub struct Opened {
     pub store: Arc<dyn Store>,
     /// Who may do what with it.
     pub configuration: Arc<dyn Configuration>,
+    /// What is kept of it, and what goes.
+    pub lifecycle: Arc<dyn lifecycle::Lifecycle>,
+    /// Whether it all fits together.
+    pub inspection: Arc<dyn inspection::Inspection>,
 }
 
 /// Opens the store that `url` names: `sqlite:<file>` or `postgres://…`.
 pub async fn open(url: &str, options: &Options) -> Result<Opened> {
     if let Some(path) = url.strip_prefix("sqlite:") {
         let store = Arc::new(sqlite::SqliteStore::open(std::path::Path::new(path), options).await?);
+        let cached = Arc::new(cached::Cached::new(store.clone()));
         return Ok(Opened {
-            store: Arc::new(cached::Cached::new(store.clone())),
+            store: cached.clone(),
+            lifecycle: cached,
+            inspection: store.clone(),
             configuration: store,
         });
     }
@@ -117,6 +126,8 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
         let store = Arc::new(postgres::PostgresStore::open(url, options).await?);
         return Ok(Opened {
             store: store.clone(),
+            lifecycle: store.clone(),
+            inspection: store.clone(),
             configuration: store,
         });
     }
@@ -238,8 +249,13 @@ pub trait Store: Send + Sync + 'static {
     /// Links a blob of `from`, or, without it, of any repository of the tenant, into `into`.
     async fn mount_blob(&self, into: &Repository, mount: MountBlob) -> Result<Linked>;
 
-    /// Unlinks a blob from this repository.
-    async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked>;
+    /// Unlinks a blob from this repository, and asks for its review.
+    async fn unlink_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        review_at: Time,
+    ) -> Result<Unlinked>;
 
     // -- Manifests and tags -------------------------------------------------------------------------
 

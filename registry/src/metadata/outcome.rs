@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::configuration::{Applied, TokenChange};
+use super::lifecycle::{Candidate, Collected, Drift, Job, Purge, PurgeStep, Restored};
 use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
 use crate::blobs::{ObjectKey, UploadState};
 
@@ -20,6 +21,13 @@ impl Outcome for u64 {}
 impl Outcome for Option<UploadRow> {}
 impl Outcome for Vec<(Uuid, UploadState)> {}
 impl Outcome for Vec<(TenantId, ObjectKey)> {}
+impl Outcome for Vec<Candidate> {}
+impl Outcome for Vec<Drift> {}
+impl Outcome for Vec<Purge> {}
+impl Outcome for Collected {}
+impl Outcome for Option<Job> {}
+impl Outcome for Option<String> {}
+impl Outcome for PurgeStep {}
 
 impl Outcome for bool {
     fn commits(&self) -> bool {
@@ -46,6 +54,12 @@ impl Outcome for PutOutcome {
 }
 
 impl Outcome for Linked {
+    fn commits(&self) -> bool {
+        matches!(self, Self::Done(_))
+    }
+}
+
+impl Outcome for Restored {
     fn commits(&self) -> bool {
         matches!(self, Self::Done(_))
     }

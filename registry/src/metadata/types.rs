@@ -1,5 +1,7 @@
 //! What goes into the metadata store and comes out of it: plain data.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rand::RngExt as _;
 use serde::Serialize;
@@ -378,6 +380,8 @@ pub struct PutManifest {
     pub leased_until: Time,
     /// When what a moved tag pointed to is reviewed.
     pub review_at: Time,
+    /// How long its tags live, if it says so itself.
+    pub lifetime: Option<Duration>,
     /// Row id for the repository, should it be made.
     pub repository_id: i64,
     /// Those of the tags that may not be moved once they are set.
@@ -410,6 +414,8 @@ pub struct Deletion {
     pub now: Time,
     /// When what has become unreferenced is reviewed.
     pub review_at: Time,
+    /// Until when what is deleted can be brought back.
+    pub until: Time,
     /// Globs of tags that may not be deleted.
     pub immutable: Vec<String>,
 }

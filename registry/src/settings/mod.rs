@@ -30,7 +30,7 @@ use crate::tenancy::names::Apex;
 
 pub use resolve::{Resolved, Source};
 pub use values::{ApexTenant, LogFormat, Open, Redirect, Scheme, Sparse};
-use values::{BlobsUrl, HostName, List, LogFilter, MetadataUrl};
+use values::{BlobsUrl, Currency, HostName, List, LogFilter, MetadataUrl, Price};
 
 use units::{Rate, Size, Span};
 
@@ -81,6 +81,29 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// PEM file with the private key.
     pub key: PathBuf,
+}
+
+/// For how long a URL of an object is valid that clients are sent to.
+pub const URL_LIFETIME: Duration = Duration::from_secs(15 * 60);
+
+/// How long things are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delays {
+    /// What a client was told to be there, whatever becomes of its references.
+    pub lease: Duration,
+    /// What has lost its last reference, until it is reviewed.
+    pub review: Duration,
+    /// An object that no blob refers to, so that no URL or stream that was handed out breaks.
+    pub object: Duration,
+    /// What can be brought back, where no policy says otherwise.
+    pub restore: Duration,
+}
+
+impl Delays {
+    /// A lease that ends sooner than this is extended before the answer.
+    pub fn lease_least(&self) -> Duration {
+        self.lease / 2
+    }
 }
 
 /// Every setting of the registry, parsed.
@@ -142,6 +165,14 @@ pub struct Settings {
     pub max_open_uploads: u64,
     /// How long an upload session without activity lives.
     pub upload_expiry: Duration,
+    /// How long things are kept.
+    pub delays: Delays,
+    /// Most candidates collected a second.
+    pub gc_rate: u32,
+    /// Price of 10⁹ bytes and a month of 730 hours, as text.
+    pub price: String,
+    /// Its currency.
+    pub currency: String,
     /// Most connections served at once by the OCI API's listener.
     pub max_connections: usize,
     /// How long a client may take to send a request's headers.
@@ -163,7 +194,23 @@ pub struct Settings {
 impl Settings {
     /// Types what [`resolve`] found.
     pub fn new(resolved: &Resolved) -> Result<Self, SettingsError> {
+        let review = resolved.get::<Span>("gc-delay")?.0;
+        let redirect = resolved.get("redirect")?;
+        let blobs = resolved.get::<BlobsUrl>("blobs")?.0;
         Ok(Self {
+            delays: Delays {
+                lease: resolved.get::<Span>("lease")?.0,
+                review,
+                // A URL may have been handed out just now.
+                object: match (redirect, blobs.starts_with("s3:")) {
+                    (Redirect::Never, _) | (_, false) => review,
+                    (Redirect::Auto | Redirect::Always, true) => review.max(2 * URL_LIFETIME),
+                },
+                restore: resolved.get::<Span>("restore-window")?.0,
+            },
+            gc_rate: resolved.get::<std::num::NonZeroU32>("gc-rate")?.get(),
+            price: resolved.get::<Price>("price")?.0,
+            currency: resolved.get::<Currency>("currency")?.0,
             listen: resolved.get("listen")?,
             tls: tls_files(resolved, "tls-cert", "tls-key")?,
             admin_listen: resolved.get("admin-listen")?,
@@ -172,7 +219,7 @@ impl Settings {
             ops_listen: resolved.get("ops-listen")?,
             data: resolved.get("data")?,
             metadata: resolved.get::<MetadataUrl>("metadata")?.0,
-            blobs: resolved.get::<BlobsUrl>("blobs")?.0,
+            blobs,
             migrate: resolved.get("migrate")?,
             postgres_connections: resolved
                 .get::<std::num::NonZeroU32>("postgres-connections")?
@@ -196,7 +243,7 @@ impl Settings {
             manifests: resolved.find("manifests")?,
             sparse: resolved.get("sparse")?,
             upload_memory: resolved.get::<Size>("upload-memory")?.0,
-            redirect: resolved.get("redirect")?,
+            redirect,
             max_manifest_size: resolved.get::<Size>("max-manifest-size")?.0,
             max_open_uploads: resolved.get("max-open-uploads")?,
             upload_expiry: resolved.get::<Span>("upload-expiry")?.0,

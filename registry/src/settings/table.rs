@@ -11,7 +11,8 @@ use ipnet::IpNet;
 use super::resolve::Lookup;
 use super::units::{Rate, Size, Span};
 use super::values::{
-    ApexTenant, BlobsUrl, HostName, List, LogFilter, LogFormat, MetadataUrl, Open, Redirect, Scheme, Sparse,
+    ApexTenant, BlobsUrl, Currency, HostName, List, LogFilter, LogFormat, MetadataUrl, Open, Price, Redirect,
+    Scheme, Sparse,
 };
 use crate::egress::AllowEntry;
 
@@ -120,6 +121,7 @@ const STORES: &str = "Stores";
 const NAMES: &str = "Names";
 const ACCESS: &str = "Access";
 const TRANSFERS: &str = "Uploads and downloads";
+const LIFECYCLE: &str = "What is kept";
 const LIMITS: &str = "Connections";
 const LOGS: &str = "Logs";
 
@@ -127,7 +129,7 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 38] = [
+pub static SETTINGS: [Setting; 44] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -198,6 +200,19 @@ pub static SETTINGS: [Setting; 38] = [
         "Most upload sessions that one tenant may have open"),
     setting(TRANSFERS, "upload-expiry", "TIME", "24h", check::<Span>, Fixed("24h"),
         "How long an upload session without activity lives"),
+    setting(LIFECYCLE, "lease", "TIME", "24h", check::<Span>, Fixed("24h"),
+        "How long what a client was told to be there stays, whatever becomes of its references; clients that skip an \
+         upload rely on half of it"),
+    setting(LIFECYCLE, "gc-delay", "TIME", "1h", check::<Span>, Fixed("1h"),
+        "How long what has lost its last reference stays before it is collected, and its bytes before they are deleted"),
+    setting(LIFECYCLE, "gc-rate", "COUNT", "1000", check::<NonZeroU32>, Fixed("500"),
+        "Most manifests, blobs and objects that this replica collects a second"),
+    setting(LIFECYCLE, "restore-window", "TIME", "24h", check::<Span>, Fixed("24h"),
+        "How long deleted tags can be brought back where no retention policy says otherwise"),
+    setting(LIFECYCLE, "price", "AMOUNT", "0.20", check::<Price>, Fixed("0.20"),
+        "Price of 10^9 bytes stored for a month of 730 hours, at most six decimals"),
+    setting(LIFECYCLE, "currency", "CODE", "USD", check::<Currency>, Fixed("USD"),
+        "Currency of --price: three capital letters (ISO 4217)"),
     setting(LIMITS, "max-connections", "COUNT", "16384", check::<NonZeroU32>, Fixed("16384"),
         "Most connections that --listen serves at once; further ones wait in the backlog"),
     setting(LIMITS, "header-timeout", "TIME", "10s", check::<Span>, Fixed("10s"),

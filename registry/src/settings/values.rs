@@ -122,6 +122,42 @@ impl fmt::Display for ApexTenant {
     }
 }
 
+/// A price of stored bytes, as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Price(pub String);
+
+impl FromStr for Price {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        berth_crds::price_micros(text).map(|_| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A currency's code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Currency(pub String);
+
+impl FromStr for Currency {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        berth_crds::currency(text).map(|()| Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Currency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A host's name in lower case, without scheme, port or final dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(pub String);

@@ -11,10 +11,12 @@
 //! up and the globs of one tenant.
 
 pub mod directory;
+pub mod limits;
 pub mod mirror;
 pub mod names;
 pub mod origin;
-mod repositories;
+pub mod policies;
+pub mod repositories;
 pub mod snapshot;
 
 pub use directory::Directory;

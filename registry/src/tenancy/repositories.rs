@@ -2,12 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use berth_crds::admin::RepositoryConfig;
-use berth_crds::{Lifecycle, Visibility};
+use berth_crds::{Lifecycle, Span, Visibility};
 
 use crate::domain::RepositoryName;
 use crate::domain::glob::{RepositoryGlob, TagGlob};
+
+/// Lifetime of tags in an ephemeral repository that names none.
+const EPHEMERAL_AFTER: Duration = Duration::from_secs(168 * 3600);
 
 /// A declaration, ready to be asked.
 #[derive(Debug, Clone)]
@@ -102,11 +106,16 @@ impl Repositories {
             .and_then(|rule| rule.config.description.as_deref())
     }
 
-    /// Whether what is pushed is to stay.
-    pub fn lifecycle(&self, name: &RepositoryName) -> Lifecycle {
-        self.about(name)
-            .next()
-            .map_or_else(Lifecycle::default, |rule| rule.config.lifecycle)
+    /// How long tags live, if the repository is ephemeral.
+    pub fn ephemeral(&self, name: &RepositoryName) -> Option<Duration> {
+        self.about(name).next().and_then(Rule::ephemeral)
+    }
+
+    /// The repositories that are ephemeral, by name or glob, as far as no other declaration is nearer.
+    pub fn ephemeral_rules(&self) -> impl Iterator<Item = (&Covers, Duration)> {
+        self.objects
+            .values()
+            .filter_map(|rule| Some((&rule.covers, rule.ephemeral()?)))
     }
 
     /// The nearest quota.
@@ -126,6 +135,16 @@ impl Repositories {
 }
 
 impl Rule {
+    fn ephemeral(&self) -> Option<Duration> {
+        let after = || {
+            self.config
+                .ephemeral_after
+                .as_ref()
+                .map_or(EPHEMERAL_AFTER, Span::duration)
+        };
+        (self.config.lifecycle == Lifecycle::Ephemeral).then(after)
+    }
+
     fn new(config: RepositoryConfig) -> Result<Self, String> {
         let covers = match (&config.name, &config.match_) {
             (Some(name), None) => Covers::One(name.parse().map_err(|error| format!("spec.name: {error}"))?),

@@ -7,6 +7,7 @@ use berth_crds::Visibility;
 use berth_crds::admin::{CacheConfig, RepositoryConfig, ResolvedTrust, RetentionPolicyConfig, TenantConfig};
 
 use super::mirror::Mirrors;
+use super::policies::Policy;
 use super::repositories::Repositories;
 use crate::domain::TenantName;
 use crate::identity::trust::Rule;
@@ -49,7 +50,7 @@ pub struct Tenant {
     /// What is declared about its repositories.
     pub repositories: Repositories,
     /// Retention policies by object name.
-    pub policies: BTreeMap<String, Arc<RetentionPolicyConfig>>,
+    pub policies: BTreeMap<String, Arc<Policy>>,
     /// Caches by object name.
     pub caches: BTreeMap<String, Arc<CacheConfig>>,
     /// The registries for which they are mirrors.
@@ -229,7 +230,13 @@ impl Tenant {
                 let config = spec.map(|spec| parse::<RepositoryConfig>(&spec)).transpose()?;
                 self.repositories.set(name, config)?;
             }
-            ObjectKind::RetentionPolicy => set(&mut self.policies, name, spec)?,
+            ObjectKind::RetentionPolicy => match spec {
+                Some(spec) => {
+                    let policy = Policy::new(&name, parse::<RetentionPolicyConfig>(&spec)?)?;
+                    self.policies.insert(name, Arc::new(policy));
+                }
+                None => drop(self.policies.remove(&name)),
+            },
             ObjectKind::Cache => {
                 let mut caches = self.caches.clone();
                 set(&mut caches, name, spec)?;

@@ -87,6 +87,11 @@ impl Layout {
         &self.shards[usize::from(key.shard())]
     }
 
+    /// The directory of this number.
+    pub(super) fn shard_path(&self, shard: u8) -> &Path {
+        self.shards[usize::from(shard)].path()
+    }
+
     /// Makes the upload's file the object of its key, durably. Its bytes must be durable before.
     pub(super) fn publish(&self, upload: Uuid) -> Result<(), BlobError> {
         let key = ObjectKey::of_upload(upload);

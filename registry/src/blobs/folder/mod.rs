@@ -17,10 +17,11 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::budget::Budget;
-use super::{BlobError, BlobStore, BlobStream, BlobWriter, ObjectKey, UploadState};
+use super::{BlobError, BlobStore, BlobStream, BlobWriter, ObjectKey, ObjectPage, UploadState};
 
 mod claims;
 mod layout;
+mod listing;
 mod reader;
 mod space;
 mod writer;
@@ -141,6 +142,21 @@ impl BlobStore for FolderStore {
     async fn delete(&self, key: &ObjectKey) -> Result<(), BlobError> {
         let (folder, key) = (self.folder.clone(), key.clone());
         blocking(move || folder.delete(&key)).await
+    }
+
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, BlobError> {
+        let (folder, key) = (self.folder.clone(), key.clone());
+        blocking(move || match fs::metadata(folder.layout.object(&key)) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("cannot read an object's size")(error)),
+        })
+        .await
+    }
+
+    async fn objects(&self, after: Option<ObjectKey>) -> Result<ObjectPage, BlobError> {
+        let folder = self.folder.clone();
+        blocking(move || listing::page(&folder.layout, after)).await
     }
 
     async fn presign(&self, _key: &ObjectKey, _lifetime: Duration) -> Result<Option<String>, BlobError> {

@@ -19,12 +19,13 @@ use aws_sdk_s3::presigning::PresigningConfig;
 use uuid::Uuid;
 
 use super::budget::Budget;
-use super::{BlobError, BlobStore, BlobStream, BlobWriter, ObjectKey, UploadState};
+use super::{BlobError, BlobStore, BlobStream, BlobWriter, ObjectKey, ObjectPage, UploadState};
 
 mod bucket;
 mod content;
 mod errors;
 mod leftovers;
+mod listing;
 mod publish;
 mod reader;
 mod state;
@@ -119,6 +120,14 @@ impl BlobStore for S3Store {
         leftovers::delete(&self.bucket, self.bucket.key(&key.path())).await
     }
 
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>, BlobError> {
+        publish::size(&self.bucket, key.upload()).await
+    }
+
+    async fn objects(&self, after: Option<ObjectKey>) -> Result<ObjectPage, BlobError> {
+        listing::page(&self.bucket, after).await
+    }
+
     async fn presign(&self, key: &ObjectKey, lifetime: Duration) -> Result<Option<String>, BlobError> {
         let lifetime = PresigningConfig::expires_in(lifetime)
             .map_err(|error| BlobError::Unavailable(format!("cannot presign: {error}")))?;
@@ -167,6 +176,20 @@ impl S3Store {
     #[cfg(test)]
     pub(super) async fn listing(&self) -> Vec<String> {
         leftovers::tests::listing(&self.bucket).await
+    }
+
+    /// Puts a small object there.
+    #[cfg(test)]
+    pub(super) async fn plant(&self, path: &str) {
+        let body = aws_sdk_s3::primitives::ByteStream::from_static(b"x");
+        let put = self
+            .bucket
+            .client
+            .put_object()
+            .bucket(self.bucket.name())
+            .key(self.bucket.key(path))
+            .body(body);
+        put.send().await.unwrap();
     }
 
     /// Empties the prefix.

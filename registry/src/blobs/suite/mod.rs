@@ -17,6 +17,7 @@ use super::s3::S3Store;
 use super::{BlobStore, BlobWriter, ObjectKey, UploadState};
 
 mod behaviour;
+mod listing;
 mod pressure;
 mod resumption;
 
@@ -75,6 +76,18 @@ impl Place {
                 files
             }
             Behind::Bucket(bucket) => bucket.listing().await,
+        }
+    }
+
+    /// Puts something among the objects that the store did not make.
+    async fn plant(&self, path: &str) {
+        match &self.behind {
+            Behind::Folder(folder) => {
+                let path = folder.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, "x").unwrap();
+            }
+            Behind::Bucket(bucket) => bucket.plant(path).await,
         }
     }
 

@@ -8,7 +8,7 @@ use http_body::Body as _;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
-use super::super::{Asked, Named, answer, state};
+use super::super::{Asked, Named, answer};
 use super::append::{hashes, receive, release};
 use super::hashes::Hashes;
 use super::lease::{self, Renewal, Session};
@@ -83,6 +83,7 @@ pub(super) async fn finish(
     } else {
         publish_rest(asked, repository, &row, closing).await?
     };
+    let registry = &asked.registry;
     let now = Time::now();
     let limits = asked.limits(&repository.name);
     let commit = CommitUpload {
@@ -91,10 +92,10 @@ pub(super) async fn finish(
         digest,
         size,
         now,
-        leased_until: now.plus(state::LEASE),
+        leased_until: now.plus(registry.delays.lease),
         repository_id: row_id(),
         limits,
-        spare_due: now.plus(state::SPARE_DELAY),
+        spare_due: now.plus(registry.delays.object),
     };
     match asked.registry.metadata.commit_upload(repository, commit).await? {
         Linked::Done(standing) => {

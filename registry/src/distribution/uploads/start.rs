@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
-use super::super::{Asked, Named, answer, state};
+use super::super::{Asked, Named, answer};
 use super::hashes::Hashes;
 use super::{Sent, accepted, close};
 use crate::domain::grant::Action;
@@ -72,13 +72,14 @@ async fn mount(
     let Some(from) = source(asked, repository, &digest, from).await? else {
         return Ok(None);
     };
+    let registry = &asked.registry;
     let now = Time::now();
     let limits = asked.limits(&repository.name);
     let mount = MountBlob {
         digest,
         from,
         now,
-        leased_until: now.plus(state::LEASE),
+        leased_until: now.plus(registry.delays.lease),
         repository_id: row_id(),
         limits,
     };

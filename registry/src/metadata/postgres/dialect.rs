@@ -72,6 +72,14 @@ pub(in crate::metadata) async fn notify(c: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// Lifts the limit on a statement's time for the rest of the transaction.
+pub(in crate::metadata) async fn unhurried(c: &mut Connection) -> Result<()> {
+    sqlx::query("SET LOCAL statement_timeout = 0")
+        .execute(&mut *c)
+        .await?;
+    Ok(())
+}
+
 /// Globs of tags as LIKE patterns.
 pub(in crate::metadata) fn tag_patterns(globs: &[String]) -> Vec<String> {
     let pattern = |glob: &String| {
@@ -97,6 +105,41 @@ macro_rules! matches_tag {
 macro_rules! in_digests {
     ($parameter:literal) => {
         concat!(" = ANY(", $parameter, ") ")
+    };
+}
+macro_rules! not_in_digests {
+    ($parameter:literal) => {
+        concat!(" <> ALL(", $parameter, ") ")
+    };
+}
+/// `listed(name, digest, pushed_at, renewed_at)`, from JSON.
+macro_rules! seen_tags {
+    ($parameter:literal) => {
+        concat!(
+            " (SELECT value->>0 AS name, decode(value->>1, 'hex') AS digest, (value->>2)::bigint AS pushed_at, \
+              (value->>3)::bigint AS renewed_at FROM jsonb_array_elements(",
+            $parameter,
+            "::jsonb)) AS listed "
+        )
+    };
+}
+/// The arm of a recursive query that adds what lies below the manifests so far: children, referrers, and what stands
+/// for them by its tag. `$1` is the tenant, `$2` the repository.
+macro_rules! and_below {
+    ($table:literal) => {
+        concat!(
+            " UNION SELECT below.digest FROM ", $table, " CROSS JOIN LATERAL ( \
+               SELECT k.child AS digest FROM manifest_child k WHERE k.tenant_id = $1 AND k.repository_id = $2 \
+                 AND k.parent = ", $table, ".digest AND k.kind <> 1 \
+               UNION ALL SELECT r.digest FROM referrer r WHERE r.tenant_id = $1 AND r.repository_id = $2 \
+                 AND r.subject = CASE get_byte(", $table, ".digest, 0) WHEN 2 THEN 'sha512:' ELSE 'sha256:' END \
+                   || encode(substring(", $table, ".digest FROM 2), 'hex') \
+               UNION ALL SELECT t.digest FROM tag t WHERE t.tenant_id = $1 AND t.repository_id = $2 \
+                 AND t.name >= CASE get_byte(", $table, ".digest, 0) WHEN 2 THEN 'sha512-' ELSE 'sha256-' END \
+                   || encode(substring(", $table, ".digest FROM 2), 'hex') \
+                 AND t.name < CASE get_byte(", $table, ".digest, 0) WHEN 2 THEN 'sha512-' ELSE 'sha256-' END \
+                   || encode(substring(", $table, ".digest FROM 2), 'hex') || '/') AS below "
+        )
     };
 }
 macro_rules! in_uuids {
@@ -176,5 +219,13 @@ macro_rules! blob_joins {
            WHERE tenant_id = q.tenant_id AND repository_id = r.id AND digest = q.digest LIMIT 1) AS l \
          CROSS JOIN LATERAL (SELECT object_key, size, leased_until FROM blob \
            WHERE tenant_id = q.tenant_id AND digest = l.digest LIMIT 1) AS b"
+    };
+}
+/// What a review becomes that is asked for again. 9223372036854775807 is the time of a review that waits for a rule.
+macro_rules! newest_review {
+    () => {
+        " since = excluded.since, condemned = excluded.condemned, due_at = CASE \
+          WHEN review_manifest.due_at <> 9223372036854775807 AND review_manifest.due_at > excluded.due_at \
+          THEN review_manifest.due_at ELSE excluded.due_at END "
     };
 }

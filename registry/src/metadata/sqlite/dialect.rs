@@ -67,6 +67,11 @@ pub(in crate::metadata) async fn notify(_: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// No statement has a limit here.
+pub(in crate::metadata) async fn unhurried(_: &mut Connection) -> Result<()> {
+    Ok(())
+}
+
 /// Globs of tags as GLOB patterns: the same, since tags hold no bracket.
 pub(in crate::metadata) fn tag_patterns(globs: &[String]) -> List {
     texts(globs.iter().map(String::as_str))
@@ -80,6 +85,61 @@ macro_rules! matches_tag {
 macro_rules! in_digests {
     ($parameter:literal) => {
         concat!(" IN (SELECT unhex(value) FROM json_each(", $parameter, ")) ")
+    };
+}
+macro_rules! not_in_digests {
+    ($parameter:literal) => {
+        concat!(" NOT IN (SELECT unhex(value) FROM json_each(", $parameter, ")) ")
+    };
+}
+/// `listed(name, digest, pushed_at, renewed_at)`, from JSON.
+macro_rules! seen_tags {
+    ($parameter:literal) => {
+        concat!(
+            " (SELECT value->>0 AS name, unhex(value->>1) AS digest, value->>2 AS pushed_at, \
+              value->>3 AS renewed_at FROM json_each(",
+            $parameter,
+            ")) AS listed "
+        )
+    };
+}
+/// The arms of a recursive query that add what lies below the manifests so far: children, referrers, and what stands
+/// for them by its tag. `$1` is the tenant, `$2` the repository.
+macro_rules! and_below {
+    ($table:literal) => {
+        concat!(
+            " UNION SELECT k.child FROM ",
+            $table,
+            " CROSS JOIN manifest_child k ON k.tenant_id = $1 \
+               AND k.repository_id = $2 AND k.parent = ",
+            $table,
+            ".digest AND k.kind <> 1 \
+             UNION SELECT r.digest FROM ",
+            $table,
+            " CROSS JOIN referrer r ON r.tenant_id = $1 \
+               AND r.repository_id = $2 AND r.subject = \
+               CASE hex(substr(",
+            $table,
+            ".digest, 1, 1)) WHEN '02' THEN 'sha512:' ELSE 'sha256:' END \
+               || lower(hex(substr(",
+            $table,
+            ".digest, 2))) \
+             UNION SELECT t.digest FROM ",
+            $table,
+            " CROSS JOIN tag t ON t.tenant_id = $1 AND t.repository_id = $2 \
+               AND t.name >= CASE hex(substr(",
+            $table,
+            ".digest, 1, 1)) WHEN '02' THEN 'sha512-' ELSE 'sha256-' END \
+               || lower(hex(substr(",
+            $table,
+            ".digest, 2))) \
+               AND t.name < CASE hex(substr(",
+            $table,
+            ".digest, 1, 1)) WHEN '02' THEN 'sha512-' ELSE 'sha256-' END \
+               || lower(hex(substr(",
+            $table,
+            ".digest, 2))) || '/' "
+        )
     };
 }
 macro_rules! in_uuids {
@@ -158,5 +218,13 @@ macro_rules! blob_joins {
         "JOIN repository r ON r.tenant_id = q.tenant_id AND r.name = q.repository \
          JOIN repository_blob l ON l.tenant_id = r.tenant_id AND l.repository_id = r.id AND l.digest = q.digest \
          JOIN blob b ON b.tenant_id = l.tenant_id AND b.digest = l.digest"
+    };
+}
+/// What a review becomes that is asked for again. 9223372036854775807 is the time of a review that waits for a rule.
+macro_rules! newest_review {
+    () => {
+        " since = excluded.since, condemned = excluded.condemned, due_at = CASE \
+          WHEN review_manifest.due_at <> 9223372036854775807 AND review_manifest.due_at > excluded.due_at \
+          THEN review_manifest.due_at ELSE excluded.due_at END "
     };
 }

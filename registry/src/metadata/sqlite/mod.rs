@@ -24,20 +24,36 @@ mod writer;
 mod audit;
 #[path = "../statements/blobs.rs"]
 mod blobs;
+#[path = "../statements/collect.rs"]
+mod collect;
 #[path = "../statements/config.rs"]
 mod config;
 #[path = "../statements/configuration.rs"]
 mod configuration;
+#[path = "../statements/inspection.rs"]
+mod inspection;
+#[path = "../statements/jobs.rs"]
+mod jobs;
+#[path = "../statements/lifecycle.rs"]
+mod lifecycle;
 #[path = "../statements/lookups.rs"]
 mod lookups;
 #[path = "../statements/manifests.rs"]
 mod manifests;
+#[path = "../statements/metering.rs"]
+mod metering;
 #[path = "../statements/objects.rs"]
 mod objects;
+#[path = "../statements/purge.rs"]
+mod purge;
 #[path = "../statements/replicas.rs"]
 mod replicas;
 #[path = "../statements/repositories.rs"]
 mod repositories;
+#[path = "../statements/restore.rs"]
+mod restore;
+#[path = "../statements/retention.rs"]
+mod retention;
 #[path = "../statements/schema.rs"]
 mod schema;
 #[path = "../statements/store.rs"]

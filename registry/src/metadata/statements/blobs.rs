@@ -8,13 +8,12 @@ use super::lookups::digest as read_digest;
 use super::usage::{self, Growth};
 use crate::domain::Digest;
 
-/// How long after its last reference goes a blob is reviewed, in microseconds.
-const REVIEW_DELAY: i64 = 3_600_000_000;
-
 /// A blob to link.
 pub(super) struct Link<'a> {
     pub digest: &'a Digest,
     pub size: i64,
+    /// Bytes that have come into the blob store for it.
+    pub stored: i64,
     /// Row id for the repository, should it be made.
     pub repository_id: i64,
     pub limits: &'a Limits,
@@ -47,6 +46,11 @@ pub(super) async fn link(c: &mut Connection, into: &Repository, link: &Link<'_>)
         .bind(now.0)
         .execute(&mut *c)
         .await?;
+        let growth = Growth {
+            stored: link.stored,
+            ..Growth::default()
+        };
+        let _ = usage::grow(c, into.tenant, repository, growth, link.limits).await?;
         return Ok(Linked::Done(None));
     }
     let first = links(c, into.tenant, digest).await? == 1;
@@ -55,6 +59,7 @@ pub(super) async fn link(c: &mut Connection, into: &Repository, link: &Link<'_>)
         tenant_bytes: if first { size } else { 0 },
         tags: 0,
         repositories: made.into(),
+        stored: link.stored,
     };
     Ok(
         match usage::grow(c, into.tenant, repository, growth, link.limits).await? {
@@ -119,6 +124,7 @@ pub(super) async fn mount(c: &mut Connection, into: &Repository, mount: &MountBl
         &Link {
             digest: &mount.digest,
             size,
+            stored: 0,
             repository_id: mount.repository_id,
             limits: &mount.limits,
             now: mount.now,
@@ -146,14 +152,27 @@ pub(super) async fn lease(
     .bind(until.0)
     .execute(&mut *c)
     .await?;
-    Ok(leased.rows_affected() == 1)
+    if leased.rows_affected() != 1 {
+        return Ok(false);
+    }
+    // The update may have waited for a collection that has unlinked it here and kept the blob for others.
+    let linked = sqlx::query(
+        "SELECT 1 FROM repository_blob WHERE tenant_id = $1 AND digest = $3 \
+         AND repository_id = (SELECT id FROM repository WHERE tenant_id = $1 AND name = $2)",
+    )
+    .bind(repository.tenant.0)
+    .bind(repository.name.as_str())
+    .bind(digest.to_bytes())
+    .fetch_optional(&mut *c)
+    .await?;
+    Ok(linked.is_some())
 }
 
 pub(super) async fn unlink(
     c: &mut Connection,
     repository: &Repository,
     digest: &Digest,
-    now: Time,
+    review_at: Time,
 ) -> Result<Unlinked> {
     let tenant = repository.tenant.0;
     let Some(id) = super::repositories::repository_id(c, repository).await? else {
@@ -193,7 +212,7 @@ pub(super) async fn unlink(
         .bind(digest.to_bytes())
         .execute(&mut *c)
         .await?;
-    review_later(c, repository.tenant, digest, Time(now.0 + REVIEW_DELAY)).await?;
+    review_later(c, repository.tenant, digest, review_at).await?;
     let last = links(c, repository.tenant, digest).await? == 0;
     let growth = Growth {
         bytes: -size,

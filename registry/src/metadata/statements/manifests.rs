@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use sqlx::Row as _;
 
-use super::super::{Deleted, Deletion, Limits, PutManifest, PutOutcome, Repository, Result, Sparse, Time};
+use super::super::{
+    Deleted, Deletion, Limits, MetadataError, PutManifest, PutOutcome, Repository, Result, Sparse, Time,
+};
 use super::lookups::digest as read_digest;
 use super::usage::{self, Growth};
 use super::{Connection, dialect, tags};
@@ -14,6 +16,28 @@ use crate::domain::Digest;
 pub(super) struct Place {
     pub tenant: i64,
     pub repository: i64,
+}
+
+impl Place {
+    /// Of a repository that exists.
+    pub(super) async fn find(c: &mut Connection, repository: &Repository) -> Result<Option<Self>> {
+        let id = super::repositories::repository_id(c, repository).await?;
+        Ok(id.map(|id| Self {
+            tenant: repository.tenant.0,
+            repository: id,
+        }))
+    }
+}
+
+/// A review of a manifest to come.
+#[derive(Clone, Copy)]
+pub(super) struct Review {
+    /// When.
+    pub due: Time,
+    /// When it lost its last name.
+    pub since: Time,
+    /// Whether it goes then, should nothing refer to it.
+    pub condemned: bool,
 }
 
 /// Kinds of children, as stored.
@@ -98,12 +122,25 @@ pub(super) async fn put(
         tags::Set::Immutable(tag) => return Ok(PutOutcome::Immutable(tag)),
     };
 
+    // What has no name is looked at once its lease has ended.
+    if put.tags.is_empty() {
+        let review = Review {
+            due: put.lifetime.map_or(put.leased_until, |lifetime| {
+                put.leased_until.max(put.now.plus(lifetime))
+            }),
+            since: put.now,
+            condemned: put.lifetime.is_some(),
+        };
+        tags::review(c, &place, &BTreeSet::from([put.digest]), &review).await?;
+    }
+
     // 4. The counters.
     let growth = Growth {
         bytes,
         tenant_bytes: bytes,
         tags,
         repositories: made.into(),
+        stored: 0,
     };
     Ok(
         match usage::grow(c, repository.tenant, id, growth, &put.limits).await? {
@@ -169,7 +206,7 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<
         return Ok(size);
     }
     // The same bytes again: the media type of the newest push counts, the lease only grows.
-    sqlx::query(
+    let again = sqlx::query(
         "UPDATE manifest SET media_type = $4, pushed_at = $5, pushed_by = $6, leased_until = \
          CASE WHEN leased_until > $7 THEN leased_until ELSE $7 END \
          WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
@@ -183,6 +220,10 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<
     .bind(put.leased_until.0)
     .execute(&mut *c)
     .await?;
+    // Collected between the two statements: the transaction begins again.
+    if again.rows_affected() == 0 {
+        return Err(MetadataError::Conflict("the manifest is being collected".into()));
+    }
     Ok(0)
 }
 
@@ -275,22 +316,48 @@ pub(super) async fn lease(
     Ok(leased.rows_affected() == 1)
 }
 
-/// Deletes a manifest, the tags that point to it and its edges. What it referred to is reviewed later; its
-/// children stay, and so do its referrers.
+/// Deletes a manifest and the tags that point to it. It can be brought back for a while; its children, its referrers
+/// and its blobs wait as long.
 pub(super) async fn delete(
     c: &mut Connection,
     repository: &Repository,
     digest: &Digest,
     by: &Deletion,
 ) -> Result<Deleted> {
-    let Some(id) = super::repositories::repository_id(c, repository).await? else {
+    let Some(place) = Place::find(c, repository).await? else {
         return Ok(Deleted::Absent);
     };
-    let place = Place {
-        tenant: repository.tenant.0,
-        repository: id,
+    let Some(size) = lock(c, &place, digest).await? else {
+        return Ok(Deleted::Absent);
     };
-    let found: Option<i64> = sqlx::query_scalar(concat!(
+    tags::lock_all_of(c, &place, digest).await?;
+    if let Some(tag) = tags::immutable(c, &place, digest, &by.immutable).await? {
+        return Ok(Deleted::Immutable(tag));
+    }
+    let tags = tags::delete_all_of(c, &place, digest, by).await?;
+    if by.until > by.now {
+        super::restore::set_aside(c, &place, digest, by).await?;
+    }
+    let review = Review {
+        due: by.until.max(by.review_at),
+        since: by.now,
+        condemned: true,
+    };
+    remove(c, &place, digest, &review).await?;
+    let growth = Growth {
+        bytes: -size,
+        tenant_bytes: -size,
+        tags: -tags,
+        ..Growth::default()
+    };
+    // What shrinks exceeds nothing.
+    let _ = usage::grow(c, repository.tenant, place.repository, growth, &Limits::default()).await?;
+    Ok(Deleted::Done)
+}
+
+/// Locks a manifest; its size.
+pub(super) async fn lock(c: &mut Connection, place: &Place, digest: &Digest) -> Result<Option<i64>> {
+    let size = sqlx::query_scalar(concat!(
         "SELECT size FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
         for_update!()
     ))
@@ -299,16 +366,18 @@ pub(super) async fn delete(
     .bind(digest.to_bytes())
     .fetch_optional(&mut *c)
     .await?;
-    let Some(size) = found else {
-        return Ok(Deleted::Absent);
-    };
-    tags::lock_all_of(c, &place, digest).await?;
-    if let Some(tag) = tags::immutable(c, &place, digest, &by.immutable).await? {
-        return Ok(Deleted::Immutable(tag));
-    }
-    let tags = tags::delete_all_of(c, &place, digest, by).await?;
+    Ok(size)
+}
+
+/// Deletes a manifest that is locked, with its edges. What it spoke of, and what speaks of it, is reviewed.
+pub(super) async fn remove(
+    c: &mut Connection,
+    place: &Place,
+    digest: &Digest,
+    review: &Review,
+) -> Result<()> {
     // A child that was absent when the parent was pushed may have come since, as a blob or as a manifest.
-    for review in [
+    for query in [
         "INSERT INTO review_blob (tenant_id, digest, due_at) SELECT tenant_id, blob, $4 FROM manifest_blob \
          WHERE tenant_id = $1 AND repository_id = $2 AND manifest = $3 ORDER BY blob \
          ON CONFLICT (tenant_id, digest) DO UPDATE SET due_at = excluded.due_at \
@@ -317,24 +386,50 @@ pub(super) async fn delete(
          WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind <> 0 ORDER BY child \
          ON CONFLICT (tenant_id, digest) DO UPDATE SET due_at = excluded.due_at \
          WHERE review_blob.due_at < excluded.due_at",
-        "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at) \
-         SELECT tenant_id, repository_id, child, $4 FROM manifest_child \
-         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind <> 1 ORDER BY child \
-         ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET due_at = excluded.due_at \
-         WHERE review_manifest.due_at < excluded.due_at",
     ] {
-        sqlx::query(review)
+        sqlx::query(query)
             .bind(place.tenant)
             .bind(place.repository)
             .bind(digest.to_bytes())
-            .bind(by.review_at.0)
+            .bind(review.due.0)
             .execute(&mut *c)
             .await?;
     }
+    sqlx::query(concat!(
+        "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at, since, condemned) \
+         SELECT tenant_id, repository_id, child, $4, $5, $6 FROM manifest_child \
+         WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3 AND kind <> 1 ORDER BY child \
+         ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET",
+        newest_review!()
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(digest.to_bytes())
+    .bind(review.due.0)
+    .bind(review.since.0)
+    .bind(i16::from(review.condemned))
+    .execute(&mut *c)
+    .await?;
+    sqlx::query(concat!(
+        "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at, since, condemned) \
+         SELECT tenant_id, repository_id, digest, $4, $5, $6 FROM referrer \
+         WHERE tenant_id = $1 AND repository_id = $2 AND subject = $3 ORDER BY digest \
+         ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET",
+        newest_review!()
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(digest.to_string())
+    .bind(review.due.0)
+    .bind(review.since.0)
+    .bind(i16::from(review.condemned))
+    .execute(&mut *c)
+    .await?;
     for removal in [
         "DELETE FROM manifest_blob WHERE tenant_id = $1 AND repository_id = $2 AND manifest = $3",
         "DELETE FROM manifest_child WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3",
         "DELETE FROM referrer WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        "DELETE FROM review_manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
         "DELETE FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
     ] {
         sqlx::query(removal)
@@ -344,13 +439,5 @@ pub(super) async fn delete(
             .execute(&mut *c)
             .await?;
     }
-    let growth = Growth {
-        bytes: -size,
-        tenant_bytes: -size,
-        tags: -tags,
-        repositories: 0,
-    };
-    // What shrinks exceeds nothing.
-    let _ = usage::grow(c, repository.tenant, id, growth, &Limits::default()).await?;
-    Ok(Deleted::Done)
+    Ok(())
 }

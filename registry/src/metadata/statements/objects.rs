@@ -3,18 +3,26 @@
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::super::{Result, TenantId, Time};
+use super::super::{Limits, Result, TenantId, Time};
+use super::usage::{self, Growth};
 use super::{Connection, dialect};
 use crate::blobs::ObjectKey;
 
-pub(super) async fn enqueue(c: &mut Connection, tenant: TenantId, key: Uuid, due: Time) -> Result<()> {
+pub(super) async fn enqueue(
+    c: &mut Connection,
+    tenant: TenantId,
+    key: Uuid,
+    size: i64,
+    due: Time,
+) -> Result<()> {
     sqlx::query(
-        "INSERT INTO object_deletion (tenant_id, object_key, due_at) VALUES ($1, $2, $3) \
+        "INSERT INTO object_deletion (tenant_id, object_key, due_at, size) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (tenant_id, object_key) DO NOTHING",
     )
     .bind(tenant.0)
     .bind(key)
     .bind(due.0)
+    .bind(size)
     .execute(&mut *c)
     .await?;
     Ok(())
@@ -45,11 +53,18 @@ pub(super) async fn due(
 }
 
 pub(super) async fn forget(c: &mut Connection, tenant: TenantId, key: Uuid) -> Result<()> {
-    sqlx::query("DELETE FROM object_deletion WHERE tenant_id = $1 AND object_key = $2")
-        .bind(tenant.0)
-        .bind(key)
-        .execute(&mut *c)
-        .await?;
+    let size: Option<i64> = sqlx::query_scalar(
+        "DELETE FROM object_deletion WHERE tenant_id = $1 AND object_key = $2 RETURNING size",
+    )
+    .bind(tenant.0)
+    .bind(key)
+    .fetch_optional(&mut *c)
+    .await?;
+    let growth = Growth {
+        stored: -size.unwrap_or_default(),
+        ..Growth::default()
+    };
+    let _ = usage::grow(c, tenant, 0, growth, &Limits::default()).await?;
     Ok(())
 }
 

@@ -51,7 +51,7 @@ pub(super) async fn list(
 ) -> Result<Vec<String>> {
     let names = sqlx::query_scalar(
         "SELECT name FROM repository WHERE tenant_id = $1 AND name > $2 AND ($3 IS NULL OR name < $3) \
-         ORDER BY name LIMIT $4",
+         AND name NOT LIKE '%~%' ORDER BY name LIMIT $4",
     )
     .bind(tenant.0)
     .bind(&span.0)

@@ -169,9 +169,14 @@ impl Store for Database {
         .await
     }
 
-    async fn unlink_blob(&self, repository: &Repository, digest: &Digest, now: Time) -> Result<Unlinked> {
-        self.write((repository.clone(), *digest, now), |c, (r, d, now)| {
-            Box::pin(blobs::unlink(c, r, d, *now))
+    async fn unlink_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        review_at: Time,
+    ) -> Result<Unlinked> {
+        self.write((repository.clone(), *digest, review_at), |c, (r, d, at)| {
+            Box::pin(blobs::unlink(c, r, d, *at))
         })
         .await
     }

@@ -6,10 +6,10 @@ use sqlx::Row as _;
 
 use super::super::{Deletion, Limits, MetadataError, Precondition, PutManifest, Repository, Result, Time};
 use super::lookups::digest as read_digest;
-use super::manifests::Place;
+use super::manifests::{Place, Review};
 use super::usage::{self, Growth};
 use super::{Connection, dialect};
-use crate::domain::{Digest, TagName};
+use crate::domain::{Digest, TagName, attachment};
 
 /// What came of setting tags.
 pub(super) enum Set {
@@ -70,7 +70,13 @@ pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) ->
         .into_values()
         .filter(|digest| *digest != put.digest)
         .collect();
-    review(c, place, &dropped, put.review_at).await?;
+    // Untagged, it waits for a rule on untagged manifests.
+    let moved = Review {
+        due: put.review_at,
+        since: put.now,
+        condemned: false,
+    };
+    review(c, place, &dropped, &moved).await?;
     Ok(Set::Done(made))
 }
 
@@ -100,8 +106,8 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest, names: &[&
         return Ok(0);
     }
     let made = sqlx::query(concat!(
-        "INSERT INTO tag (tenant_id, repository_id, name, digest, created_at, pushed_at, pushed_by) \
-         SELECT $1, $2, listed.name, $4, $5, $5, $6 FROM",
+        "INSERT INTO tag (tenant_id, repository_id, name, digest, created_at, pushed_at, pushed_by, lifetime, \
+         expires_at) SELECT $1, $2, listed.name, $4, $5, $5, $6, $7, $8 FROM",
         text_rows!("$3"),
         "WHERE true ON CONFLICT (tenant_id, repository_id, name) DO NOTHING"
     ))
@@ -111,6 +117,8 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest, names: &[&
     .bind(put.digest.to_bytes())
     .bind(put.now.0)
     .bind(&put.principal)
+    .bind(lifetime(put))
+    .bind(put.lifetime.map(|lifetime| put.now.plus(lifetime).0))
     .execute(&mut *c)
     .await?;
     Ok(made.rows_affected())
@@ -122,8 +130,8 @@ async fn update(c: &mut Connection, place: &Place, put: &PutManifest, names: &[&
         return Ok(());
     }
     sqlx::query(concat!(
-        "UPDATE tag SET digest = $4, pushed_at = $5, pushed_by = $6 WHERE tenant_id = $1 AND repository_id = $2 \
-         AND name",
+        "UPDATE tag SET digest = $4, pushed_at = $5, pushed_by = $6, lifetime = $7, expires_at = $8 \
+         WHERE tenant_id = $1 AND repository_id = $2 AND name",
         in_texts!("$3"),
     ))
     .bind(place.tenant)
@@ -132,9 +140,16 @@ async fn update(c: &mut Connection, place: &Place, put: &PutManifest, names: &[&
     .bind(put.digest.to_bytes())
     .bind(put.now.0)
     .bind(&put.principal)
+    .bind(lifetime(put))
+    .bind(put.lifetime.map(|lifetime| put.now.plus(lifetime).0))
     .execute(&mut *c)
     .await?;
     Ok(())
+}
+
+/// In microseconds.
+fn lifetime(put: &PutManifest) -> Option<i64> {
+    put.lifetime.map(|lifetime| Time(0).plus(lifetime).0)
 }
 
 async fn record(c: &mut Connection, place: &Place, names: &[&str], put: &PutManifest) -> Result<()> {
@@ -159,25 +174,83 @@ async fn record(c: &mut Connection, place: &Place, names: &[&str], put: &PutMani
     Ok(())
 }
 
-/// Asks for a review of manifests that a tag no longer points to.
-async fn review(c: &mut Connection, place: &Place, digests: &BTreeSet<Digest>, due: Time) -> Result<()> {
+/// Asks for a review of manifests that have lost a reference. The newest loss says whether they are condemned; a
+/// review that is asked for already does not come sooner.
+pub(super) async fn review(
+    c: &mut Connection,
+    place: &Place,
+    digests: &BTreeSet<Digest>,
+    review: &Review,
+) -> Result<()> {
     if digests.is_empty() {
         return Ok(());
     }
     sqlx::query(concat!(
-        "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at) \
-         SELECT $1, $2, listed.digest, $4 FROM",
+        "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at, since, condemned) \
+         SELECT $1, $2, listed.digest, $4, $5, $6 FROM",
         digest_rows!("$3"),
-        "WHERE true ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET due_at = excluded.due_at \
-         WHERE review_manifest.due_at < excluded.due_at"
+        "WHERE true ON CONFLICT (tenant_id, repository_id, digest) DO UPDATE SET",
+        newest_review!()
     ))
     .bind(place.tenant)
     .bind(place.repository)
     .bind(dialect::digests(digests))
-    .bind(due.0)
+    .bind(review.due.0)
+    .bind(review.since.0)
+    .bind(i16::from(review.condemned))
     .execute(&mut *c)
     .await?;
     Ok(())
+}
+
+/// How tags go.
+pub(super) struct Going<'a> {
+    /// On whose behalf.
+    pub principal: &'a str,
+    /// Now.
+    pub now: Time,
+    /// Until when they can be brought back.
+    pub until: Option<Time>,
+    /// What becomes of what they pointed to.
+    pub review: Review,
+}
+
+/// Deletes tags that are locked and point to `digests`, and keeps their history. The counters are the caller's.
+pub(super) async fn delete_named(
+    c: &mut Connection,
+    place: &Place,
+    names: &[String],
+    digests: &BTreeSet<Digest>,
+    going: &Going<'_>,
+) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(concat!(
+        "INSERT INTO tag_history (tenant_id, repository_id, name, at, id, action, digest, principal, until) \
+         SELECT tenant_id, repository_id, name, $4,",
+        random_uuid!(),
+        ", 1, digest, $5, $6 FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND name",
+        in_texts!("$3")
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::texts(names.iter().map(String::as_str)))
+    .bind(going.now.0)
+    .bind(going.principal)
+    .bind(going.until.map(|until| until.0))
+    .execute(&mut *c)
+    .await?;
+    sqlx::query(concat!(
+        "DELETE FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND name",
+        in_texts!("$3")
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::texts(names.iter().map(String::as_str)))
+    .execute(&mut *c)
+    .await?;
+    review(c, place, digests, &going.review).await
 }
 
 pub(super) async fn delete(
@@ -186,43 +259,32 @@ pub(super) async fn delete(
     tag: &TagName,
     by: &Deletion,
 ) -> Result<bool> {
-    let Some(id) = super::repositories::repository_id(c, repository).await? else {
+    let Some(place) = Place::find(c, repository).await? else {
         return Ok(false);
     };
-    let place = Place {
-        tenant: repository.tenant.0,
-        repository: id,
+    let found = look(c, &place, &BTreeSet::from([tag.as_str()])).await?;
+    if found.is_empty() {
+        return Ok(false);
+    }
+    let (names, digests): (Vec<String>, BTreeSet<Digest>) = found.into_iter().unzip();
+    let going = Going {
+        principal: &by.principal,
+        now: by.now,
+        until: Some(by.until),
+        // What a person untags stays, unless a rule on untagged manifests says otherwise.
+        review: Review {
+            due: by.review_at,
+            since: by.now,
+            condemned: false,
+        },
     };
-    let deleted: Option<Vec<u8>> = sqlx::query_scalar(
-        "DELETE FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND name = $3 RETURNING digest",
-    )
-    .bind(place.tenant)
-    .bind(place.repository)
-    .bind(tag.as_str())
-    .fetch_optional(&mut *c)
-    .await?;
-    let Some(digest) = deleted else { return Ok(false) };
-    sqlx::query(concat!(
-        "INSERT INTO tag_history (tenant_id, repository_id, name, at, id, action, digest, principal) \
-         VALUES ($1, $2, $3, $4,",
-        random_uuid!(),
-        ", 1, $5, $6)"
-    ))
-    .bind(place.tenant)
-    .bind(place.repository)
-    .bind(tag.as_str())
-    .bind(by.now.0)
-    .bind(&digest)
-    .bind(&by.principal)
-    .execute(&mut *c)
-    .await?;
-    review(c, &place, &BTreeSet::from([read_digest(&digest)?]), by.review_at).await?;
+    delete_named(c, &place, &names, &digests, &going).await?;
     let growth = Growth {
         tags: -1,
         ..Growth::default()
     };
     // What shrinks exceeds nothing.
-    let _ = usage::grow(c, repository.tenant, id, growth, &Limits::default()).await?;
+    let _ = usage::grow(c, repository.tenant, place.repository, growth, &Limits::default()).await?;
     Ok(true)
 }
 
@@ -278,16 +340,17 @@ pub(super) async fn delete_all_of(
     by: &Deletion,
 ) -> Result<i64> {
     sqlx::query(concat!(
-        "INSERT INTO tag_history (tenant_id, repository_id, name, at, id, action, digest, principal) \
+        "INSERT INTO tag_history (tenant_id, repository_id, name, at, id, action, digest, principal, until) \
          SELECT tenant_id, repository_id, name, $4,",
         random_uuid!(),
-        ", 1, digest, $5 FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3"
+        ", 1, digest, $5, $6 FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3"
     ))
     .bind(place.tenant)
     .bind(place.repository)
     .bind(digest.to_bytes())
     .bind(by.now.0)
     .bind(&by.principal)
+    .bind(by.until.0)
     .execute(&mut *c)
     .await?;
     let deleted = sqlx::query("DELETE FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3")
@@ -297,4 +360,28 @@ pub(super) async fn delete_all_of(
         .execute(&mut *c)
         .await?;
     Ok(i64::try_from(deleted.rows_affected()).unwrap_or(i64::MAX))
+}
+
+/// The tags that stand for a manifest by their name, with what they point to, locked.
+pub(super) async fn attached(
+    c: &mut Connection,
+    place: &Place,
+    subject: &Digest,
+) -> Result<Vec<(String, Digest)>> {
+    let [exact, from, to] = attachment::tags(subject);
+    let rows = sqlx::query(concat!(
+        "SELECT name, digest FROM tag WHERE tenant_id = $1 AND repository_id = $2 \
+         AND (name = $3 OR (name >= $4 AND name < $5)) ORDER BY name",
+        for_update!()
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(exact)
+    .bind(from)
+    .bind(to)
+    .fetch_all(&mut *c)
+    .await?;
+    rows.iter()
+        .map(|row| Ok((row.try_get(0)?, read_digest(row.try_get(1)?)?)))
+        .collect()
 }

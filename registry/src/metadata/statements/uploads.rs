@@ -200,14 +200,15 @@ pub(super) async fn commit(
     .bind(commit.leased_until.0)
     .fetch_one(&mut *c)
     .await?;
+    let size = i64::try_from(commit.size).unwrap_or(i64::MAX);
     if kept != commit.id {
-        super::objects::enqueue(c, repository.tenant, commit.id, commit.spare_due).await?;
+        super::objects::enqueue(c, repository.tenant, commit.id, size, commit.spare_due).await?;
     }
     // 3. The link, and the review once the lease has ended.
-    let size = i64::try_from(commit.size).unwrap_or(i64::MAX);
     let link = super::blobs::Link {
         digest: &commit.digest,
         size,
+        stored: size,
         repository_id: commit.repository_id,
         limits: &commit.limits,
         now: commit.now,

@@ -26,11 +26,18 @@ pub(super) struct Growth {
     pub tags: i64,
     /// Repositories.
     pub repositories: i64,
+    /// Bytes of objects of the tenant in the blob store.
+    pub stored: i64,
 }
 
 impl Growth {
     fn is_nothing(&self) -> bool {
-        self.bytes == 0 && self.tenant_bytes == 0 && self.tags == 0 && self.repositories == 0
+        self.stored == 0 && !self.shows()
+    }
+
+    /// Whether anything changes that a tenant is told.
+    fn shows(&self) -> bool {
+        self.bytes != 0 || self.tenant_bytes != 0 || self.tags != 0 || self.repositories != 0
     }
 }
 
@@ -45,9 +52,12 @@ pub(super) async fn grow(
     if growth.is_nothing() {
         return Ok(Ok(None));
     }
-    let own = add(c, tenant, repository, [growth.bytes, growth.tags, 0]).await?;
-    let total = [growth.tenant_bytes, growth.tags, growth.repositories];
-    let total = add(c, tenant, TOTAL, total).await?;
+    if !growth.shows() {
+        grow_tenant(c, tenant, growth).await?;
+        return Ok(Ok(None));
+    }
+    let own = add(c, tenant, repository, [growth.bytes, growth.tags, 0, 0]).await?;
+    let total = grow_tenant(c, tenant, growth).await?;
     let checks = [
         (Quota::RepositoryStorage, growth.bytes, own.bytes),
         (Quota::Tags, growth.tags, own.tags),
@@ -69,19 +79,32 @@ pub(super) async fn grow(
     })))
 }
 
-async fn add(c: &mut Connection, tenant: TenantId, row: i64, add: [i64; 3]) -> Result<Usage> {
-    let [bytes, tags, repositories] = add;
+/// Adds to the tenant's total alone.
+pub(super) async fn grow_tenant(c: &mut Connection, tenant: TenantId, growth: Growth) -> Result<Usage> {
+    let total = [
+        growth.tenant_bytes,
+        growth.tags,
+        growth.repositories,
+        growth.stored,
+    ];
+    add(c, tenant, TOTAL, total).await
+}
+
+async fn add(c: &mut Connection, tenant: TenantId, row: i64, add: [i64; 4]) -> Result<Usage> {
+    let [bytes, tags, repositories, stored] = add;
     let row = sqlx::query(
-        "INSERT INTO usage (tenant_id, repository_id, bytes, tags, repositories) VALUES ($1, $2, $3, $4, $5) \
+        "INSERT INTO usage (tenant_id, repository_id, bytes, tags, repositories, stored) \
+         VALUES ($1, $2, $3, $4, $5, $6) \
          ON CONFLICT (tenant_id, repository_id) DO UPDATE SET bytes = usage.bytes + excluded.bytes, \
-         tags = usage.tags + excluded.tags, repositories = usage.repositories + excluded.repositories \
-         RETURNING bytes, tags, repositories",
+         tags = usage.tags + excluded.tags, repositories = usage.repositories + excluded.repositories, \
+         stored = usage.stored + excluded.stored RETURNING bytes, tags, repositories",
     )
     .bind(tenant.0)
     .bind(row)
     .bind(bytes)
     .bind(tags)
     .bind(repositories)
+    .bind(stored)
     .fetch_one(&mut *c)
     .await?;
     usage(&row, 0)
@@ -142,7 +165,7 @@ pub(super) async fn of_repositories(
     let rows = sqlx::query(
         "SELECT r.name, coalesce(u.bytes, 0), coalesce(u.tags, 0), coalesce(u.repositories, 0) FROM repository r \
          LEFT JOIN usage u ON u.tenant_id = r.tenant_id AND u.repository_id = r.id \
-         WHERE r.tenant_id = $1 AND r.name > $2 ORDER BY r.name LIMIT $3",
+         WHERE r.tenant_id = $1 AND r.name > $2 AND r.name NOT LIKE '%~%' ORDER BY r.name LIMIT $3",
     )
     .bind(tenant.0)
     .bind(after)

@@ -238,6 +238,7 @@ impl Document {
             now: NOW,
             leased_until: after(3600),
             review_at: after(7200),
+            lifetime: None,
             repository_id: row_id(),
             immutable: Vec::new(),
             limits: Limits::default(),
@@ -346,6 +347,7 @@ pub(super) fn deletion() -> Deletion {
         principal: "admin".into(),
         now: after(10),
         review_at: after(7200),
+        until: after(10),
         immutable: Vec::new(),
     }
 }

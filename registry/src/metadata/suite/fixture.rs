@@ -9,6 +9,8 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::metadata::configuration::Configuration;
+use crate::metadata::inspection::Inspection;
+use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::{self, Opened, Options, Store};
 
 /// A store that nobody else uses. It is removed when this is dropped.
@@ -140,9 +142,19 @@ impl TestStore {
         &*self.opened.store
     }
 
+    /// The side of what is kept.
+    pub(super) fn lifecycle(&self) -> &dyn Lifecycle {
+        &*self.opened.lifecycle
+    }
+
     /// The side of configuration.
     pub(super) fn configuration(&self) -> &dyn Configuration {
         &*self.opened.configuration
+    }
+
+    /// The side of inspection.
+    pub(super) fn inspection(&self) -> &dyn Inspection {
+        &*self.opened.inspection
     }
 
     /// The number that a query answers.

@@ -33,7 +33,7 @@ async fn of(store: &TestStore, repository: &Repository) -> Usage {
 }
 
 /// The counters must be what counting finds.
-async fn recount(store: &TestStore) {
+pub(super) async fn recount(store: &TestStore) {
     for drift in [
         "SELECT CAST((SELECT coalesce(sum(bytes), 0) FROM usage WHERE repository_id = 0) \
          - (SELECT coalesce(sum(size), 0) FROM blob b WHERE EXISTS (SELECT 1 FROM repository_blob l \
@@ -46,6 +46,8 @@ async fn recount(store: &TestStore) {
          - (SELECT count(*) FROM tag) AS BIGINT)",
         "SELECT CAST((SELECT coalesce(sum(tags), 0) FROM usage WHERE repository_id <> 0) \
          - (SELECT count(*) FROM tag) AS BIGINT)",
+        "SELECT CAST((SELECT coalesce(sum(stored), 0) FROM usage WHERE repository_id = 0) \
+         - (SELECT coalesce(sum(size), 0) FROM blob) - (SELECT coalesce(sum(size), 0) FROM object_deletion) AS BIGINT)",
         "SELECT CAST((SELECT coalesce(sum(repositories), 0) FROM usage) \
          - (SELECT count(*) FROM repository) AS BIGINT)",
     ] {

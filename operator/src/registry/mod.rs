@@ -3,6 +3,8 @@
 //! Every write carries the term that this process got when it became the leader; the registry refuses older ones,
 //! so that a leader that was frozen and thawed cannot undo what its successor did.
 
+mod answers;
+
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -13,6 +15,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
+
+use answers::Everything;
+pub use answers::{
+    Changed, Object, Replicas, Retention, RetentionPreview, RetentionRun, Stored, TokenInfo, Usage,
+};
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -37,6 +44,9 @@ pub enum RegistryError {
     /// There is no such object.
     #[error("{0}")]
     NotFound(String),
+    /// It is at it already; later it can be done.
+    #[error("{0}")]
+    Busy(String),
     /// Anything else.
     #[error("the registry refused ({status}): {message}")]
     Refused {
@@ -76,105 +86,21 @@ pub struct Registry {
     served: Mutex<Option<(Instant, Replicas)>>,
 }
 
-/// What came of a change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Changed {
-    /// Version of the configuration that has it.
-    pub version: i64,
-    /// Whether anything differs from before.
-    pub changed: bool,
-}
+/// Name of a retention policy's object, as a query has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyName(String);
 
-/// What the replicas serve.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Replicas {
-    /// The live ones.
-    pub replicas: Vec<Replica>,
-}
-
-/// What a replica serves.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Replica {
-    /// Name of its machine.
-    pub host: String,
-    /// Version of the configuration.
-    pub version: i64,
-    /// Objects whose newest content it cannot read, as `kind/tenant/name`.
-    pub failed: Vec<String>,
-}
-
-impl Replicas {
-    /// Why an object of this version is not served by all live replicas; nothing if it is.
-    pub fn behind(&self, key: &str, version: i64) -> Option<String> {
-        if self.replicas.is_empty() {
-            return Some("no replica of the registry is alive".to_owned());
-        }
-        let failed = self
-            .replicas
-            .iter()
-            .find(|replica| replica.failed.iter().any(|failed| failed == key));
-        if let Some(replica) = failed {
-            return Some(format!("the replica on {} cannot read it", replica.host));
-        }
-        let late = self
-            .replicas
-            .iter()
-            .filter(|replica| replica.version < version)
-            .count();
-        (late > 0).then(|| format!("{late} of {} replicas do not serve it yet", self.replicas.len()))
+impl PolicyName {
+    /// Of an object; both are DNS names, which a query takes as they are.
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self(format!("policy={namespace}%2F{name}"))
     }
 }
 
-/// All objects.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Everything {
-    /// Every object without its content.
-    pub objects: Vec<Stored>,
-}
-
-/// An object.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Stored {
-    /// Name of the tenant.
-    pub tenant: String,
-    /// tenants, repositories, retention-policies or caches.
-    pub kind: String,
-    /// Its name; empty for the tenant itself.
-    pub name: String,
-    /// Uid of its source.
-    pub uid: Option<String>,
-}
-
-/// A token without its secret.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TokenInfo {
-    /// Public part.
-    pub id: String,
-    /// What it may do.
-    pub grants: Value,
-    /// When it was made (RFC 3339).
-    pub created_at: String,
-    /// By whom.
-    pub created_by: String,
-    /// When it ends (RFC 3339).
-    #[serde(default)]
-    pub expires_at: Option<String>,
-    /// When it was last used (RFC 3339).
-    #[serde(default)]
-    pub last_used_at: Option<String>,
-}
-
-/// What a tenant or a repository stores.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub struct Usage {
-    /// Bytes.
-    pub bytes: i64,
-    /// Tags.
-    pub tags: i64,
-    /// Repositories.
-    #[serde(default)]
-    pub repositories: i64,
+impl std::fmt::Display for PolicyName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
 }
 
 #[derive(Deserialize)]
@@ -279,6 +205,15 @@ impl Registry {
         }
     }
 
+    /// An object, if the registry has it.
+    pub async fn object(&self, path: &str) -> Result<Option<Object>, RegistryError> {
+        match self.ask(Method::GET, path, None::<&()>).await {
+            Ok(object) => Ok(Some(object)),
+            Err(RegistryError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Every object.
     pub async fn state(&self) -> Result<Vec<Stored>, RegistryError> {
         let everything: Everything = self.ask(Method::GET, "state", None::<&()>).await?;
@@ -302,7 +237,7 @@ impl Registry {
     pub async fn usage(&self, tenant: &str) -> Result<Option<Usage>, RegistryError> {
         let path = format!("usage?tenant={tenant}");
         let usages: Vec<Usage> = self.ask(Method::GET, &path, None::<&()>).await?;
-        Ok(usages.first().copied())
+        Ok(usages.into_iter().next())
     }
 
     /// What a repository stores; nothing if it does not exist yet.
@@ -313,6 +248,30 @@ impl Registry {
             Err(RegistryError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// What a retention policy does, by the name of its object; nothing if the registry has no such policy.
+    pub async fn retention(
+        &self,
+        tenant: &str,
+        policy: &PolicyName,
+    ) -> Result<Option<Retention>, RegistryError> {
+        let path = format!("tenants/{tenant}/retention?{policy}");
+        match self.ask(Method::GET, &path, None::<&()>).await {
+            Err(RegistryError::NotFound(_)) => Ok(None),
+            answer => answer,
+        }
+    }
+
+    /// Runs a retention policy at once; what is known of it then. The run may go on.
+    pub async fn run_retention(
+        &self,
+        tenant: &str,
+        policy: &PolicyName,
+    ) -> Result<Option<Retention>, RegistryError> {
+        let term = self.term().await?;
+        let path = format!("tenants/{tenant}/retention/run?{policy}&term={term}");
+        self.ask(Method::POST, &path, None::<&()>).await
     }
 
     /// All tokens of a tenant.
@@ -441,6 +400,7 @@ fn refused(status: StatusCode, body: &[u8]) -> RegistryError {
         "Taken" => RegistryError::Taken(refusal.error),
         "Invalid" => RegistryError::Invalid(refusal.error),
         "NotFound" => RegistryError::NotFound(refusal.error),
+        "Running" => RegistryError::Busy(refusal.error),
         "Unavailable" => RegistryError::Unreachable(refusal.error),
         _ => RegistryError::Refused {
             status: status.as_u16(),
@@ -452,23 +412,6 @@ fn refused(status: StatusCode, body: &[u8]) -> RegistryError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn replica(version: i64, failed: &[&str]) -> Replica {
-        Replica {
-            host: "a".to_owned(),
-            version,
-            failed: failed.iter().map(|key| (*key).to_owned()).collect(),
-        }
-    }
-
-    #[test]
-    fn an_object_is_served_once_every_live_replica_has_its_version() {
-        let of = |replicas: Vec<Replica>| Replicas { replicas }.behind("tenants/acme/", 5);
-        assert_eq!(of(vec![replica(5, &[]), replica(7, &["tenants/other/"])]), None);
-        assert!(of(vec![]).is_some());
-        assert!(of(vec![replica(5, &[]), replica(4, &[])]).is_some_and(|why| why.contains("1 of 2")));
-        assert!(of(vec![replica(9, &["tenants/acme/"])]).is_some());
-    }
 
     #[test]
     fn answers_become_errors_by_their_reason() {

@@ -1,0 +1,285 @@
+//! Garbage collection: manifests, blobs and objects that nothing refers to, as their time comes.
+//!
+//! The store's queues say what to look at; each candidate is looked at in a transaction of its own, under lock. The
+//! work is proportional to what has lost a reference, never to what is stored. Replicas share it: a candidate that one
+//! has taken is put off, and comes again only if that replica fails.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::coverage::Coverage;
+use super::keeper::{Keeper, count, repository};
+use crate::blobs::BlobError;
+use crate::domain::Digest;
+use crate::metadata::lifecycle::{Candidate, CollectBlob, Collected, JobKey, JobKind, Judgement, Queues};
+use crate::metadata::{MetadataError, TenantId, Time};
+
+/// A candidate whose look failed comes again after this.
+const RETRY: Duration = Duration::from_secs(120);
+/// Candidates taken at once.
+const BATCH: u32 = 128;
+/// Candidates looked at at once.
+const AT_ONCE: usize = 4;
+/// Repositories from which a blob is unlinked at once.
+const LINKS: u32 = 100;
+/// Longest pause between two looks at the queues.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Shortest pause.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a round of collection failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CollectionError {
+    /// The metadata store.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The blob store.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+}
+
+type Result<T> = std::result::Result<T, CollectionError>;
+
+/// The switch that all replicas heed.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Switch {
+    /// Whether nothing is collected.
+    pub paused: bool,
+    /// Since when, in microseconds since 1970.
+    pub since: i64,
+}
+
+/// What one round has done.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Round {
+    /// Manifests collected.
+    pub manifests: u64,
+    /// Blobs collected.
+    pub blobs: u64,
+    /// Objects deleted.
+    pub objects: u64,
+    /// Bytes of manifests and blobs.
+    pub bytes: u64,
+    /// Candidates that were looked at.
+    pub looked_at: u64,
+}
+
+impl Round {
+    fn add(&mut self, other: Self) {
+        self.manifests += other.manifests;
+        self.blobs += other.blobs;
+        self.objects += other.objects;
+        self.bytes += other.bytes;
+        self.looked_at += other.looked_at;
+    }
+}
+
+/// Collects for ever.
+pub(super) async fn follow(keeper: Arc<Keeper>) {
+    // Short delays, as in tests, want short pauses.
+    let pause = (keeper.delays.review / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
+    loop {
+        let worked = match keeper.collect_some().await {
+            Ok(round) => round.looked_at > 0,
+            Err(error) => {
+                count(&keeper.tally.failures, 1);
+                tracing::warn!(%error, "a round of collection failed; it is tried again");
+                false
+            }
+        };
+        if !worked {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = keeper.collect_now.notified() => {}
+            }
+        }
+    }
+}
+
+impl Keeper {
+    /// The switch.
+    pub async fn switch(&self) -> std::result::Result<Switch, MetadataError> {
+        let job = self.store.job(&JobKey::of(JobKind::Collection)).await?;
+        // What a later release writes there is read as far as it is known.
+        Ok(job.map_or_else(Switch::default, |job| {
+            serde_json::from_str(&job.state).unwrap_or_default()
+        }))
+    }
+
+    /// Pauses collection on all replicas, or lets it go on.
+    pub async fn pause(&self, paused: bool) -> std::result::Result<Switch, MetadataError> {
+        let switch = Switch {
+            paused,
+            since: Time::now().0,
+        };
+        let state =
+            serde_json::to_string(&switch).map_err(|error| MetadataError::Corrupt(error.to_string()))?;
+        self.store
+            .put_job(&JobKey::of(JobKind::Collection), Time::now(), state)
+            .await?;
+        self.collect_now.notify_one();
+        Ok(switch)
+    }
+
+    /// How much waits.
+    pub async fn queues(&self) -> std::result::Result<Queues, MetadataError> {
+        self.store.queues(Time::now()).await
+    }
+
+    /// Collects whatever is due now, though the switch says pause; what has been done.
+    pub async fn collect_all(&self) -> Result<Round> {
+        let mut all = Round::default();
+        loop {
+            let round = self.collect_once().await?;
+            if round.looked_at == 0 {
+                return Ok(all);
+            }
+            all.add(round);
+        }
+    }
+
+    async fn collect_some(&self) -> Result<Round> {
+        if self.switch().await?.paused {
+            return Ok(Round::default());
+        }
+        self.collect_once().await
+    }
+
+    /// One batch of candidates and of objects.
+    async fn collect_once(&self) -> Result<Round> {
+        let begun = Instant::now();
+        let now = Time::now();
+        let candidates = self.store.candidates(now, now.plus(RETRY), BATCH).await?;
+        let mut round = Round {
+            looked_at: candidates.len() as u64,
+            ..Round::default()
+        };
+        let mut looks = stream::iter(candidates)
+            .map(|candidate| async move { self.look(&candidate).await })
+            .buffer_unordered(AT_ONCE);
+        while let Some(outcome) = looks.next().await {
+            match outcome {
+                Ok(done) => round.add(done),
+                Err(error) => {
+                    count(&self.tally.failures, 1);
+                    tracing::warn!(%error, "a candidate could not be looked at; it comes again");
+                }
+            }
+        }
+        drop(looks);
+        round.add(self.delete_objects().await?);
+        count(&self.tally.manifests, round.manifests);
+        count(&self.tally.blobs, round.blobs);
+        count(&self.tally.objects, round.objects);
+        count(&self.tally.bytes, round.bytes);
+        // The rate is kept by waiting for as long as the batch should have taken.
+        let due = Duration::from_secs(round.looked_at) / self.rate;
+        tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
+        Ok(round)
+    }
+
+    async fn look(&self, candidate: &Candidate) -> Result<Round> {
+        let mut done = Round::default();
+        match candidate {
+            Candidate::Manifest(tenant, name, digest) => {
+                let collected = self.look_at_manifest(*tenant, name, digest).await?;
+                if let Collected::Done(bytes) = collected {
+                    tracing::debug!(repository = name, %digest, "a manifest was collected");
+                    (done.manifests, done.bytes) = (1, bytes);
+                }
+            }
+            Candidate::Blob(tenant, digest) => {
+                let among = self.store.unused_links(*tenant, digest, LINKS).await?;
+                let now = Time::now();
+                let blob = CollectBlob {
+                    tenant: *tenant,
+                    digest: *digest,
+                    among,
+                    now,
+                    object_due: now.plus(self.delays.object),
+                };
+                if let Collected::Done(bytes) = self.store.collect_blob(blob).await? {
+                    tracing::debug!(%digest, "a blob was collected");
+                    (done.blobs, done.bytes) = (1, bytes);
+                }
+            }
+            Candidate::Deleted(tenant, name, digest) => {
+                if let (Some(repository), judgement) = self.judgement(*tenant, name) {
+                    self.store.forget_deleted(&repository, digest, judgement).await?;
+                }
+            }
+        }
+        Ok(done)
+    }
+
+    async fn look_at_manifest(&self, tenant: TenantId, name: &str, digest: &Digest) -> Result<Collected> {
+        let (Some(repository), judgement) = self.judgement(tenant, name) else {
+            // It is about to be purged.
+            return Ok(Collected::Later);
+        };
+        Ok(self
+            .store
+            .collect_manifest(&repository, digest, judgement)
+            .await?)
+    }
+
+    /// What decides in a repository. That of an unknown tenant keeps what is not condemned.
+    fn judgement(&self, tenant: TenantId, name: &str) -> (Option<crate::metadata::Repository>, Judgement) {
+        let now = Time::now();
+        let mut judgement = Judgement {
+            now,
+            untagged_after: None,
+            immutable: Vec::new(),
+            review_at: now,
+        };
+        let repository = repository(tenant, name);
+        if let (Some(repository), Some(tenant)) = (&repository, self.directory.now().tenant(tenant))
+            && let Ok(coverage) = Coverage::of(tenant, &repository.name, self.delays.restore)
+        {
+            judgement.untagged_after = coverage.untagged_after;
+            judgement.immutable = coverage.immutable;
+        }
+        (repository, judgement)
+    }
+
+    /// Deletes objects that are due. The row goes last: what is cut in between is done again.
+    async fn delete_objects(&self) -> Result<Round> {
+        let now = Time::now();
+        let due = self.metadata.due_objects(now, now.plus(RETRY), BATCH).await?;
+        let done = Round {
+            looked_at: due.len() as u64,
+            objects: due.len() as u64,
+            ..Round::default()
+        };
+        let mut deletions = stream::iter(due)
+            .map(|(tenant, key)| async move {
+                self.blobs.delete(&key).await?;
+                self.metadata.forget_object(tenant, &key).await?;
+                Ok::<_, CollectionError>(())
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some(outcome) = deletions.next().await {
+            outcome?;
+        }
+        Ok(done)
+    }
+
+    /// What has been collected since the process began.
+    pub fn collected(&self) -> Round {
+        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
+        Round {
+            manifests: read(&self.tally.manifests),
+            blobs: read(&self.tally.blobs),
+            objects: read(&self.tally.objects),
+            bytes: read(&self.tally.bytes),
+            looked_at: 0,
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What the parts share, and the tasks that run them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use super::pulls::Pulls;
+use super::retention::run::Seen;
+use super::{collection, expiry, metering, purges, retention};
+use crate::audit::{Audit, Event, Outcome};
+use crate::blobs::BlobStore;
+use crate::domain::RepositoryName;
+use crate::metadata::lifecycle::Lifecycle;
+use crate::metadata::{Repository, Store, TenantId};
+use crate::settings::Delays;
+use crate::tenancy::{Directory, Tenant};
+
+/// What a keeper is made of.
+pub struct Parts {
+    /// What is stored.
+    pub metadata: Arc<dyn Store>,
+    /// What is kept of it.
+    pub store: Arc<dyn Lifecycle>,
+    /// Its bytes.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Who lives here.
+    pub directory: Arc<Directory>,
+    /// What happened.
+    pub audit: Audit,
+    /// How long things are kept.
+    pub delays: Delays,
+    /// Most candidates collected a second.
+    pub rate: u32,
+    /// For how long the history of tags is kept.
+    pub history: Duration,
+    /// What stored bytes cost.
+    pub price: metering::Price,
+}
+
+/// Counts since the process began.
+#[derive(Default)]
+pub struct Tally {
+    /// Manifests collected.
+    pub manifests: AtomicU64,
+    /// Blobs collected.
+    pub blobs: AtomicU64,
+    /// Objects deleted.
+    pub objects: AtomicU64,
+    /// Bytes of manifests and blobs that have become free.
+    pub bytes: AtomicU64,
+    /// Looks at candidates that failed.
+    pub failures: AtomicU64,
+    /// Tags deleted by retention policies.
+    pub retained_out: AtomicU64,
+    /// Tags that expired.
+    pub expired: AtomicU64,
+    /// Counters that a recount found wrong.
+    pub drifts: AtomicU64,
+    /// Runs of retention policies that failed.
+    pub failed_runs: AtomicU64,
+}
+
+/// Looks after what is kept.
+pub struct Keeper {
+    pub(super) metadata: Arc<dyn Store>,
+    pub(super) store: Arc<dyn Lifecycle>,
+    pub(super) blobs: Arc<dyn BlobStore>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) audit: Audit,
+    pub(super) delays: Delays,
+    pub(super) rate: u32,
+    pub(super) history: Duration,
+    pub(super) price: metering::Price,
+    /// By which name this process takes jobs.
+    pub(super) name: String,
+    /// Repositories of which retention need not look at every tag again.
+    pub(super) seen: Seen,
+    /// Wakes the collector.
+    pub(super) collect_now: Notify,
+    /// Wakes what runs jobs.
+    pub(super) look_now: Notify,
+    /// What has been done.
+    pub tally: Tally,
+    /// Pulls to be noted.
+    pub pulls: Arc<Pulls>,
+}
+
+impl Keeper {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let Parts {
+            metadata,
+            store,
+            blobs,
+            directory,
+            audit,
+            delays,
+            rate,
+            history,
+            price,
+        } = parts;
+        Arc::new(Self {
+            metadata,
+            store,
+            blobs,
+            directory,
+            audit,
+            delays,
+            rate,
+            history,
+            price,
+            name: Uuid::new_v4().simple().to_string(),
+            seen: Seen::default(),
+            collect_now: Notify::new(),
+            look_now: Notify::new(),
+            tally: Tally::default(),
+            pulls: Arc::default(),
+        })
+    }
+
+    /// Starts all tasks; they end with the process, and whatever cuts them is gone on with later.
+    pub fn start(self: &Arc<Self>) {
+        tokio::spawn(self.pulls.clone().follow(self.store.clone()));
+        tokio::spawn(collection::follow(self.clone()));
+        tokio::spawn(retention::run::follow(self.clone()));
+        tokio::spawn(expiry::follow(self.clone()));
+        tokio::spawn(purges::follow(self.clone()));
+        tokio::spawn(metering::follow(self.clone()));
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Lifecycle> {
+        &self.store
+    }
+
+    /// How long things are kept.
+    pub fn delays(&self) -> Delays {
+        self.delays
+    }
+
+    /// What stored bytes cost.
+    pub fn price(&self) -> &metering::Price {
+        &self.price
+    }
+
+    /// Keeps in the audit trail what was done to a repository.
+    pub(super) fn note(
+        &self,
+        tenant: &Tenant,
+        action: &'static str,
+        object: String,
+        detail: String,
+        by: &str,
+    ) {
+        self.audit.add(Event {
+            tenant: (tenant.id.0, tenant.name.to_string()),
+            actor: by.to_owned(),
+            action,
+            object,
+            outcome: Outcome::Done,
+            detail,
+            address: None,
+        });
+    }
+}
+
+/// A repository of a tenant, if the text is a name.
+pub(super) fn repository(tenant: TenantId, name: &str) -> Option<Repository> {
+    let name: RepositoryName = name.parse().ok()?;
+    Some(Repository { tenant, name })
+}
+
+/// Adds to a count.
+pub(super) fn count(counter: &AtomicU64, by: u64) {
+    counter.fetch_add(by, Ordering::Relaxed);
+}

@@ -1,0 +1,557 @@
+//! The side of the store that looks after what is kept: retention, restores, collection, purges, metering, and the
+//! jobs that replicas share.
+//!
+//! What must hold: a tag, manifest or blob is only deleted in a transaction that has locked it and looked again at
+//! whatever refers to it; every deletion puts what it has let go into a queue in the same transaction; bytes go last,
+//! through `object_deletion`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::configuration::Usage;
+use super::{Limits, PutOutcome, Repository, Result, Sparse, TenantId, Time};
+use crate::blobs::UploadState;
+use crate::domain::glob::TagGlob;
+use crate::domain::{Digest, TagName};
+
+/// When a review waits for a rule that nobody has made yet.
+pub const PARKED: Time = Time(i64::MAX);
+
+// -- Tags -----------------------------------------------------------------------------------------------
+
+/// A tag as retention sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagRow {
+    /// Its name.
+    pub name: String,
+    /// What it points to.
+    pub digest: Digest,
+    /// Its last push.
+    pub pushed_at: Time,
+    /// By whom.
+    pub pushed_by: String,
+    /// The last HEAD by someone who may push.
+    pub renewed_at: Option<Time>,
+    /// Its last pull, by name or by a digest that it reaches.
+    pub pulled_at: Option<Time>,
+    /// When its annotation lets it end.
+    pub expires_at: Option<Time>,
+    /// Whether it is a signature or the like, by its name, of a manifest of this repository: it stays with that.
+    pub attached: bool,
+}
+
+/// Which part of a repository's tags, newest push first, ties by name.
+#[derive(Debug, Clone, Default)]
+pub struct TagPage {
+    /// Behind this tag.
+    pub after: Option<(Time, String)>,
+    /// Pushed before this.
+    pub before: Option<Time>,
+    /// Whether pulls by digest are looked up, which costs a lookup each.
+    pub pulls: bool,
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// Tags to delete, as they were seen: what has been pushed or renewed since stays.
+#[derive(Debug, Clone)]
+pub struct DropTags {
+    /// Which.
+    pub tags: Vec<TagRow>,
+    /// On whose behalf.
+    pub principal: String,
+    /// Now.
+    pub now: Time,
+    /// Until when they can be brought back; what they alone pointed to goes then.
+    pub until: Time,
+}
+
+/// A pull to be noted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pull {
+    /// Where.
+    pub repository: Repository,
+    /// By this tag, or else by digest.
+    pub tag: Option<TagName>,
+    /// What was pulled.
+    pub digest: Digest,
+}
+
+/// A deleted tag that can be brought back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeletedTag {
+    /// Its name.
+    pub name: String,
+    /// What it pointed to.
+    pub digest: Digest,
+    /// When it was deleted.
+    pub at: Time,
+    /// By whom.
+    pub by: String,
+    /// Until when it can be brought back.
+    pub until: Time,
+}
+
+/// One entry of a tag's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagEvent {
+    /// When.
+    pub at: Time,
+    /// Orders what happened at one time.
+    pub id: Uuid,
+    /// Whether it was deleted; else pushed.
+    pub deleted: bool,
+    /// What it pointed to from then on, or until then.
+    pub digest: Digest,
+    /// By whom.
+    pub by: String,
+}
+
+/// A tag to bring back.
+#[derive(Debug, Clone)]
+pub struct RestoreTag {
+    /// Which.
+    pub tag: TagName,
+    /// Who asks.
+    pub principal: String,
+    /// Now.
+    pub now: Time,
+    /// Until when its manifest is not collected.
+    pub leased_until: Time,
+    /// What it may not exceed.
+    pub limits: Limits,
+    /// Whether absent children are accepted.
+    pub sparse: Sparse,
+}
+
+/// Outcome of bringing a tag back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Restored {
+    /// It points to this again.
+    Done(Digest),
+    /// It was not deleted, or too long ago.
+    Gone,
+    /// It exists, and points to this.
+    Exists(Digest),
+    /// What it pointed to cannot be stored again.
+    Refused(PutOutcome),
+}
+
+// -- Collection -----------------------------------------------------------------------------------------
+
+/// A candidate of collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Candidate {
+    /// A manifest, of this repository by name.
+    Manifest(TenantId, String, Digest),
+    /// A blob.
+    Blob(TenantId, Digest),
+    /// A manifest that was deleted by its digest and can no longer be brought back.
+    Deleted(TenantId, String, Digest),
+}
+
+/// What decides about a manifest that nothing refers to.
+#[derive(Debug, Clone)]
+pub struct Judgement {
+    /// Now.
+    pub now: Time,
+    /// For how long manifests without a tag stay; for ever if absent.
+    pub untagged_after: Option<Duration>,
+    /// Tags that may not be deleted.
+    pub immutable: Vec<TagGlob>,
+    /// When what has lost a reference is looked at.
+    pub review_at: Time,
+}
+
+/// A blob to look at.
+#[derive(Debug, Clone)]
+pub struct CollectBlob {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its digest.
+    pub digest: Digest,
+    /// Repositories, by name, from which it may be unlinked.
+    pub among: Vec<String>,
+    /// Now.
+    pub now: Time,
+    /// When its object may be deleted.
+    pub object_due: Time,
+}
+
+/// What came of a look at a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Collected {
+    /// It is gone; this many bytes are no longer counted.
+    Done(u64),
+    /// Something refers to it.
+    Kept,
+    /// It is looked at again later.
+    Later,
+    /// It was gone already.
+    Absent,
+}
+
+/// How much waits for collection. Counts are exact up to [`Queues::MOST`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// Manifests to be looked at, without those that wait for a rule.
+    pub manifests: u64,
+    /// Blobs to be looked at.
+    pub blobs: u64,
+    /// Objects to be deleted.
+    pub objects: u64,
+    /// Their bytes.
+    pub object_bytes: u64,
+    /// When the oldest of all was due.
+    pub oldest_due: Option<Time>,
+}
+
+impl Queues {
+    /// Where counting ends.
+    pub const MOST: u32 = 100_000;
+}
+
+/// Content to be deleted as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Name of the tenant, as it is now.
+    pub tenant_name: String,
+    /// Name of the repository; empty for the whole tenant.
+    pub repository: String,
+    /// When it was asked for.
+    pub requested_at: Time,
+}
+
+/// One step of a purge.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct PurgeStep {
+    /// Sessions whose bytes must be freed.
+    pub uploads: Vec<(Uuid, UploadState)>,
+    /// Rows deleted.
+    pub deleted: u64,
+    /// Whether nothing is left.
+    pub done: bool,
+}
+
+// -- Jobs -----------------------------------------------------------------------------------------------
+
+/// What a job is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JobKind {
+    /// A run of a retention policy.
+    Retention,
+    /// The expiry of tags in ephemeral repositories.
+    Expiry,
+    /// The hourly sample of what is stored.
+    Sample,
+    /// The nightly recount.
+    Recount,
+    /// The switch of the collector.
+    Collection,
+    /// The check of both stores against each other.
+    Fsck,
+}
+
+impl JobKind {
+    pub(super) fn to_stored(self) -> i16 {
+        match self {
+            Self::Retention => 0,
+            Self::Expiry => 1,
+            Self::Sample => 2,
+            Self::Recount => 3,
+            Self::Collection => 4,
+            Self::Fsck => 9,
+        }
+    }
+}
+
+/// Which job.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobKey {
+    /// For whom; 0 for the installation.
+    pub tenant: TenantId,
+    /// What for.
+    pub kind: JobKind,
+    /// Which of the kind, or empty.
+    pub name: String,
+}
+
+impl JobKey {
+    /// The one job of this kind of the installation.
+    pub fn of(kind: JobKind) -> Self {
+        Self {
+            tenant: TenantId(0),
+            kind,
+            name: String::new(),
+        }
+    }
+}
+
+/// A job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// When it is to be done.
+    pub due_at: Time,
+    /// Until when somebody does it.
+    pub claimed_until: Time,
+    /// Who.
+    pub claimed_by: String,
+    /// What it keeps between its runs, as JSON.
+    pub state: String,
+}
+
+// -- Metering -------------------------------------------------------------------------------------------
+
+/// What was stored in a month.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MonthUsage {
+    /// Tenant row id.
+    pub tenant: TenantId,
+    /// Name of the tenant.
+    pub tenant_name: String,
+    /// Row id of the repository; 0 for the tenant as a whole.
+    pub repository_id: i64,
+    /// Its name; `None` for the tenant as a whole.
+    pub repository: Option<String>,
+    /// Bytes times hours.
+    pub byte_hours: u64,
+    /// What is stored now.
+    pub usage: Usage,
+    /// Bytes of its objects now, those included that are about to be deleted; of repositories 0.
+    pub stored: u64,
+}
+
+/// Which months to list.
+#[derive(Debug, Clone)]
+pub struct MonthQuery {
+    /// Year times 100, plus 1 to 12.
+    pub month: i64,
+    /// Of this tenant alone.
+    pub tenant: Option<TenantId>,
+    /// Repositories too.
+    pub repositories: bool,
+    /// Behind this tenant and repository (row ids).
+    pub after: (i64, i64),
+    /// At most this many.
+    pub limit: u32,
+}
+
+/// What a tenant stored at the beginning of an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Hours since 1970.
+    pub hour: i64,
+    /// Bytes of distinct blobs and of manifests.
+    pub bytes: u64,
+    /// Bytes of objects.
+    pub stored: u64,
+}
+
+/// What the whole installation stores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Storage {
+    /// What tenants are told that they store.
+    pub logical: u64,
+    /// Bytes of objects that a blob refers to or that wait for their deletion.
+    pub stored: u64,
+    /// Of these, bytes that wait for their deletion.
+    pub garbage: u64,
+    /// Bytes of open uploads.
+    pub uploads: u64,
+}
+
+/// A counter that was not what a recount found; it has been corrected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// Name of the repository; empty for the tenant's total.
+    pub repository: String,
+    /// Which counter.
+    pub counter: &'static str,
+    /// What it said.
+    pub counted: i64,
+    /// What is there.
+    pub found: i64,
+}
+
+/// Retention, restores, collection, jobs, metering.
+#[async_trait]
+pub trait Lifecycle: Send + Sync + 'static {
+    // -- Tags ---------------------------------------------------------------------------------------
+
+    /// A page of a repository's tags.
+    async fn tags_by_push(&self, repository: &Repository, page: TagPage) -> Result<Vec<TagRow>>;
+
+    /// One tag, pulls included.
+    async fn tag_row(&self, repository: &Repository, tag: &TagName) -> Result<Option<TagRow>>;
+
+    /// The newest push and the newest pull of a repository.
+    async fn last_times(&self, repository: &Repository) -> Result<(Option<Time>, Option<Time>)>;
+
+    /// Deletes tags that are still as they were seen; how many. What they pointed to is condemned.
+    async fn drop_tags(&self, repository: &Repository, tags: DropTags) -> Result<u64>;
+
+    /// Up to `limit` tags whose annotation lets them end after `after` and by `now`, in this order, with their tenants
+    /// and repositories.
+    async fn expired_tags(
+        &self,
+        after: Time,
+        now: Time,
+        limit: u32,
+    ) -> Result<Vec<(TenantId, String, TagRow)>>;
+
+    /// How many bytes of a repository would go with these manifests, were each to lose as many tags as it says.
+    async fn reclaimable(&self, repository: &Repository, digests: BTreeMap<Digest, u64>) -> Result<u64>;
+
+    /// Notes pulls at `now`; each tag and manifest at most once an hour.
+    async fn record_pulls(&self, pulls: Vec<Pull>, now: Time) -> Result<()>;
+
+    /// Begins the life of a tag anew; false if it does not point to `digest`.
+    async fn renew_tag(
+        &self,
+        repository: &Repository,
+        tag: &TagName,
+        digest: &Digest,
+        now: Time,
+    ) -> Result<bool>;
+
+    /// Up to `limit` tags deleted before `before` that can still be brought back at `now`, newest first.
+    async fn deleted_tags(
+        &self,
+        repository: &Repository,
+        before: Option<(Time, String)>,
+        now: Time,
+        limit: u32,
+    ) -> Result<Vec<DeletedTag>>;
+
+    /// Brings a tag back.
+    async fn restore_tag(&self, repository: &Repository, restore: RestoreTag) -> Result<Restored>;
+
+    /// What became of a tag before `before`, newest first.
+    async fn tag_history(
+        &self,
+        repository: &Repository,
+        tag: &TagName,
+        before: Option<(Time, Uuid)>,
+        limit: u32,
+    ) -> Result<Vec<TagEvent>>;
+
+    /// Forgets up to `limit` entries of tags' history in a repository that are older than `before`.
+    async fn forget_history(&self, repository: &Repository, before: Time, limit: u32) -> Result<u64>;
+
+    // -- Collection ---------------------------------------------------------------------------------
+
+    /// Up to `limit` candidates due at `now`, each put off until `retry` in case the look at it fails.
+    async fn candidates(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<Candidate>>;
+
+    /// Looks at a manifest, and deletes it if nothing refers to it and its time has come.
+    async fn collect_manifest(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        judgement: Judgement,
+    ) -> Result<Collected>;
+
+    /// Up to `limit` names of repositories that link a blob of which no manifest of theirs speaks.
+    async fn unused_links(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Result<Vec<String>>;
+
+    /// Looks at a blob: unlinks it where nothing uses it, and deletes it once no repository links it.
+    async fn collect_blob(&self, blob: CollectBlob) -> Result<Collected>;
+
+    /// Forgets a manifest that was deleted by its digest, and the signatures that stood for it by name.
+    async fn forget_deleted(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        judgement: Judgement,
+    ) -> Result<Collected>;
+
+    /// Looks again, at `due`, at those manifests of a repository that wait for a rule; how many.
+    async fn unpark(&self, repository: &Repository, due: Time) -> Result<u64>;
+
+    /// How much waits.
+    async fn queues(&self, now: Time) -> Result<Queues>;
+
+    // -- Purges -------------------------------------------------------------------------------------
+
+    /// Up to `limit` purges that are due.
+    async fn purges(&self, now: Time, limit: u32) -> Result<Vec<Purge>>;
+
+    /// Up to `limit` purges, due or not, after a tenant and repository.
+    async fn pending_purges(&self, after: (i64, String), limit: u32) -> Result<Vec<Purge>>;
+
+    /// Takes a repository's name away, so that nobody sees it any more; its new name.
+    async fn retire(&self, repository: &Repository) -> Result<Option<String>>;
+
+    /// Deletes up to `limit` rows of each kind.
+    async fn purge(&self, purge: &Purge, now: Time, object_due: Time, limit: u32) -> Result<PurgeStep>;
+
+    // -- Jobs ---------------------------------------------------------------------------------------
+
+    /// A job.
+    async fn job(&self, key: &JobKey) -> Result<Option<Job>>;
+
+    /// All jobs of a kind, with their tenants and names, after a tenant and name.
+    async fn jobs(
+        &self,
+        kind: JobKind,
+        after: (i64, String),
+        limit: u32,
+    ) -> Result<Vec<(TenantId, String, Job)>>;
+
+    /// Makes a job, or replaces it whoever does it.
+    async fn put_job(&self, key: &JobKey, due_at: Time, state: String) -> Result<()>;
+
+    /// Makes a job due at `due_at`, if it would be later.
+    async fn advance_job(&self, key: &JobKey, due_at: Time) -> Result<bool>;
+
+    /// Takes a job that is due and that nobody else does.
+    async fn claim_job(&self, key: &JobKey, by: &str, now: Time, until: Time) -> Result<Option<Job>>;
+
+    /// Stores what a job keeps, if it is still `by`'s. With `due_at` it is due then.
+    async fn save_job(
+        &self,
+        key: &JobKey,
+        by: &str,
+        state: String,
+        due_at: Option<Time>,
+        claimed_until: Time,
+    ) -> Result<bool>;
+
+    /// Forgets a job.
+    async fn drop_job(&self, key: &JobKey) -> Result<()>;
+
+    // -- Metering -----------------------------------------------------------------------------------
+
+    /// Adds what is stored now for these hours (first and last, since 1970) and ends the job, if it is still `by`'s.
+    async fn sample(
+        &self,
+        key: &JobKey,
+        by: &str,
+        hours: (i64, i64),
+        state: String,
+        next: Time,
+    ) -> Result<bool>;
+
+    /// What was stored in a month.
+    async fn month(&self, query: MonthQuery) -> Result<Vec<MonthUsage>>;
+
+    /// What a tenant stored, hour by hour, from `from` on.
+    async fn samples(&self, tenant: TenantId, from: i64, limit: u32) -> Result<Vec<Sample>>;
+
+    /// Forgets samples older than `before` (hours since 1970).
+    async fn forget_samples(&self, before: i64, limit: u32) -> Result<u64>;
+
+    /// What the installation stores.
+    async fn storage(&self) -> Result<Storage>;
+
+    /// Counts a tenant's things again and corrects its counters. Proportional to what it has.
+    async fn recount(&self, tenant: TenantId) -> Result<Vec<Drift>>;
+
+    /// Row ids of up to `limit` tenants after `after`, deleted ones included.
+    async fn tenant_ids(&self, after: i64, limit: u32) -> Result<Vec<i64>>;
+}

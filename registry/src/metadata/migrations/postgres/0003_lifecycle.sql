@@ -1,0 +1,94 @@
+-- What tags and manifests are kept for, what became of them, and what is stored over time.
+
+-- pulled_at: the last authorised GET or HEAD by this name, to the hour. renewed_at: the last HEAD by someone who may
+-- push. lifetime: what its manifest's annotation gives it, in microseconds; it ends at expires_at.
+ALTER TABLE tag ADD COLUMN pulled_at BIGINT;
+ALTER TABLE tag ADD COLUMN renewed_at BIGINT;
+ALTER TABLE tag ADD COLUMN lifetime BIGINT;
+ALTER TABLE tag ADD COLUMN expires_at BIGINT;
+-- Retention walks a repository's tags from the newest push on.
+CREATE INDEX tag_by_push ON tag (tenant_id, repository_id, pushed_at, name);
+CREATE INDEX tag_by_expiry ON tag (expires_at) WHERE expires_at IS NOT NULL;
+
+-- The last GET by digest, of this manifest or of one below it, to the hour.
+ALTER TABLE manifest ADD COLUMN pulled_at BIGINT;
+
+-- since: when it lost its last name. condemned: 1 if it goes at due_at should nothing refer to it then; else it waits
+-- for a rule on untagged manifests, and without one it waits for ever.
+ALTER TABLE review_manifest ADD COLUMN since BIGINT;
+ALTER TABLE review_manifest ADD COLUMN condemned SMALLINT NOT NULL DEFAULT 0;
+
+-- Every manifest without a tag is looked at once: it belongs to another one, or waits.
+INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at, since)
+    SELECT m.tenant_id, m.repository_id, m.digest, m.leased_until, m.pushed_at FROM manifest m
+    WHERE NOT EXISTS (SELECT 1 FROM tag t WHERE t.tenant_id = m.tenant_id AND t.repository_id = m.repository_id
+        AND t.digest = m.digest)
+    ON CONFLICT DO NOTHING;
+
+-- Manifests deleted by their digest, for as long as they can be brought back.
+CREATE TABLE deleted_manifest (
+    tenant_id BIGINT NOT NULL,
+    repository_id BIGINT NOT NULL,
+    digest BYTEA NOT NULL,
+    media_type TEXT NOT NULL,
+    payload BYTEA NOT NULL,
+    deleted_at BIGINT NOT NULL,
+    until BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, repository_id, digest)
+);
+CREATE INDEX deleted_manifest_by_end ON deleted_manifest (until);
+
+-- The tags that were deleted, newest first. until: up to when it can be brought back.
+ALTER TABLE tag_history ADD COLUMN until BIGINT;
+CREATE INDEX tag_history_deleted ON tag_history (tenant_id, repository_id, at, name) WHERE action = 1;
+
+ALTER TABLE object_deletion ADD COLUMN size BIGINT NOT NULL DEFAULT 0;
+
+-- Of the tenant's total: bytes of objects in the blob store, those included that nothing refers to any more and
+-- that are about to be deleted.
+ALTER TABLE usage ADD COLUMN stored BIGINT NOT NULL DEFAULT 0;
+UPDATE usage SET stored = (SELECT coalesce(sum(b.size), 0) FROM blob b WHERE b.tenant_id = usage.tenant_id)
+    WHERE repository_id = 0;
+
+-- What a tenant stored at the beginning of each hour. hour: hours since 1970.
+CREATE TABLE usage_hourly (
+    tenant_id BIGINT NOT NULL,
+    hour BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    stored BIGINT NOT NULL,
+    tags BIGINT NOT NULL,
+    repositories BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, hour)
+);
+
+-- The same summed up, for each repository too. month: year times 100, plus 1 to 12. repository_id 0: the tenant.
+CREATE TABLE usage_monthly (
+    tenant_id BIGINT NOT NULL,
+    month BIGINT NOT NULL,
+    repository_id BIGINT NOT NULL,
+    byte_hours BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, month, repository_id)
+);
+
+-- What is done now and then by whichever replica takes it. tenant_id 0: for the installation.
+CREATE TABLE job (
+    tenant_id BIGINT NOT NULL,
+    kind SMALLINT NOT NULL,
+    name TEXT COLLATE "C" NOT NULL,
+    due_at BIGINT NOT NULL,
+    claimed_until BIGINT NOT NULL DEFAULT 0,
+    claimed_by TEXT NOT NULL DEFAULT '',
+    state TEXT NOT NULL,
+    PRIMARY KEY (tenant_id, kind, name)
+);
+
+-- Content to be deleted as a whole. repository: its name, or empty for all that the tenant has.
+CREATE TABLE purge (
+    tenant_id BIGINT NOT NULL,
+    repository TEXT COLLATE "C" NOT NULL,
+    due_at BIGINT NOT NULL,
+    requested_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, repository)
+);
+INSERT INTO purge (tenant_id, repository, due_at, requested_at)
+    SELECT id, '', deleted_at, deleted_at FROM tenant WHERE deleted_at IS NOT NULL AND name LIKE '%~%';
