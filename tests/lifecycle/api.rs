@@ -80,7 +80,12 @@ impl Place {
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = self.berth.command(arguments[0]);
         command.args(&arguments[1..]).arg(format!("--domain={DOMAIN}"));
-        command.args(["--apex-tenant=none", "--lease=2s", "--gc-delay=1s", "--redirect=Never"]);
+        command.args([
+            "--apex-tenant=none",
+            "--lease=2s",
+            "--gc-delay=1s",
+            "--redirect=Never",
+        ]);
         let admin = self.berth.admin_url("");
         command.arg(format!("--admin-listen={}", admin.trim_start_matches("http://")));
         command.output().expect("the binary runs")
@@ -113,7 +118,10 @@ impl Place {
         }
         let mut command = Command::new(program("sqlite3"));
         command.args(["-bail", "-cmd", ".timeout 10000"]);
-        let output = command.arg(self.berth.data().join("berth.db")).arg(statement).output();
+        let output = command
+            .arg(self.berth.data().join("berth.db"))
+            .arg(statement)
+            .output();
         let output = output.expect("sqlite3 runs");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{statement}: {error}");
@@ -166,7 +174,10 @@ impl Content {
 
     /// Pushes an index over an image that is there already; the index's digest.
     async fn push_index(&self, repository: &str, tag: &str, child: &str) -> String {
-        let manifest = self.get(&format!("{repository}/manifests/{child}")).await.expect(200);
+        let manifest = self
+            .get(&format!("{repository}/manifests/{child}"))
+            .await
+            .expect(200);
         let index = json!({
             "schemaVersion": 2, "mediaType": INDEX,
             "manifests": [{ "mediaType": MANIFEST, "digest": child, "size": manifest.body.len() }],

@@ -241,7 +241,7 @@ async fn damaged(backend: Backend) {
     );
     let mut names: Vec<&str> = missing["repositories"]
         .as_array()
-        .unwrap()
+        .expect("their names")
         .iter()
         .filter_map(Value::as_str)
         .collect();

@@ -18,7 +18,7 @@ use crate::{finalizer, status};
 /// After this time an object that is to go is let go although the registry does not answer.
 pub const LET_GO: Duration = Duration::from_secs(30);
 /// Likewise where its content is to go with it: longer than a registry takes to start again.
-pub const LET_GO_WHOLE: Duration = Duration::from_secs(600);
+const LET_GO_WHOLE: Duration = Duration::from_secs(600);
 
 /// What becomes of content when its object goes.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +34,13 @@ pub enum Ending {
 /// Takes an object that is about to go back from the registry, and lets it go.
 pub async fn run<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context) -> Result<Action, Trouble> {
     let uid = object.uid().unwrap_or_default();
-    match end(object, ctx).await {
+    let ending = object.ending(ctx).await;
+    let patience = match &ending {
+        Ok(Ending::Stays | Ending::Kept(_)) => LET_GO,
+        // Nothing but the registry's word is missing for its content to go.
+        Ok(Ending::Goes) | Err(_) => LET_GO_WHOLE,
+    };
+    match end(object, ending, ctx).await {
         Ok(Ending::Stays) => {}
         Ok(Ending::Goes) => tracing::info!(key, "its content goes with it"),
         Ok(Ending::Kept(why)) => {
@@ -46,7 +52,7 @@ pub async fn run<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context
             return Err(trouble);
         }
         Err(Trouble::Registry(error @ RegistryError::Unreachable(_)))
-            if is_overdue(object.meta(), object.patience()) =>
+            if is_overdue(object.meta(), patience) =>
         {
             let note = format!(
                 "let go although the registry was not told; it is told once it answers, and deletes no content: {error}"
@@ -57,11 +63,7 @@ pub async fn run<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context
         Err(error) => {
             tracing::warn!(%error, key, "a deletion waits");
             let wait = ctx.failures.next(key);
-            return Ok(Action::requeue(until_let_go(
-                object.meta(),
-                object.patience(),
-                wait,
-            )));
+            return Ok(Action::requeue(until_let_go(object.meta(), patience, wait)));
         }
     }
     finalizer::remove(api, object).await?;
@@ -71,9 +73,13 @@ pub async fn run<K: Declared>(object: &K, api: &Api<K>, key: &str, ctx: &Context
     Ok(Action::await_change())
 }
 
-/// Takes the object back from the registry; what becomes of its content.
-async fn end<K: Declared>(object: &K, ctx: &Context) -> Result<Ending, Trouble> {
-    let ending = object.ending(ctx).await?;
+/// Takes the object back from the registry, with its content if that is to go.
+async fn end<K: Declared>(
+    object: &K,
+    ending: Result<Ending, Trouble>,
+    ctx: &Context,
+) -> Result<Ending, Trouble> {
+    let ending = ending?;
     ctx.registry.delete(&path(object), ending == Ending::Goes).await?;
     Ok(ending)
 }

@@ -18,11 +18,6 @@ use crate::context::Context;
 use crate::registry::Object;
 use crate::trouble::Trouble;
 
-/// Whether an object asks for the content of its repository to go with it.
-pub fn is_wished(repository: &Repository) -> bool {
-    repository.spec.deletion_policy == DeletionPolicy::Delete && repository.spec.name.is_some()
-}
-
 /// What becomes of the content of an object that is about to go.
 pub async fn ending(repository: &Repository, ctx: &Context) -> Result<Ending, Trouble> {
     if let Some(ending) = by_itself(repository) {

@@ -1,14 +1,11 @@
 //! In what the three kinds differ.
 
-use std::time::Duration;
-
 use berth_crds::{Invalid, PullThroughCache, Repository, RetentionPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
-use super::delete::LET_GO_WHOLE;
 use super::retention::{self, LAST_RUN};
-use super::{Answer, Declared, Ending, LET_GO, Told, erase, usage};
+use super::{Answer, Declared, Ending, Told, erase, usage};
 use crate::condition::{Fact, State};
 use crate::context::Context;
 use crate::follow::Followed;
@@ -107,13 +104,6 @@ impl Declared for Repository {
     }
     async fn ending(&self, ctx: &Context) -> Result<Ending, Trouble> {
         erase::ending(self, ctx).await
-    }
-    fn patience(&self) -> Duration {
-        if erase::is_wished(self) {
-            LET_GO_WHOLE
-        } else {
-            LET_GO
-        }
     }
     fn all(ctx: &Context) -> &Stores<Self> {
         &ctx.watched.repositories

@@ -113,10 +113,6 @@ pub trait Declared:
     fn ending(&self, _: &Context) -> impl Future<Output = Result<Ending, Trouble>> + Send {
         std::future::ready(Ok(Ending::Stays))
     }
-    /// How long it waits for a registry that does not answer before it is let go.
-    fn patience(&self) -> Duration {
-        LET_GO
-    }
     /// All objects of its kind.
     fn all(ctx: &Context) -> &Stores<Self>;
 }

@@ -155,7 +155,7 @@ pub async fn run(State(admin): State<Admin>) -> Result<(StatusCode, Json<Ran>), 
     };
     let alone = Arc::clone(&admin.collecting).try_lock_owned().map_err(running)?;
     let before: Collected = admin.keeper.collected().into();
-    admin.note(None, "gc.run", "gc", Outcome::Done, "");
+    admin.note(None, "gc.run", "gc", Outcome::Done, "").await;
     let keeper = admin.keeper.clone();
     let round = patience::begin(async move {
         let round = keeper.collect_all().await;
@@ -191,7 +191,7 @@ pub async fn pause(State(admin): State<Admin>, Body(wanted): Body<Pausing>) -> A
     if switch.paused != wanted.paused {
         switch = admin.keeper.pause(wanted.paused).await?;
         let action = if wanted.paused { "gc.pause" } else { "gc.resume" };
-        admin.note(None, action, "gc", Outcome::Done, "");
+        admin.note(None, action, "gc", Outcome::Done, "").await;
     }
     Ok(Json(Paused {
         paused: switch.paused,

@@ -65,8 +65,9 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Keeps in the audit trail what was asked for; `tenant` if it was about one.
-    fn note(
+    /// Keeps in the audit trail what was asked for; `tenant` if it was about one. Before the answer: a process that only
+    /// asks the stores ends with it.
+    async fn note(
         &self,
         tenant: Option<&Tenant>,
         action: &'static str,
@@ -74,7 +75,8 @@ impl Admin {
         outcome: Outcome,
         detail: &str,
     ) {
-        self.identity.audit().add(Event {
+        let audit = self.identity.audit();
+        audit.add(Event {
             tenant: tenant.map_or((0, String::new()), |tenant| {
                 (tenant.id.0, tenant.name.to_string())
             }),
@@ -85,6 +87,7 @@ impl Admin {
             detail: detail.to_owned(),
             address: None,
         });
+        audit.flush().await;
     }
 }
 

@@ -123,7 +123,10 @@ const TERM: (&str, &str) = (
 const AFTER: (&str, &str) = ("after", "Where the page begins: the next of the page before");
 const BEFORE: (&str, &str) = ("before", "Where the page begins: the next of the page before");
 const LIMIT: (&str, &str) = ("limit", "Entries, at most 1000; 100 if absent");
-const TAG: [(&str, &str); 2] = [("repository", "The repository, by its name or an alias"), ("tag", "The tag")];
+const TAG: [(&str, &str); 2] = [
+    ("repository", "The repository, by its name or an alias"),
+    ("tag", "The tag"),
+];
 
 /// It only begins what is asked for.
 const BEGINS: &[&str] = &["202"];
@@ -282,14 +285,21 @@ fn describe(path: &str, operation: &Operation, failure: &Value, generator: &mut 
     let content = |schema: Value| json!({ "application/json": { "schema": schema } });
     let schema = (operation.answer)(generator);
     let of_type = |kind: &&str| {
-        let schema = if *kind == "application/json" { schema.clone() } else { json!({ "type": "string" }) };
+        let schema = if *kind == "application/json" {
+            schema.clone()
+        } else {
+            json!({ "type": "string" })
+        };
         ((*kind).to_owned(), json!({ "schema": schema }))
     };
     let types: Map<String, Value> = operation.types.iter().map(of_type).collect();
     let mut responses = Map::new();
     for status in operation.statuses {
         let description = if *status == "202" { "Begun" } else { "Done" };
-        responses.insert((*status).to_owned(), json!({ "description": description, "content": types }));
+        responses.insert(
+            (*status).to_owned(),
+            json!({ "description": description, "content": types }),
+        );
     }
     responses.insert(
         "default".to_owned(),

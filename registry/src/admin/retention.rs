@@ -192,7 +192,9 @@ pub async fn run(
     let (keeper, of) = (admin.keeper.clone(), (tenant.clone(), policy.clone()));
     let ran = patience::begin(async move { keeper.run_now(&of.0, &of.1).await }).await?;
     let Some(history) = ran.transpose()? else {
-        admin.note(Some(&tenant), "retention.run", name, Outcome::Done, "goes on");
+        admin
+            .note(Some(&tenant), "retention.run", name, Outcome::Done, "goes on")
+            .await;
         let running = Retention {
             running: true,
             ..before
@@ -201,7 +203,9 @@ pub async fn run(
     };
 
     // 3. What came of it.
-    admin.note(Some(&tenant), "retention.run", name, Outcome::Done, "");
+    admin
+        .note(Some(&tenant), "retention.run", name, Outcome::Done, "")
+        .await;
     Ok((StatusCode::OK, Json(told(&policy, history, false))))
 }
 

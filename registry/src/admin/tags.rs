@@ -208,17 +208,21 @@ pub async fn restore(
         Restored::Done(digest) => digest,
         refused => {
             let (status, reason, why) = refusal(&object, refused);
-            admin.note(Some(&tenant), "tag.restore", &object, Outcome::Denied, &why);
+            admin
+                .note(Some(&tenant), "tag.restore", &object, Outcome::Denied, &why)
+                .await;
             return Err(Failure::new(status, reason, why));
         }
     };
-    admin.note(
-        Some(&tenant),
-        "tag.restore",
-        &object,
-        Outcome::Done,
-        &digest.to_string(),
-    );
+    admin
+        .note(
+            Some(&tenant),
+            "tag.restore",
+            &object,
+            Outcome::Done,
+            &digest.to_string(),
+        )
+        .await;
     let back = Back {
         repository: repository.name.to_string(),
         tag: of.tag,

@@ -192,7 +192,11 @@ fn apply() -> Command {
 }
 
 /// A command of which something is always done.
-pub(super) fn group<const N: usize>(name: &'static str, about: &'static str, leaves: [Command; N]) -> Command {
+pub(super) fn group<const N: usize>(
+    name: &'static str,
+    about: &'static str,
+    leaves: [Command; N],
+) -> Command {
     Command::new(name)
         .about(about)
         .subcommand_required(true)
@@ -383,9 +387,7 @@ pub(super) async fn pages(client: &Client, path: &str, field: &str) -> Result<Va
     let mut all = Vec::new();
     let mut cursor = String::new();
     loop {
-        let mut page = client
-            .ask(Method::GET, &format!("{path}{cursor}"), None)
-            .await?;
+        let mut page = client.ask(Method::GET, &format!("{path}{cursor}"), None).await?;
         if let Some(Value::Array(entries)) = page.get_mut(field).map(Value::take) {
             all.extend(entries);
         }

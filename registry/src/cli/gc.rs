@@ -56,7 +56,9 @@ pub(super) async fn run(settings: &Settings, leaf: &str, output: Output) -> Ende
         "run" => show(output, &round(&client).await?, ran),
         _ => {
             let body = json!({ "paused": leaf == "pause" });
-            let switch = client.ask(Method::PUT, &format!("{PATH}/paused"), Some(&body)).await?;
+            let switch = client
+                .ask(Method::PUT, &format!("{PATH}/paused"), Some(&body))
+                .await?;
             show(output, &switch, |switch| format!("{}\n", standing(switch)))
         }
     }
@@ -105,13 +107,19 @@ fn ran(ran: &Value) -> String {
     if ran["done"] == true {
         format!("collected: {collected}\n")
     } else {
-        format!("collected so far: {collected}; it goes on in the server, `berth-registry gc status` shows how far\n")
+        format!(
+            "collected so far: {collected}; it goes on in the server, `berth-registry gc status` shows how far\n"
+        )
     }
 }
 
 fn status(state: &Value) -> String {
     let queues = &state["queues"];
-    let mut text = format!("{}\nwaiting: {}\n", standing(state), amounts(queues, "objectBytes"));
+    let mut text = format!(
+        "{}\nwaiting: {}\n",
+        standing(state),
+        amounts(queues, "objectBytes")
+    );
     if let Some(due) = queues["oldestDue"].as_str() {
         text.push_str(&format!("oldest due: {due}\n"));
     }

@@ -69,7 +69,12 @@ fn command() -> Command {
         .subcommand(resolve::arguments(config.arg(output.clone())))
         .subcommand(probe::command(output))
         .subcommands(administer::commands())
-        .subcommands([tags::command(), retention::command(), usage::command(), gc::command()])
+        .subcommands([
+            tags::command(),
+            retention::command(),
+            usage::command(),
+            gc::command(),
+        ])
         .subcommand(fsck::command())
 }
 

@@ -42,8 +42,19 @@ pub(super) fn command() -> Command {
            berth-registry retention preview --tenant acme --policy apps/ci\n  \
            berth-registry retention preview --tenant acme --repository team-a/api -o json",
     )
-    .arg(flag("policy", "POLICY", "By this policy; each of the tenant's if absent").conflicts_with("repository"))
-    .arg(flag("repository", "REPOSITORY", "In this repository, by all policies that cover it"))
+    .arg(
+        flag(
+            "policy",
+            "POLICY",
+            "By this policy; each of the tenant's if absent",
+        )
+        .conflicts_with("repository"),
+    )
+    .arg(flag(
+        "repository",
+        "REPOSITORY",
+        "In this repository, by all policies that cover it",
+    ))
     .arg(tenant_flag());
     let run = leaf(
         "run",
@@ -57,7 +68,10 @@ pub(super) fn command() -> Command {
         "Say why a tag stays or goes",
         "  berth-registry retention explain team-a/api v1.2.3 --tenant acme",
     )
-    .arg(positional("repository", "The repository, by its name or an alias"))
+    .arg(positional(
+        "repository",
+        "The repository, by its name or an alias",
+    ))
     .arg(positional("tag", "The tag"))
     .arg(tenant_flag());
     group(
@@ -74,7 +88,10 @@ pub(super) async fn run(settings: &Settings, leaf: &str, matches: &ArgMatches, o
     let client = Client::open(settings).await?;
     match leaf {
         "list" => show(output, &client.ask(Method::GET, &path, None).await?, list),
-        "preview" => match ["policy", "repository"].into_iter().find(|kind| !text(kind).is_empty()) {
+        "preview" => match ["policy", "repository"]
+            .into_iter()
+            .find(|kind| !text(kind).is_empty())
+        {
             None => show(output, &preview_all(&client, &path).await?, previews),
             Some(kind) => {
                 let path = format!("{path}/preview?{kind}={}", query(text(kind)));
@@ -114,7 +131,9 @@ async fn preview_all(client: &Client, path: &str) -> Result<Value, Box<dyn Error
 /// Runs a policy, and waits for the end of the run however long it takes.
 async fn to_its_end(client: &Client, path: &str, policy: &str) -> Result<Value, Box<dyn Error>> {
     let of = format!("policy={}", query(policy));
-    let mut state = client.ask(Method::POST, &format!("{path}/run?{of}"), None).await?;
+    let mut state = client
+        .ask(Method::POST, &format!("{path}/run?{of}"), None)
+        .await?;
     while state["running"] == true {
         tokio::time::sleep(EVERY).await;
         state = client.ask(Method::GET, &format!("{path}?{of}"), None).await?;
@@ -141,8 +160,20 @@ fn list(policies: &Value) -> String {
         })
     };
     let rows: Vec<Value> = policies.as_array().into_iter().flatten().map(row).collect();
-    let columns = ["POLICY", "LAST RUN", "DELETED", "WOULD DELETE", "RECLAIMABLE", "NEXT RUN"];
-    Table::of(columns, ["policy", "last", "deleted", "would", "reclaimable", "next"], &rows.into()).to_string()
+    let columns = [
+        "POLICY",
+        "LAST RUN",
+        "DELETED",
+        "WOULD DELETE",
+        "RECLAIMABLE",
+        "NEXT RUN",
+    ];
+    Table::of(
+        columns,
+        ["policy", "last", "deleted", "would", "reclaimable", "next"],
+        &rows.into(),
+    )
+    .to_string()
 }
 
 fn preview(would: &Value) -> String {
@@ -195,12 +226,16 @@ mod tests {
 
     #[test]
     fn a_preview_names_some_tags_and_counts_the_others() {
-        let would = json!({ "evaluated": 9, "wouldDelete": 3, "reclaimable": 2048, "sample": ["a:1", "a:2"] });
+        let would =
+            json!({ "evaluated": 9, "wouldDelete": 3, "reclaimable": 2048, "sample": ["a:1", "a:2"] });
         assert_eq!(
             preview(&would),
             "3 of 9 tags would be deleted, 2.0 KiB would become free\n  a:1\n  a:2\n  and 1 more\n"
         );
-        assert_eq!(previews(&json!([])), "there is no retention policy: every tag stays\n");
+        assert_eq!(
+            previews(&json!([])),
+            "there is no retention policy: every tag stays\n"
+        );
     }
 
     #[test]
@@ -211,6 +246,9 @@ mod tests {
         ]);
         let text = list(&policies);
         assert!(text.contains("ns/new  -                     -"), "{text}");
-        assert!(text.contains("ns/bad  2026-11-01T00:00:00Z  failed: no answer"), "{text}");
+        assert!(
+            text.contains("ns/bad  2026-11-01T00:00:00Z  failed: no answer"),
+            "{text}"
+        );
     }
 }

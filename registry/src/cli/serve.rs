@@ -22,6 +22,7 @@ use crate::egress::{Allow, Client, Dialer};
 use crate::identity::Identity;
 use crate::identity::keys::KeyRing;
 use crate::identity::trust::Verifier;
+use crate::lifecycle::figures::Figures;
 use crate::lifecycle::fsck::{self, Fsck};
 use crate::lifecycle::metering::Price;
 use crate::lifecycle::{self, Keeper};
@@ -123,6 +124,7 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         lifecycle: stores.lifecycle.clone(),
     };
     tenancy.keeper.start();
+    metrics.also(Box::new(Figures::of(tenancy.keeper.clone())));
     let api_router = distribution::router(distribution::Registry::open(settings, parts).await?);
     tokio::spawn(follow_admin_keys(admin_keys.clone()));
     let admin = tenancy.admin(&stores);

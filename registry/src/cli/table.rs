@@ -74,7 +74,12 @@ mod tests {
 
     #[test]
     fn bytes_are_told_in_the_largest_unit() {
-        for (number, text) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 40, "3.0 TiB")] {
+        for (number, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (3 << 40, "3.0 TiB"),
+        ] {
             assert_eq!(bytes(number), text);
         }
     }

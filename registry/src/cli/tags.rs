@@ -47,13 +47,21 @@ pub(super) fn command() -> Command {
     .arg(repository())
     .arg(positional("tag", "The tag"))
     .arg(tenant_flag());
-    group(NAME, "Tags: history, deleted, restore", [history, deleted, restore])
+    group(
+        NAME,
+        "Tags: history, deleted, restore",
+        [history, deleted, restore],
+    )
 }
 
 /// Does what the matches of a leaf say.
 pub(super) async fn run(settings: &Settings, leaf: &str, matches: &ArgMatches, output: Output) -> Ended {
     let value = |name: &str| query(matches.get_one::<String>(name).map_or("", String::as_str));
-    let path = format!("{}/tags/{leaf}?repository={}", tenant_path(matches), value("repository"));
+    let path = format!(
+        "{}/tags/{leaf}?repository={}",
+        tenant_path(matches),
+        value("repository")
+    );
     let client = Client::open(settings).await?;
     match leaf {
         "history" => {
@@ -62,7 +70,11 @@ pub(super) async fn run(settings: &Settings, leaf: &str, matches: &ArgMatches, o
             let mut page = client.ask(Method::GET, &path, None).await?;
             show(output, &page["events"].take(), events)
         }
-        "deleted" => show(output, &pages(&client, &format!("{path}&limit=1000"), "tags").await?, deleted),
+        "deleted" => show(
+            output,
+            &pages(&client, &format!("{path}&limit=1000"), "tags").await?,
+            deleted,
+        ),
         _ => {
             let path = format!("{path}&tag={}", value("tag"));
             show(output, &client.ask(Method::POST, &path, None).await?, |back| {

@@ -49,7 +49,9 @@ pub(super) fn command() -> Command {
 
 /// Does what the matches say.
 pub(super) async fn run(settings: &Settings, matches: &ArgMatches, output: Output) -> Ended {
-    let is_csv = matches.get_one::<String>("output").is_some_and(|form| form == "csv");
+    let is_csv = matches
+        .get_one::<String>("output")
+        .is_some_and(|form| form == "csv");
     let with_repositories = matches.get_flag("repositories");
     let mut path = format!("/admin/v1/usage?repositories={with_repositories}");
     for name in ["tenant", "month"] {
@@ -59,7 +61,9 @@ pub(super) async fn run(settings: &Settings, matches: &ArgMatches, output: Outpu
     }
     let client = Client::open(settings).await?;
     if is_csv {
-        let rows = client.fetch(Method::GET, &format!("{path}&format=csv"), None).await?;
+        let rows = client
+            .fetch(Method::GET, &format!("{path}&format=csv"), None)
+            .await?;
         std::io::stdout().write_all(&rows)?;
         return Ok(());
     }
@@ -70,15 +74,30 @@ pub(super) async fn run(settings: &Settings, matches: &ArgMatches, output: Outpu
 fn text(usage: &Value, with_repositories: bool) -> String {
     let mut usages: Vec<&Value> = usage.as_array().into_iter().flatten().collect();
     // A tenant's own row stays before those of its repositories.
-    usages.sort_by_key(|usage| (plain(&usage["tenant"]), usage["repository"].as_str().map(str::to_owned)));
+    usages.sort_by_key(|usage| {
+        (
+            plain(&usage["tenant"]),
+            usage["repository"].as_str().map(str::to_owned),
+        )
+    });
     let rows: Vec<Value> = usages.into_iter().map(row).collect();
     let rows = rows.into();
     if with_repositories {
         let columns = ["TENANT", "REPOSITORY", "BYTES", "TAGS", "GIB-HOURS", "COST"];
-        Table::of(columns, ["tenant", "repository", "bytes", "tags", "gibHours", "cost"], &rows).to_string()
+        Table::of(
+            columns,
+            ["tenant", "repository", "bytes", "tags", "gibHours", "cost"],
+            &rows,
+        )
+        .to_string()
     } else {
         let columns = ["TENANT", "BYTES", "REPOSITORIES", "TAGS", "GIB-HOURS", "COST"];
-        Table::of(columns, ["tenant", "bytes", "repositories", "tags", "gibHours", "cost"], &rows).to_string()
+        Table::of(
+            columns,
+            ["tenant", "bytes", "repositories", "tags", "gibHours", "cost"],
+            &rows,
+        )
+        .to_string()
     }
 }
 
@@ -109,7 +128,9 @@ mod tests {
                     "gibHours": "1.500", "cost": "0.012300", "currency": "EUR", "deleted": deleted })
         };
         let usages = json!([
-            usage("zeta", None, false), usage("zeta", Some("a"), false), usage("acme", None, true)
+            usage("zeta", None, false),
+            usage("zeta", Some("a"), false),
+            usage("acme", None, true)
         ]);
         assert_eq!(
             text(&usages, true),

@@ -147,9 +147,8 @@ fn lifetime(manifest: &Manifest) -> Result<Option<Duration>, ApiError> {
     let Some(annotations) = manifest.annotations.as_deref() else {
         return Ok(None);
     };
-    // Annotations are strings (image-spec, "Annotations"); what is none is no time either.
-    let annotations: BTreeMap<String, serde_json::Value> =
-        serde_json::from_str(annotations).unwrap_or_default();
+    // They have been read before: text by text (image-spec, "Annotations").
+    let annotations: BTreeMap<String, String> = serde_json::from_str(annotations).unwrap_or_default();
     let Some(text) = annotations.get(EXPIRES_AFTER) else {
         return Ok(None);
     };
@@ -159,9 +158,6 @@ fn lifetime(manifest: &Manifest) -> Result<Option<Duration>, ApiError> {
             format!("annotation {EXPIRES_AFTER}: {why}"),
         )
     };
-    let text = text
-        .as_str()
-        .ok_or_else(|| refused(format!("{text} is no text; write a length of time like \"168h\"")))?;
     let span: Span = text.parse().map_err(refused)?;
     if span.duration().is_zero() {
         return Err(refused("it must be longer than 0".to_owned()));

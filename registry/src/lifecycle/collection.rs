@@ -19,8 +19,10 @@ use crate::domain::Digest;
 use crate::metadata::lifecycle::{Candidate, CollectBlob, Collected, JobKey, JobKind, Judgement, Queues};
 use crate::metadata::{MetadataError, TenantId, Time};
 
-/// A candidate whose look failed comes again after this.
-const RETRY: Duration = Duration::from_secs(120);
+/// A candidate whose look failed, or was cut by the end of the process, comes again after a part of the delay.
+const SHORTEST_RETRY: Duration = Duration::from_secs(5);
+/// And no later than this.
+const LONGEST_RETRY: Duration = Duration::from_secs(120);
 /// Candidates taken at once.
 const BATCH: u32 = 128;
 /// Candidates looked at at once.
@@ -156,7 +158,7 @@ impl Keeper {
     async fn collect_once(&self) -> Result<Round> {
         let begun = Instant::now();
         let now = Time::now();
-        let candidates = self.store.candidates(now, now.plus(RETRY), BATCH).await?;
+        let candidates = self.store.candidates(now, now.plus(self.retry()), BATCH).await?;
         let mut round = Round {
             looked_at: candidates.len() as u64,
             ..Round::default()
@@ -183,6 +185,10 @@ impl Keeper {
         let due = Duration::from_secs(round.looked_at) / self.rate;
         tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
         Ok(round)
+    }
+
+    fn retry(&self) -> Duration {
+        (self.delays.review / 10).clamp(SHORTEST_RETRY, LONGEST_RETRY)
     }
 
     async fn look(&self, candidate: &Candidate) -> Result<Round> {
@@ -252,7 +258,10 @@ impl Keeper {
     /// Deletes objects that are due. The row goes last: what is cut in between is done again.
     async fn delete_objects(&self) -> Result<Round> {
         let now = Time::now();
-        let due = self.metadata.due_objects(now, now.plus(RETRY), BATCH).await?;
+        let due = self
+            .metadata
+            .due_objects(now, now.plus(self.retry()), BATCH)
+            .await?;
         let done = Round {
             looked_at: due.len() as u64,
             objects: due.len() as u64,

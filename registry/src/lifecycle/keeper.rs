@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::pulls::Pulls;
 use super::retention::run::Seen;
-use super::{collection, expiry, metering, purges, retention};
+use super::{collection, expiry, figures, metering, purges, retention};
 use crate::audit::{Audit, Event, Outcome};
 use crate::blobs::BlobStore;
 use crate::domain::RepositoryName;
@@ -82,6 +82,8 @@ pub struct Keeper {
     pub(super) collect_now: Notify,
     /// Wakes what runs jobs.
     pub(super) look_now: Notify,
+    /// What the store last said, for the metrics.
+    pub(super) looked: figures::Last,
     /// What has been done.
     pub tally: Tally,
     /// Pulls to be noted.
@@ -116,6 +118,7 @@ impl Keeper {
             seen: Seen::default(),
             collect_now: Notify::new(),
             look_now: Notify::new(),
+            looked: figures::Last::default(),
             tally: Tally::default(),
             pulls: Arc::default(),
         })
@@ -129,6 +132,7 @@ impl Keeper {
         tokio::spawn(expiry::follow(self.clone()));
         tokio::spawn(purges::follow(self.clone()));
         tokio::spawn(metering::follow(self.clone()));
+        tokio::spawn(figures::follow(self.clone()));
     }
 
     /// The store.

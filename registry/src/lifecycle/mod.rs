@@ -10,6 +10,7 @@
 pub mod collection;
 pub mod coverage;
 pub mod expiry;
+pub mod figures;
 pub mod fsck;
 pub mod metering;
 pub mod pulls;

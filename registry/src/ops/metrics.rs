@@ -59,6 +59,8 @@ pub struct Observation<'a> {
 /// All metrics of the process.
 pub struct Metrics {
     registry: Registry,
+    /// What is shown besides, once it is there.
+    further: OnceLock<Registry>,
     requests: Family<RequestLabels, Counter>,
     durations: Family<RouteLabels, Histogram, Durations>,
     request_cells: [[[OnceLock<Counter>; STATUSES.len()]; Route::COUNT]; METHODS.len()],
@@ -115,6 +117,7 @@ impl Metrics {
         all.register_collector(Box::new(process::Process));
         Arc::new(Self {
             registry: all,
+            further: OnceLock::new(),
             requests,
             durations,
             request_cells: Default::default(),
@@ -171,10 +174,23 @@ impl Metrics {
         }
     }
 
+    /// Shows what this collector says besides. Once.
+    pub fn also(&self, collector: Box<dyn Collector>) {
+        let mut registry = Registry::default();
+        registry.register_collector(collector);
+        if self.further.set(registry).is_err() {
+            tracing::error!("a second collector of metrics is not shown");
+        }
+    }
+
     /// Everything in the OpenMetrics text form.
     pub fn text(&self) -> Result<String, fmt::Error> {
         let mut text = String::with_capacity(16 * 1024);
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        prometheus_client::encoding::text::encode_registry(&mut text, &self.registry)?;
+        if let Some(further) = self.further.get() {
+            prometheus_client::encoding::text::encode_registry(&mut text, further)?;
+        }
+        prometheus_client::encoding::text::encode_eof(&mut text)?;
         Ok(text)
     }
 }

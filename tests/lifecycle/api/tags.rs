@@ -37,7 +37,10 @@ async fn tags_and_images_that_were_deleted_come_back() {
         assert_eq!((names(&deleted), &deleted["next"]), (vec!["v1"], &Value::Null));
         let tag = &deleted["tags"][0];
         assert_eq!(tag["digest"], first);
-        assert!(tag["restorableUntil"].as_str() > tag["deletedAt"].as_str(), "{tag}");
+        assert!(
+            tag["restorableUntil"].as_str() > tag["deletedAt"].as_str(),
+            "{tag}"
+        );
         let back = restore("v1").await.expect(201).json();
         assert_eq!(back, json!({ "repository": "app", "tag": "v1", "digest": first }));
         content.get("app/manifests/v1").await.expect(200);
@@ -45,9 +48,15 @@ async fn tags_and_images_that_were_deleted_come_back() {
         // 2. An image that was deleted by its digest, with both of its tags.
         content.delete(&format!("app/manifests/{second}")).await;
         content.get("app/manifests/v2").await.expect(404);
-        let page = place.get("tenants/acme/tags/deleted?repository=old-app&limit=1").await;
+        let page = place
+            .get("tenants/acme/tags/deleted?repository=old-app&limit=1")
+            .await;
         let next = page["next"].as_str().expect("a second page");
-        let rest = place.get(&format!("tenants/acme/tags/deleted?repository=app&limit=1&after={next}")).await;
+        let rest = place
+            .get(&format!(
+                "tenants/acme/tags/deleted?repository=app&limit=1&after={next}"
+            ))
+            .await;
         let mut both = [names(&page), names(&rest)].concat();
         both.sort_unstable();
         assert_eq!(both, ["v2", "v2.1"]);
@@ -58,18 +67,35 @@ async fn tags_and_images_that_were_deleted_come_back() {
         restore("v2.1").await.expect(201);
         content.get("app/manifests/v2").await.expect(200);
         let blob = harness::content::sha256(b"two");
-        assert_eq!(content.get(&format!("app/blobs/{blob}")).await.expect(200).body, b"two");
+        assert_eq!(
+            content.get(&format!("app/blobs/{blob}")).await.expect(200).body,
+            b"two"
+        );
 
         // 3. What is there, or never was.
         let (reason, error) = place
-            .refused(Method::POST, "tenants/acme/tags/restore?repository=app&tag=v2", 409)
+            .refused(
+                Method::POST,
+                "tenants/acme/tags/restore?repository=app&tag=v2",
+                409,
+            )
             .await;
         assert_eq!(reason, "Exists");
-        assert!(error.contains(&second) && error.contains("delete it first"), "{error}");
+        assert!(
+            error.contains(&second) && error.contains("delete it first"),
+            "{error}"
+        );
         let (_, error) = place
-            .refused(Method::POST, "tenants/acme/tags/restore?repository=app&tag=v3", 404)
+            .refused(
+                Method::POST,
+                "tenants/acme/tags/restore?repository=app&tag=v3",
+                404,
+            )
             .await;
-        assert!(error.contains("app:v3 was not deleted, or too long ago"), "{error}");
+        assert!(
+            error.contains("app:v3 was not deleted, or too long ago"),
+            "{error}"
+        );
         let complaint = place.complaint(&["tag", "restore", "app", "v3", "--tenant", "acme"], 1);
         assert!(complaint.contains("was not deleted"), "{complaint}");
 
@@ -77,16 +103,27 @@ async fn tags_and_images_that_were_deleted_come_back() {
         let trail = place.get("audit?tenant=acme&limit=1000").await;
         let records = trail["records"].as_array().unwrap();
         let of = |object: &str| {
-            let mut of = records.iter().filter(|r| r["action"] == "tag.restore" && r["object"] == object);
+            let mut of = records
+                .iter()
+                .filter(|r| r["action"] == "tag.restore" && r["object"] == object);
             of.next().map(|record| record["outcome"].clone())
         };
-        assert_eq!((of("app:v1"), of("app:v3")), (Some(json!("done")), Some(json!("denied"))));
+        assert_eq!(
+            (of("app:v1"), of("app:v3")),
+            (Some(json!("done")), Some(json!("denied")))
+        );
 
         // 5. The repository says when it was last pushed to and pulled from.
         let shown = place.get("tenants/acme/catalog/app").await;
-        assert!(shown["lastPush"].is_string() && shown["lastPull"].is_string(), "{shown}");
+        assert!(
+            shown["lastPush"].is_string() && shown["lastPull"].is_string(),
+            "{shown}"
+        );
         content.push("fresh", "v1", b"one").await;
-        assert_eq!(place.get("tenants/acme/catalog/fresh").await["lastPull"], Value::Null);
+        assert_eq!(
+            place.get("tenants/acme/catalog/fresh").await["lastPull"],
+            Value::Null
+        );
     }
 }
 
@@ -115,7 +152,10 @@ async fn what_cannot_come_back_says_why() {
         content.push("full", "v1", b"one").await;
         content.delete("full/manifests/v1").await;
         content.push("full", "v2", b"two").await;
-        place.admin.put_tenant("acme", json!({ "quota": { "tagsPerRepository": 1 } })).await;
+        place
+            .admin
+            .put_tenant("acme", json!({ "quota": { "tagsPerRepository": 1 } }))
+            .await;
         let (reason, error) = refused("full", "v1", 409).await;
         assert_eq!(reason, "OverQuota");
         assert!(error.contains("1 of 1 tags used"), "{error}");
@@ -123,7 +163,10 @@ async fn what_cannot_come_back_says_why() {
 
         // 3. Its time is over.
         let brief = json!({ "repositories": ["brief"], "restoreWindow": "1s", "schedule": super::NEVER });
-        place.admin.put("tenants/acme/retention-policies/apps/brief", brief).await;
+        place
+            .admin
+            .put("tenants/acme/retention-policies/apps/brief", brief)
+            .await;
         content.push("brief", "v1", b"brief").await;
         content.delete("brief/manifests/v1").await;
         eventually("it can no longer come back", WAIT, async || {
@@ -138,13 +181,41 @@ async fn what_cannot_come_back_says_why() {
             (Method::GET, "tenants/nobody/tags/deleted?repository=app", 404),
             (Method::GET, "tenants/acme/tags/deleted?repository=none", 404),
             (Method::GET, "tenants/acme/tags/deleted", 400),
-            (Method::GET, "tenants/acme/tags/deleted?repository=app&after=x", 400),
-            (Method::POST, "tenants/nobody/tags/restore?repository=app&tag=v1", 404),
-            (Method::POST, "tenants/acme/tags/restore?repository=none&tag=v1", 404),
-            (Method::POST, "tenants/acme/tags/restore?repository=app&tag=..", 400),
-            (Method::GET, "tenants/nobody/tags/history?repository=app&tag=v1", 404),
-            (Method::GET, "tenants/acme/tags/history?repository=none&tag=v1", 404),
-            (Method::GET, "tenants/acme/tags/history?repository=app&tag=v1&before=7", 400),
+            (
+                Method::GET,
+                "tenants/acme/tags/deleted?repository=app&after=x",
+                400,
+            ),
+            (
+                Method::POST,
+                "tenants/nobody/tags/restore?repository=app&tag=v1",
+                404,
+            ),
+            (
+                Method::POST,
+                "tenants/acme/tags/restore?repository=none&tag=v1",
+                404,
+            ),
+            (
+                Method::POST,
+                "tenants/acme/tags/restore?repository=app&tag=..",
+                400,
+            ),
+            (
+                Method::GET,
+                "tenants/nobody/tags/history?repository=app&tag=v1",
+                404,
+            ),
+            (
+                Method::GET,
+                "tenants/acme/tags/history?repository=none&tag=v1",
+                404,
+            ),
+            (
+                Method::GET,
+                "tenants/acme/tags/history?repository=app&tag=v1&before=7",
+                400,
+            ),
             (Method::GET, "tenants/acme/tags/history?repository=app", 400),
         ] {
             place.refused(method, path, status).await;
@@ -169,10 +240,23 @@ async fn the_history_of_a_tag_is_told_in_pages_newest_first() {
             .as_array()
             .unwrap()
             .iter()
-            .map(|event| (event["action"].as_str().unwrap(), event["digest"].as_str().unwrap()))
+            .map(|event| {
+                (
+                    event["action"].as_str().unwrap(),
+                    event["digest"].as_str().unwrap(),
+                )
+            })
             .collect();
         let (one, two, three) = (&*digests[0], &*digests[1], &*digests[2]);
-        assert_eq!(told, [("deleted", three), ("pushed", three), ("pushed", two), ("pushed", one)]);
+        assert_eq!(
+            told,
+            [
+                ("deleted", three),
+                ("pushed", three),
+                ("pushed", two),
+                ("pushed", one)
+            ]
+        );
         assert!(whole["events"][0]["by"].as_str().is_some_and(|by| !by.is_empty()));
 
         for size in 1..=5 {
@@ -191,10 +275,17 @@ async fn the_history_of_a_tag_is_told_in_pages_newest_first() {
             place.json(&["tag", "history", "app", "latest", "--tenant", "acme"]),
             whole["events"]
         );
-        let newest = place.text(&["tag", "history", "app", "latest", "--tenant", "acme", "--limit", "1"]);
+        let newest = place.text(&[
+            "tag", "history", "app", "latest", "--tenant", "acme", "--limit", "1",
+        ]);
         assert_eq!(newest.lines().count(), 2, "{newest}");
         assert!(newest.contains("deleted"), "{newest}");
-        assert_eq!(place.get("tenants/acme/tags/history?repository=app&tag=never").await["events"], json!([]));
+        assert_eq!(
+            place
+                .get("tenants/acme/tags/history?repository=app&tag=never")
+                .await["events"],
+            json!([])
+        );
     }
 }
 
@@ -207,20 +298,33 @@ async fn nothing_tells_of_another_tenants_tags() {
         let deleted = acme.push("app", "gone", b"acme, deleted").await;
         acme.delete("app/manifests/gone").await;
         acme.push("secret", "v1", b"secret").await;
-        let policy = json!({ "repositories": ["**"], "schedule": super::NEVER, "rules": [{ "tags": ["none"] }] });
-        place.admin.put("tenants/acme/retention-policies/apps/ci", policy).await;
+        let policy =
+            json!({ "repositories": ["**"], "schedule": super::NEVER, "rules": [{ "tags": ["none"] }] });
+        place
+            .admin
+            .put("tenants/acme/retention-policies/apps/ci", policy)
+            .await;
         let own = other.push("app", "v1", b"other").await;
 
-        let history = place.get("tenants/other/tags/history?repository=app&tag=v1").await;
+        let history = place
+            .get("tenants/other/tags/history?repository=app&tag=v1")
+            .await;
         assert_eq!(history["events"].as_array().map(Vec::len), Some(1));
         assert_eq!(history["events"][0]["digest"], own);
         assert_eq!(
-            place.get("tenants/other/tags/history?repository=app&tag=gone").await["events"],
+            place
+                .get("tenants/other/tags/history?repository=app&tag=gone")
+                .await["events"],
             json!([])
         );
-        assert_eq!(place.get("tenants/other/tags/deleted?repository=app").await["tags"], json!([]));
+        assert_eq!(
+            place.get("tenants/other/tags/deleted?repository=app").await["tags"],
+            json!([])
+        );
         assert_eq!(place.get("tenants/other/retention").await, json!([]));
-        let told = place.get("tenants/other/retention/explain?repository=app&tag=v1").await;
+        let told = place
+            .get("tenants/other/retention/explain?repository=app&tag=v1")
+            .await;
         assert_eq!((&told["digest"], &told["policies"]), (&json!(own), &json!([])));
         for (method, path) in [
             (Method::POST, "tags/restore?repository=app&tag=gone"),
@@ -235,10 +339,17 @@ async fn nothing_tells_of_another_tenants_tags() {
             (Method::GET, "catalog/secret"),
         ] {
             let (_, error) = place.refused(method, &format!("tenants/other/{path}"), 404).await;
-            assert!(!error.contains("acme") && !error.contains(&deleted), "{path}: {error}");
+            assert!(
+                !error.contains("acme") && !error.contains(&deleted),
+                "{path}: {error}"
+            );
         }
         other.get("app/manifests/gone").await.expect(404);
-        let preview = place.post("tenants/acme/retention/preview?policy=apps/ci").await.expect(200).json();
+        let preview = place
+            .post("tenants/acme/retention/preview?policy=apps/ci")
+            .await
+            .expect(200)
+            .json();
         assert_eq!(preview["evaluated"], 2, "only its own tags");
     }
 }

@@ -51,9 +51,12 @@ impl Since {
 
     /// Whether it is still awaited, at a time when the registry names this one.
     fn goes_on(&self, at: Instant, named: Option<&str>) -> bool {
-        let named = named.and_then(|named| named.parse::<Timestamp>().ok());
-        // Times may be written in whole seconds.
-        let has_come = named.is_some_and(|named| named.as_second() >= self.from.as_second());
+        let has_come = named.is_some_and(|named| match named.parse::<Timestamp>() {
+            Ok(time) if named.contains('.') => time >= self.from,
+            // It is written in whole seconds.
+            Ok(time) => time.as_second() >= self.from.as_second(),
+            Err(_) => false,
+        });
         !has_come && at.duration_since(self.at) < AWAITED
     }
 }
@@ -220,6 +223,26 @@ mod tests {
                 .is_some()
         };
         assert!(heard(preview(99)) && heard(run(100)) && !heard(preview(101)));
+    }
+
+    #[test]
+    fn what_has_come_is_told_from_what_was_there_as_exactly_as_it_is_written() {
+        let start = Instant::now();
+        let since = Since {
+            at: start,
+            from: "2026-11-01T00:00:05.4Z".parse().unwrap(),
+        };
+        let cases = [
+            (Some("2026-11-01T00:00:05.400000Z"), false),
+            (Some("2026-11-01T00:00:05.399999Z"), true),
+            (Some("2026-11-01T00:00:05Z"), false),
+            (Some("2026-11-01T00:00:04Z"), true),
+            (Some("soon"), true),
+            (None, true),
+        ];
+        for (named, goes_on) in cases {
+            assert_eq!(since.goes_on(start, named), goes_on, "{named:?}");
+        }
     }
 
     #[test]

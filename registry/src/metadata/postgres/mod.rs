@@ -112,8 +112,19 @@ impl PostgresStore {
             // A transaction pooler passes neither start-up options nor named statements.
             connect = connect.statement_cache_capacity(0);
         }
+        let prepared = options.prepared;
         let pool = PgPoolOptions::new()
             .max_connections(options.connections)
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    // Compiling a plan takes longer than any statement here runs. Behind a transaction pooler the
+                    // setting would be somebody else's, and engines that compile nothing do not know it.
+                    if prepared && let Err(error) = sqlx::query("SET jit = off").execute(connection).await {
+                        tracing::debug!(%error, "statements may be compiled by the database");
+                    }
+                    Ok(())
+                })
+            })
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {

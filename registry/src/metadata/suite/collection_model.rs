@@ -49,7 +49,10 @@ impl Model {
                 }
             }
             for (name, digest) in &self.tags {
-                if self.stands_for(name).is_some_and(|subject| reached.contains(&subject)) {
+                if self
+                    .stands_for(name)
+                    .is_some_and(|subject| reached.contains(&subject))
+                {
                     more.insert(*digest);
                 }
             }
@@ -173,7 +176,9 @@ async fn random(store: &TestStore, seed: u64) {
             );
         }
         for (name, digest) in &model.tags {
-            let lost = model.stands_for(name).is_some_and(|subject| !reached.contains(&subject));
+            let lost = model
+                .stands_for(name)
+                .is_some_and(|subject| !reached.contains(&subject));
             let stays = (reached.contains(digest) && !lost).then_some(*digest);
             assert_eq!(target(store, here, name).await, stays, "seed {seed}, {name}");
         }

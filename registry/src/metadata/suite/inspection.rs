@@ -462,3 +462,83 @@ async fn everything_is_counted(store: Arc<TestStore>) {
         .unwrap();
     assert_eq!((repositories.len(), count), (1, 2));
 }
+
+/// 20,000 rows of each table.
+const GROWN: [&str; 7] = [
+    "INSERT INTO repository (tenant_id, id, name, created_at) VALUES (1, 10, 'grown', 0)",
+    "INSERT INTO blob (tenant_id, digest, object_key, size, created_at, leased_until) \
+     SELECT 1, '\\x01' || sha256(i::text::bytea), md5(i::text)::uuid, 1, 0, 0 FROM generate_series(1, 20000) AS i",
+    "INSERT INTO repository_blob (tenant_id, repository_id, digest, linked_at) \
+     SELECT 1, 10, '\\x01' || sha256(i::text::bytea), 0 FROM generate_series(1, 20000) AS i",
+    "INSERT INTO manifest (tenant_id, repository_id, digest, media_type, payload, size, pushed_at, pushed_by, \
+     leased_until) SELECT 1, 10, '\\x01' || sha256(i::text::bytea), 'x', '{}', 2, 0, 'ci', 0 \
+     FROM generate_series(1, 20000) AS i",
+    "INSERT INTO manifest_blob (tenant_id, repository_id, manifest, blob) \
+     SELECT 1, 10, '\\x01' || sha256(i::text::bytea), '\\x01' || sha256((i/2)::text::bytea) \
+     FROM generate_series(1, 20000) AS i",
+    "INSERT INTO manifest_child (tenant_id, repository_id, parent, child, kind) \
+     SELECT 1, 10, '\\x01' || sha256(i::text::bytea), '\\x01' || sha256((i/2)::text::bytea), 1 \
+     FROM generate_series(1, 20000) AS i",
+    "INSERT INTO tag (tenant_id, repository_id, name, digest, created_at, pushed_at, pushed_by) \
+     SELECT 1, 10, 'v' || i, '\\x01' || sha256(i::text::bytea), 0, 0, 'ci' FROM generate_series(1, 20000) AS i",
+];
+
+/// Tables that were read from end to end.
+const SCANS: &str = "SELECT coalesce(string_agg(relname, ' '), '') FROM pg_stat_user_tables WHERE seq_scan > 0 \
+    AND relname IN ('blob', 'repository_blob', 'manifest', 'manifest_blob', 'manifest_child', 'tag')";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_page_on_postgres_reads_a_large_table_from_end_to_end() {
+    let mut store = TestStore::on_postgres().await;
+    for statement in GROWN {
+        store.execute(statement).await;
+    }
+    // Without statistics as right after the growth, then with them; and planned anew, then once for all.
+    for analysed in [false, true] {
+        if analysed {
+            store.execute("ANALYZE").await;
+        }
+        store.execute("SELECT pg_stat_reset()").await;
+        // Sessions report what they did when they end.
+        store = store.reopened().await;
+        let (now, settled) = later();
+        for _ in 0..8 {
+            for table in TABLES {
+                let mut last = Position::default();
+                for _ in 0..3 {
+                    let start = Start::After(last.clone());
+                    let walked = store.inspection().walk(table, start, now, settled).await.unwrap();
+                    last = walked.last.unwrap_or_default();
+                }
+                let start = Start::At(last);
+                store.inspection().walk(table, start, now, settled).await.unwrap();
+            }
+            let seen = blobs(&store).await;
+            let keys: Vec<Uuid> = seen.iter().map(|seen| seen.key.upload()).collect();
+            assert!(
+                store
+                    .inspection()
+                    .unknown_objects(&keys)
+                    .await
+                    .unwrap()
+                    .is_empty()
+            );
+            let start = Start::After(seen[100].at.clone());
+            assert_eq!(store.inspection().payloads(start, 100).await.unwrap().len(), 50);
+        }
+        store = store.reopened().await;
+        let reported = async {
+            while store
+                .count("SELECT coalesce(sum(idx_scan), 0)::bigint FROM pg_stat_user_tables")
+                .await
+                < 60
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(20), reported)
+            .await
+            .expect("the sessions report");
+        assert_eq!(store.text(SCANS).await, "", "analysed: {analysed}");
+    }
+}

@@ -224,8 +224,5 @@ async fn an_unlinked_blob_is_reviewed_when_it_is_asked_for(store: Arc<TestStore>
         Unlinked::Done
     );
 
-    assert_eq!(
-        store.count("SELECT due_at FROM review_blob").await,
-        after(9000).0
-    );
+    assert_eq!(store.count("SELECT due_at FROM review_blob").await, after(9000).0);
 }

@@ -1,0 +1,185 @@
+//! What the metrics tell of all this. The store is asked now and then by one task, never by whoever reads the metrics.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+use super::keeper::Keeper;
+use crate::metadata::lifecycle::{Queues, Storage};
+use crate::metadata::{MetadataError, Time};
+
+/// Between two looks at the store.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// What the store last said.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Looked {
+    queues: Queues,
+    storage: Storage,
+}
+
+/// Shows what a keeper has done, and what waits for it.
+pub struct Figures(Arc<Keeper>);
+
+impl Figures {
+    /// Of this keeper.
+    pub fn of(keeper: Arc<Keeper>) -> Self {
+        Self(keeper)
+    }
+}
+
+impl fmt::Debug for Figures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Figures")
+    }
+}
+
+/// Looks for ever.
+pub(super) async fn follow(keeper: Arc<Keeper>) {
+    loop {
+        match keeper.look_at_store().await {
+            Ok(looked) => *keeper.looked.lock().unwrap_or_else(PoisonError::into_inner) = looked,
+            Err(error) => tracing::debug!(%error, "the figures of what is stored are old"),
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+impl Keeper {
+    async fn look_at_store(&self) -> Result<Looked, MetadataError> {
+        Ok(Looked {
+            queues: self.store.queues(Time::now()).await?,
+            storage: self.store.storage().await?,
+        })
+    }
+}
+
+/// Where what the store said is kept.
+pub(super) type Last = Mutex<Looked>;
+
+impl Collector for Figures {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let tally = &self.0.tally;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        counters(
+            &mut encoder,
+            "berth_gc_collected",
+            "Manifests, blobs and objects collected",
+            &[
+                ("manifest", read(&tally.manifests)),
+                ("blob", read(&tally.blobs)),
+                ("object", read(&tally.objects)),
+            ],
+        )?;
+        for (name, help, value) in [
+            (
+                "berth_gc_reclaimed_bytes",
+                "Bytes of manifests and blobs collected",
+                read(&tally.bytes),
+            ),
+            (
+                "berth_gc_failures",
+                "Looks at candidates of collection that failed",
+                read(&tally.failures),
+            ),
+            (
+                "berth_retention_deleted_tags",
+                "Tags deleted by retention policies",
+                read(&tally.retained_out),
+            ),
+            (
+                "berth_retention_failed_runs",
+                "Runs of retention policies that failed",
+                read(&tally.failed_runs),
+            ),
+            ("berth_expired_tags", "Tags that expired", read(&tally.expired)),
+            (
+                "berth_usage_drift",
+                "Counters of what is stored that a recount found wrong",
+                read(&tally.drifts),
+            ),
+        ] {
+            let counter = ConstCounter::new(value);
+            counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
+        }
+        let looked = *self.0.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let Queues {
+            manifests,
+            blobs,
+            objects,
+            object_bytes,
+            oldest_due,
+        } = looked.queues;
+        gauges(
+            &mut encoder,
+            "berth_gc_queue",
+            "What waits for collection, counted up to 100000",
+            &[("manifest", manifests), ("blob", blobs), ("object", objects)],
+        )?;
+        let late = oldest_due.map_or(0, |due| Time::now().0.saturating_sub(due.0).max(0) / 1_000_000);
+        for (name, help, value) in [
+            (
+                "berth_gc_queue_bytes",
+                "Bytes of objects that wait for their deletion",
+                signed(object_bytes),
+            ),
+            (
+                "berth_gc_oldest_due_seconds",
+                "For how long the oldest candidate has been due",
+                late,
+            ),
+        ] {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)?;
+        }
+        let Storage {
+            logical,
+            stored,
+            garbage,
+            uploads,
+        } = looked.storage;
+        gauges(
+            &mut encoder,
+            "berth_storage_bytes",
+            "What the installation stores: as tenants are told, as objects, of these those about to be deleted, and open uploads",
+            &[
+                ("logical", logical),
+                ("stored", stored),
+                ("garbage", garbage),
+                ("uploads", uploads),
+            ],
+        )
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn counters(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    kinds: &[(&str, u64)],
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (kind, value) in kinds {
+        ConstCounter::new(*value).encode(metric.encode_family(&[("kind", *kind)])?)?;
+    }
+    Ok(())
+}
+
+fn gauges(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, kinds: &[(&str, u64)]) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (kind, value) in kinds {
+        ConstGauge::new(signed(*value)).encode(metric.encode_family(&[("kind", *kind)])?)?;
+    }
+    Ok(())
+}
