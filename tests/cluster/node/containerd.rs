@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use harness::Client;
 use harness::content::{sha256, tar};
 use harness::image::{INDEX, Image, MANIFEST, descriptor};
 use harness::node::{Release, TenantOf, in_phase, logs, pod, told};
@@ -299,4 +300,32 @@ async fn pods_name_images_by_digest_and_a_tag_beside_it_is_not_looked_at() {
     let events = told(&apps, "nothing", "Failed to pull image").await;
     assert!(events.contains("not found"), "{events}");
     leave(&release, &apps).await;
+}
+
+/// The registry begins the life of a tag anew at such a HEAD (stage `lifecycle`): this shows that it is all that comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_of_what_is_there_asks_for_the_tag_by_head_and_puts_nothing() {
+    let release = Release::shared().await;
+    let acme = release.new_tenant("acme", json!({})).await;
+    let pushing = Pushing::to(&acme, "app");
+    with_layer(&pushing, MIB).await;
+    let image = format!("{}:v1", pushing.image());
+    let login = format!("x-token:{}", acme.token());
+    let ctr = Client::new("ctr");
+    let namespace = ["--namespace", "pushes", "images"];
+    for verb in ["pull", "push"] {
+        let arguments = [verb, "--user", &login, &image];
+        ctr.run(&[namespace.as_slice(), &arguments].concat()).await;
+    }
+    ctr.run(&[namespace.as_slice(), &["remove", "--sync", &image]].concat())
+        .await;
+
+    let asked = asked(&acme, pushing.repository()).await;
+    let of_tag = |method: &str| {
+        let is = |request: &&Request| request.method == method && request.path.contains("/manifests/v1");
+        asked.iter().filter(is).count()
+    };
+    assert_eq!(of_tag("PUT"), 0, "{asked:#?}");
+    // One of the pull, one of the push.
+    assert!(of_tag("HEAD") >= 2, "{asked:#?}");
 }

@@ -41,6 +41,9 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Between two looks at something that seems wrong.
 const MOMENT: Duration = Duration::from_secs(3);
 
+/// Between who holds the lease and for which run.
+const RUN: &str = ", run ";
+
 /// What a check works with.
 #[derive(Clone)]
 pub struct Parts {
@@ -141,12 +144,16 @@ impl Fsck {
             let lifecycle = &self.0.parts.lifecycle;
             lifecycle.put_job(&key(), now, new.to_stored()).await?;
         }
-        let run = self.0.claim().await?;
+        // A worker that has not noticed yet that its run has ended.
+        if let Some(task) = task.take() {
+            task.abort();
+        }
+        let claimed = self.0.claim().await?;
         // Somebody else may have been faster.
-        let Some(run) = run.filter(|run| run.options == options) else {
+        let Some((run, name)) = claimed.filter(|(run, _)| run.options == options) else {
             return Err(StartError::Running { since: now, options });
         };
-        *task = Some(self.work(run.clone()));
+        *task = Some(self.work(run.clone(), name));
         let worker = Some(self.0.by.clone());
         Ok(Standing { run, worker })
     }
@@ -183,9 +190,9 @@ impl Fsck {
         if is_working(&task) {
             return Ok(());
         }
-        if let Some(run) = self.0.claim().await? {
+        if let Some((run, name)) = self.0.claim().await? {
             tracing::info!(step = ?run.step, "the check of the stores goes on");
-            *task = Some(self.work(run));
+            *task = Some(self.work(run, name));
         }
         Ok(())
     }
@@ -202,8 +209,8 @@ impl Fsck {
         }
     }
 
-    fn work(&self, run: Run) -> AbortHandle {
-        let worker = worker::Worker::new(self.0.clone(), run);
+    fn work(&self, run: Run, name: String) -> AbortHandle {
+        let worker = worker::Worker::new(self.0.clone(), run, name);
         tokio::spawn(worker.work()).abort_handle()
     }
 }
@@ -222,30 +229,26 @@ impl Shared {
             return Ok(None);
         };
         let Some(run) = read(&job) else { return Ok(None) };
+        let (by, _) = job.claimed_by.rsplit_once(RUN).unwrap_or((&job.claimed_by, ""));
         // A lease of this process's that nothing here works under is that of its predecessor.
-        let is_held = job.claimed_until > Time::now() && (works_here || job.claimed_by != self.by);
-        let worker = Some(job.claimed_by).filter(|_| is_held && run.end.is_none());
+        let is_held = works_here || (job.claimed_until > Time::now() && by != self.by);
+        let worker = Some(by.to_owned()).filter(|_| is_held && run.end.is_none());
         Ok(Some(Standing { run, worker }))
     }
 
-    /// Takes the job, if there is something to do and nobody does it.
-    async fn claim(&self) -> Result<Option<Run>, MetadataError> {
-        let now = Time::now();
+    /// Takes the job, if there is something to do and nobody does it: the run, and the name it was taken by. That
+    /// names the run too, so that a worker that comes late changes nothing of the next one.
+    async fn claim(&self) -> Result<Option<(Run, String)>, MetadataError> {
         let lifecycle = &self.parts.lifecycle;
-        let Some(job) = lifecycle
-            .claim_job(&key(), &self.by, now, now.plus(LEASE))
-            .await?
-        else {
+        let found = lifecycle.job(&key()).await?.as_ref().and_then(read);
+        let Some(run) = found.filter(|run| run.end.is_none()) else {
             return Ok(None);
         };
-        let run = read(&job);
-        if let Some(run) = run.clone().filter(|run| run.end.is_none()) {
-            return Ok(Some(run));
-        }
-        // What another release has begun is left to it.
-        let due = run.map(|_| PARKED);
-        lifecycle.save_job(&key(), &self.by, job.state, due, now).await?;
-        Ok(None)
+        let name = format!("{}{RUN}{}", self.by, run.started_at().0);
+        let now = Time::now();
+        let claimed = lifecycle.claim_job(&key(), &name, now, now.plus(LEASE)).await?;
+        let run = claimed.as_ref().and_then(read).filter(|run| run.end.is_none());
+        Ok(run.map(|run| (run, name)))
     }
 }
 

@@ -39,18 +39,21 @@ pub(super) enum Halt {
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) run: Run,
+    /// By which it holds the lease.
+    name: String,
     saved: Instant,
     pace: Pace,
     has_seen_all: bool,
 }
 
 impl Worker {
-    pub(super) fn new(shared: Arc<Shared>, mut run: Run) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, mut run: Run, name: String) -> Self {
         run.reading = 0;
         Self {
             pace: Pace::new(run.options.rate),
             shared,
             run,
+            name,
             saved: Instant::now(),
             has_seen_all: false,
         }
@@ -168,7 +171,7 @@ impl Worker {
         let lifecycle = &self.shared.parts.lifecycle;
         let state = self.run.to_stored();
         if !lifecycle
-            .save_job(&key(), &self.shared.by, state, due, until)
+            .save_job(&key(), &self.name, state, due, until)
             .await?
         {
             tracing::info!("the check of the stores was stopped, or taken over by another process");
