@@ -26,6 +26,8 @@ POLICY = "bench"
 TENANT = "default"
 DAY = 24 * 3600 * 1_000_000
 KIB = 1 << 10
+# When a review is due that waits for a rule.
+PARKED = (1 << 63) - 1
 # Tags that point to one manifest.
 SHARED = 10
 # A run that takes longer is told by what it has done until then.
@@ -143,18 +145,12 @@ class Site:
         statements = []
         for name, begin, end, newest, oldest in kinds:
             age = f"{newest * DAY} + CAST(i - {begin} AS BIGINT) * {(oldest - newest) * DAY // (end - begin)}"
-            statements += [
+            statements.append(
                 "INSERT INTO tag (tenant_id, repository_id, name, digest, created_at, pushed_at, pushed_by) SELECT "
                 f"{self.tenant}, {self.id}, {name}, digest('tagged' || (i / {SHARED})), {now} - ({age}), "
                 f"{now} - ({age}), 'bench' FROM {self.series(begin, end)}"
-            ]
-        statements += [
-            "INSERT INTO tag_history (tenant_id, repository_id, name, at, id, action, digest, principal) SELECT "
-            "tenant_id, repository_id, name, pushed_at, object(name), 0, digest, pushed_by FROM tag "
-            "WHERE pushed_by = 'bench'",
-            f"UPDATE usage SET tags = tags + {count}",
-        ]
-        self.execute(statements)
+            )
+        self.execute([*statements, f"UPDATE usage SET tags = tags + {count}"])
 
     def fill_manifests(self, word, begin, end):
         """Manifests that name a blob of their own, and one that all of them share."""
@@ -176,16 +172,19 @@ class Site:
         self.execute(statements)
 
     def fill_others(self, begin, end):
-        """Images in use; of ten manifests one is an index of two others."""
+        """Images in use; of ten manifests one is an index of two others, and one without a tag waits for a rule."""
         self.fill_manifests("other", begin, end)
         self.execute([
             "INSERT INTO manifest_child (tenant_id, repository_id, parent, child, kind) SELECT "
             f"{self.tenant}, {self.id}, digest('other' || (i / 10 * 10)), digest('other' || i), 0 "
             f"FROM {self.series(begin, end)} WHERE i % 10 IN (1, 2)",
+            "INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at, since, condemned) SELECT "
+            f"{self.tenant}, {self.id}, digest('other' || i), {PARKED}, 0, 0 FROM {self.series(begin, end)} "
+            "WHERE i % 10 = 3",
             "INSERT INTO tag (tenant_id, repository_id, name, digest, created_at, pushed_at, pushed_by) SELECT "
             f"{self.tenant}, {self.id}, 'other-' || i, digest('other' || i), i, i, 'bench' "
-            f"FROM {self.series(begin, end)}",
-            f"UPDATE usage SET tags = tags + {end - begin}",
+            f"FROM {self.series(begin, end)} WHERE i % 10 <> 3",
+            f"UPDATE usage SET tags = tags + {(end - begin) * 9 // 10}",
         ])
 
     def fill_garbage(self, word, count):
@@ -243,8 +242,6 @@ class Lasting(Site, Berth):
         database = sqlite3.connect(self.folder / "data" / "berth.db", isolation_level=None)
         database.create_function("digest", 1, digest, deterministic=True)
         database.create_function("object", 1, lambda text: object_key(text).bytes, deterministic=True)
-        for pragma in ("synchronous = OFF", "cache_size = -524288", "temp_store = MEMORY"):
-            database.execute(f"PRAGMA {pragma}")
         return database
 
     def rows(self, query):
@@ -255,11 +252,14 @@ class Lasting(Site, Berth):
 
     def execute(self, statements):
         database = self.connect()
+        # The registry is down: what breaks off here is filled anew, and need not be written twice.
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "cache_size = -1048576", "temp_store = MEMORY"):
+            database.execute(f"PRAGMA {pragma}")
         database.execute("BEGIN IMMEDIATE")
         for statement in statements:
             database.execute(statement)
         database.execute("COMMIT")
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        database.execute("PRAGMA journal_mode = WAL")
         database.close()
 
     @staticmethod

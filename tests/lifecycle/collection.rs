@@ -119,7 +119,7 @@ async fn churn(repository: &Repository, round: u64, kept: &mut Vec<Pushed>, gone
     for number in 0..6 {
         let number = round * 6 + number;
         let image = push(repository, number, &format!("v{number}")).await;
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             kept.push(image);
             continue;
         }

@@ -372,24 +372,14 @@ pub async fn delete_tenant(
     remove(&admin, tenant, ObjectKind::Tenant, String::new(), removal).await
 }
 
-/// Removes an object.
+/// Removes an object. What is stored stays, unless `erase=true` gives up the repository that it declares by name.
 pub async fn delete(
     State(admin): State<Admin>,
     Path((tenant, text, name)): Path<(String, String, String)>,
     Asked(removal): Asked<Removal>,
 ) -> Answer<Changed> {
     let (tenant, kind) = (tenant_name(&tenant)?, kind(&text)?);
-    remove(
-        &admin,
-        tenant,
-        kind,
-        name,
-        Removal {
-            erase: false,
-            ..removal
-        },
-    )
-    .await
+    remove(&admin, tenant, kind, name, removal).await
 }
 
 async fn remove(

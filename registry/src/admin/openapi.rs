@@ -233,7 +233,7 @@ pub fn routes() -> Vec<Route> {
             .on("put", objects::put, "Make an object what the body says", schema::<objects::Changed>)
             .takes(object)
             .on("delete", objects::delete, "Remove an object", schema::<objects::Changed>)
-            .asks(&[TERM]),
+            .asks(&[TERM, ("erase", "true: the repository that it declares by its name is given up too")]),
     ]
 }
 

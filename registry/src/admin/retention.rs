@@ -248,8 +248,8 @@ pub async fn explain(
     let tag: TagName = of.tag.parse().map_err(|_| gone())?;
     // What was pulled here a moment ago counts.
     admin.keeper.pulls.flush(&**admin.keeper.store()).await;
-    let coverage =
-        Coverage::of(&tenant, &repository.name, admin.keeper.delays().restore).map_err(RunError::Rules)?;
+    let coverage = Coverage::acting(&tenant, &repository.name, admin.keeper.delays().restore, |_| true)
+        .map_err(RunError::Rules)?;
     let judged = walk::judge(admin.keeper.stores(), &repository, &coverage, &tag, Time::now()).await?;
     let (row, verdict) = judged.ok_or_else(gone)?;
     Ok(Json(explained(&tenant, &repository, &coverage, row, &verdict)))

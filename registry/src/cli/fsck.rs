@@ -25,8 +25,8 @@ pub(super) const NAME: &str = "fsck";
 
 /// Its path in the admin API.
 const PATH: &str = "/admin/v1/fsck";
-/// Between two looks at a check.
-const EVERY: Duration = Duration::from_millis(300);
+/// Between two looks at a check: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// Between two lines where no bar can be drawn.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How long a server that is started again is waited for.
@@ -146,7 +146,7 @@ fn what_goes_on(client: &Client) -> &'static str {
 }
 
 async fn follow(client: &Client, options: &Value, mut display: Display) -> Result<Value, Box<dyn Error>> {
-    let mut answered = Instant::now();
+    let (mut answered, mut pause) = (Instant::now(), PAUSES.0);
     loop {
         match client.ask(Method::GET, PATH, None).await {
             Ok(state) => {
@@ -166,7 +166,8 @@ async fn follow(client: &Client, options: &Value, mut display: Display) -> Resul
             }
             Err(error) => return Err(error),
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(PAUSES.1);
     }
 }
 

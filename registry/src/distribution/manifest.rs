@@ -1,5 +1,7 @@
 //! `GET`, `HEAD` and `DELETE /v2/<name>/manifests/<reference>` (end-3, end-9).
 
+use std::time::Duration;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -15,6 +17,9 @@ use crate::domain::digest::{Digest, DigestError};
 use crate::domain::grant::Action;
 use crate::metadata::lifecycle::Pull;
 use crate::metadata::{Deleted, Deletion, ManifestRow, Reference, Time};
+
+/// Tags that live for less have their lives begun anew by each HEAD of a pusher.
+const BRIEFLY: Duration = Duration::from_secs(2 * 3600);
 
 /// Sends a manifest exactly as it was pushed, whatever `Accept` says.
 pub(super) async fn get(
@@ -36,7 +41,9 @@ pub(super) async fn get(
         .manifest(repository, &reference)
         .await?
         .ok_or_else(unknown)?;
-    pulled(asked, repository, &reference, &row.digest, &parts.method).await?;
+    if !pulled(asked, repository, &reference, &row.digest, &parts.method).await? {
+        return Err(unknown());
+    }
     if conditions::has_it(&parts.headers, &row.digest) {
         let mut response = answer::empty(StatusCode::NOT_MODIFIED);
         describe(response.headers_mut(), &row, &reference);
@@ -68,18 +75,18 @@ pub(super) async fn get(
 
 /// Counts a pull: a GET or HEAD by tag, since some clients resolve tags by HEAD alone, or a GET by digest. A HEAD by
 /// someone who may push begins the life of the tag anew before it is answered: a client that is told that the tag
-/// is there already does not push it again.
+/// is there already does not push it again. False if the tag has just gone or moved.
 async fn pulled(
     asked: &Asked,
     repository: &Named,
     reference: &Reference,
     digest: &Digest,
     method: &Method,
-) -> Result<(), ApiError> {
+) -> Result<bool, ApiError> {
     let registry = &asked.registry;
     let tag = match reference {
         Reference::Tag(tag) => Some(tag.clone()),
-        Reference::Digest(_) if method == Method::HEAD => return Ok(()),
+        Reference::Digest(_) if method == Method::HEAD => return Ok(true),
         Reference::Digest(_) => None,
     };
     let pull = Pull {
@@ -87,21 +94,28 @@ async fn pulled(
         tag,
         digest: *digest,
     };
+    // Once an hour is enough only for what lives for hours.
+    let lives_briefly = asked
+        .tenant
+        .repositories
+        .ephemeral(&repository.name)
+        .is_some_and(|lifetime| lifetime < BRIEFLY);
     if method == Method::HEAD
         && let Some(tag) = &pull.tag
-        && !registry.pulls.is_renewed(&pull)
+        && (lives_briefly || !registry.pulls.is_renewed(&pull))
         && asked.actions_on(&repository.name).contains(Action::Push)
     {
-        // If the tag has just gone or moved, the next push of the client says so.
-        registry
+        let renewed = registry
             .lifecycle
             .renew_tag(repository, tag, digest, Time::now())
             .await?;
-        registry.pulls.renewed(pull);
-        return Ok(());
+        if renewed {
+            registry.pulls.renewed(pull);
+        }
+        return Ok(renewed);
     }
     registry.pulls.note(pull);
-    Ok(())
+    Ok(true)
 }
 
 /// The bytes, from memory or the store; `None` if the manifest was deleted just now.

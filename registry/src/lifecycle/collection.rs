@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use berth_crds::Redirect;
 use futures_util::stream::{self, StreamExt as _};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -18,6 +19,7 @@ use crate::blobs::BlobError;
 use crate::domain::Digest;
 use crate::metadata::lifecycle::{Candidate, CollectBlob, Collected, JobKey, JobKind, Judgement, Queues};
 use crate::metadata::{MetadataError, TenantId, Time};
+use crate::tenancy::Tenant;
 
 /// A candidate whose look failed, or was cut by the end of the process, comes again after a part of the delay.
 const SHORTEST_RETRY: Duration = Duration::from_secs(5);
@@ -158,13 +160,14 @@ impl Keeper {
     async fn collect_once(&self) -> Result<Round> {
         let begun = Instant::now();
         let now = Time::now();
-        let candidates = self.store.candidates(now, now.plus(self.retry()), BATCH).await?;
+        let claimed = now.plus(self.retry());
+        let candidates = self.store.candidates(now, claimed, BATCH).await?;
         let mut round = Round {
             looked_at: candidates.len() as u64,
             ..Round::default()
         };
         let mut looks = stream::iter(candidates)
-            .map(|candidate| async move { self.look(&candidate).await })
+            .map(|candidate| async move { self.look(&candidate, claimed).await })
             .buffer_unordered(AT_ONCE);
         while let Some(outcome) = looks.next().await {
             match outcome {
@@ -187,15 +190,32 @@ impl Keeper {
         Ok(round)
     }
 
+    /// When an object of a tenant may be deleted after its blob: a tenant may have URLs handed out though the
+    /// installation does not.
+    fn object_delay(&self, tenant: Option<&Tenant>) -> Duration {
+        let urls = tenant.is_some_and(|tenant| tenant.config.redirect == Redirect::Always);
+        if urls {
+            self.delays.object.max(self.delays.url)
+        } else {
+            self.delays.object
+        }
+    }
+
     fn retry(&self) -> Duration {
         (self.delays.review / 10).clamp(SHORTEST_RETRY, LONGEST_RETRY)
     }
 
-    async fn look(&self, candidate: &Candidate) -> Result<Round> {
+    async fn look(&self, candidate: &Candidate, claimed: Time) -> Result<Round> {
         let mut done = Round::default();
+        let (Candidate::Manifest(of, ..) | Candidate::Blob(of, _) | Candidate::Deleted(of, ..)) = candidate;
+        let owner = self.directory.now().tenant(*of).cloned();
+        // Nothing of a suspended tenant is deleted.
+        if owner.as_ref().is_some_and(|tenant| tenant.config.suspend) {
+            return Ok(done);
+        }
         match candidate {
             Candidate::Manifest(tenant, name, digest) => {
-                let collected = self.look_at_manifest(*tenant, name, digest).await?;
+                let collected = self.look_at_manifest(*tenant, name, digest, claimed).await?;
                 if let Collected::Done(bytes) = collected {
                     tracing::debug!(repository = name, %digest, "a manifest was collected");
                     (done.manifests, done.bytes) = (1, bytes);
@@ -209,7 +229,8 @@ impl Keeper {
                     digest: *digest,
                     among,
                     now,
-                    object_due: now.plus(self.delays.object),
+                    claimed,
+                    object_due: now.plus(self.object_delay(owner.as_deref())),
                 };
                 if let Collected::Done(bytes) = self.store.collect_blob(blob).await? {
                     tracing::debug!(%digest, "a blob was collected");
@@ -217,7 +238,7 @@ impl Keeper {
                 }
             }
             Candidate::Deleted(tenant, name, digest) => {
-                if let (Some(repository), judgement) = self.judgement(*tenant, name) {
+                if let (Some(repository), judgement) = self.judgement(*tenant, name, claimed) {
                     self.store.forget_deleted(&repository, digest, judgement).await?;
                 }
             }
@@ -225,8 +246,14 @@ impl Keeper {
         Ok(done)
     }
 
-    async fn look_at_manifest(&self, tenant: TenantId, name: &str, digest: &Digest) -> Result<Collected> {
-        let (Some(repository), judgement) = self.judgement(tenant, name) else {
+    async fn look_at_manifest(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        digest: &Digest,
+        claimed: Time,
+    ) -> Result<Collected> {
+        let (Some(repository), judgement) = self.judgement(tenant, name, claimed) else {
             // It is about to be purged.
             return Ok(Collected::Later);
         };
@@ -237,10 +264,16 @@ impl Keeper {
     }
 
     /// What decides in a repository. That of an unknown tenant keeps what is not condemned.
-    fn judgement(&self, tenant: TenantId, name: &str) -> (Option<crate::metadata::Repository>, Judgement) {
+    fn judgement(
+        &self,
+        tenant: TenantId,
+        name: &str,
+        claimed: Time,
+    ) -> (Option<crate::metadata::Repository>, Judgement) {
         let now = Time::now();
         let mut judgement = Judgement {
             now,
+            claimed,
             untagged_after: None,
             immutable: Vec::new(),
             review_at: now,

@@ -9,6 +9,7 @@ use super::retention::rules::Plan;
 use crate::domain::RepositoryName;
 use crate::domain::glob::TagGlob;
 use crate::tenancy::Tenant;
+use crate::tenancy::policies::Policy;
 
 /// What holds in a repository.
 #[derive(Debug)]
@@ -26,19 +27,39 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// What holds in a repository of a tenant. `window` is what holds where no policy says otherwise.
+    /// What holds in a repository of a tenant. `window` is what holds where no policy says otherwise. Policies that only
+    /// report delete nothing, but what they keep stays.
     pub fn of(tenant: &Tenant, repository: &RepositoryName, window: Duration) -> Result<Self, String> {
+        Self::acting(tenant, repository, window, |policy| !policy.config.dry_run)
+    }
+
+    /// What would hold if the policies that `acts` chooses did what they say.
+    pub fn acting(
+        tenant: &Tenant,
+        repository: &RepositoryName,
+        window: Duration,
+        acts: impl Fn(&Policy) -> bool,
+    ) -> Result<Self, String> {
         let policies = tenant.policies_of(repository);
         let ephemeral = tenant.repositories.ephemeral(repository);
         let immutable: Vec<TagGlob> = tenant.repositories.immutable(repository).cloned().collect();
-        let listed: Vec<_> = policies
-            .iter()
-            .map(|policy| (policy.name.clone(), policy.config.clone()))
-            .collect();
+        let acting = || policies.iter().filter(|policy| acts(policy));
+        // Without a rule that acts all is kept, whatever those that only report would keep.
+        let listed: Vec<_> = match acting().any(|policy| !policy.config.rules.is_empty()) {
+            true => policies
+                .iter()
+                .map(|policy| (policy.name.clone(), policy.config.clone()))
+                .collect(),
+            false => Vec::new(),
+        };
         let plan = Plan::new(&listed, immutable.clone(), ephemeral)?;
         let window = restore_window(tenant, repository, window);
+        let untagged = acting()
+            .filter_map(|policy| policy.config.untagged.as_ref())
+            .map(|untagged| untagged.delete_after.duration())
+            .max();
         // What is pushed into a store of builds without a tag goes after the same time.
-        let untagged_after = plan.untagged_after().or(ephemeral);
+        let untagged_after = untagged.or(ephemeral);
         Ok(Self {
             untagged_after: untagged_after.map(|after| after.max(window)),
             plan,

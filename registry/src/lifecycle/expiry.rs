@@ -130,6 +130,12 @@ impl Keeper {
                 return Ok(());
             }
         };
+        let place = (tenant.id, name.clone());
+        if self.woken.get(&place) != Some(lifetime) {
+            // It may not have been ephemeral when they came.
+            self.store.unpark(&repository, now).await?;
+            self.woken.insert(place, lifetime);
+        }
         let mut page = TagPage {
             before: Some(now.minus(lifetime)),
             limit: BATCH,

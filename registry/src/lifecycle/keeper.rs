@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use moka::sync::Cache;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use super::pulls::Pulls;
-use super::retention::run::Seen;
+use super::retention::run::{Running, Seen};
 use super::{collection, expiry, figures, metering, purges, retention};
 use crate::audit::{Audit, Event, Outcome};
 use crate::blobs::BlobStore;
@@ -17,6 +18,9 @@ use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::{Repository, Store, TenantId};
 use crate::settings::Delays;
 use crate::tenancy::{Directory, Tenant};
+
+/// Ephemeral repositories that are remembered.
+const WOKEN: u64 = 100_000;
 
 /// What a keeper is made of.
 pub struct Parts {
@@ -78,6 +82,10 @@ pub struct Keeper {
     pub(super) name: String,
     /// Repositories of which retention need not look at every tag again.
     pub(super) seen: Seen,
+    /// Policies that this process is running.
+    pub(super) running: Running,
+    /// Ephemeral repositories whose manifests without a tag have been woken, with their lifetimes.
+    pub(super) woken: Cache<(TenantId, RepositoryName), Duration>,
     /// Wakes the collector.
     pub(super) collect_now: Notify,
     /// Wakes what runs jobs.
@@ -116,6 +124,8 @@ impl Keeper {
             price,
             name: Uuid::new_v4().simple().to_string(),
             seen: Seen::default(),
+            running: Running::default(),
+            woken: Cache::new(WOKEN),
             collect_now: Notify::new(),
             look_now: Notify::new(),
             looked: figures::Last::default(),

@@ -158,6 +158,8 @@ pub enum Candidate {
 pub struct Judgement {
     /// Now.
     pub now: Time,
+    /// Until when the candidate was put off: a review that is due later has been asked for anew.
+    pub claimed: Time,
     /// For how long manifests without a tag stay; for ever if absent.
     pub untagged_after: Option<Duration>,
     /// Tags that may not be deleted.
@@ -177,6 +179,8 @@ pub struct CollectBlob {
     pub among: Vec<String>,
     /// Now.
     pub now: Time,
+    /// Until when the candidate was put off: a review that is due later has been asked for anew.
+    pub claimed: Time,
     /// When its object may be deleted.
     pub object_due: Time,
 }

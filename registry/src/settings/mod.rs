@@ -95,6 +95,8 @@ pub struct Delays {
     pub review: Duration,
     /// An object that no blob refers to, so that no URL or stream that was handed out breaks.
     pub object: Duration,
+    /// An object of a tenant whose downloads are always redirected.
+    pub url: Duration,
     /// What can be brought back, where no policy says otherwise.
     pub restore: Duration,
 }
@@ -205,6 +207,11 @@ impl Settings {
                 object: match (redirect, blobs.starts_with("s3:")) {
                     (Redirect::Never, _) | (_, false) => review,
                     (Redirect::Auto | Redirect::Always, true) => review.max(2 * URL_LIFETIME),
+                },
+                url: if blobs.starts_with("s3:") {
+                    2 * URL_LIFETIME
+                } else {
+                    review
                 },
                 restore: resolved.get::<Span>("restore-window")?.0,
             },

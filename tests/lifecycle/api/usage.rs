@@ -261,6 +261,34 @@ async fn a_month_is_told_as_json_and_csv_alike() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_month_of_more_repositories_than_a_page_comes_whole() {
+    for backend in Backend::BOTH {
+        let place = Place::start(settings(backend)).await;
+        // Gone since; the tenant's own row has 0.
+        place.sql(
+            "INSERT INTO usage_monthly (tenant_id, month, repository_id, byte_hours) \
+             WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
+             SELECT t.id, 202002, n.i, n.i + 1 FROM tenant t, n WHERE t.name IN ('acme', 'other')",
+        );
+        let usage = place.get("usage?month=2020-02&repositories=true").await;
+        let rows = usage.as_array().unwrap();
+        for (tenant, rows) in ["acme", "other"].iter().zip(rows.chunks(2501)) {
+            let mut hours: Vec<u64> = rows.iter().filter_map(|row| row["byteHours"].as_u64()).collect();
+            assert!(
+                rows.iter().all(|row| row["tenant"] == *tenant),
+                "one after the other"
+            );
+            assert_eq!((&rows[0]["repository"], hours[0]), (&Value::Null, 1));
+            hours.sort_unstable();
+            assert_eq!(hours, (1..=2501).collect::<Vec<u64>>(), "each once");
+        }
+        assert_eq!(rows.len(), 2 * 2501);
+        let csv = place.text(&["usage", "--month", "2020-02", "--repositories", "-o", "csv"]);
+        assert_eq!(csv.lines().count(), 2 * 2501 + 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_storage_of_the_installation_is_more_than_what_tenants_are_told() {
     for backend in Backend::BOTH {
         let place = Place::start(settings(backend)).await;

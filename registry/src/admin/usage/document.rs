@@ -205,10 +205,16 @@ mod tests {
     fn the_form_is_what_the_query_says_else_what_is_accepted() {
         let accept = |value: &'static str| HeaderValue::from_static(value);
         assert_eq!(Form::of(None, None).ok(), Some(Form::Json));
-        assert_eq!(
-            Form::of(None, Some(&accept("application/json, text/csv;q=0.5"))).ok(),
-            Some(Form::Csv)
-        );
+        for (accepted, expected) in [
+            ("text/html, text/csv;q=0.9", Form::Csv),
+            ("application/json, text/csv;q=0.5", Form::Json),
+        ] {
+            assert_eq!(
+                Form::of(None, Some(&accept(accepted))).ok(),
+                Some(expected),
+                "{accepted}"
+            );
+        }
         assert_eq!(
             Form::of(Some("json"), Some(&accept("text/csv"))).ok(),
             Some(Form::Json)

@@ -170,10 +170,7 @@ impl Worker {
         };
         let lifecycle = &self.shared.parts.lifecycle;
         let state = self.run.to_stored();
-        if !lifecycle
-            .save_job(&key(), &self.name, state, due, until)
-            .await?
-        {
+        if !lifecycle.save_job(&key(), &self.name, state, due, until).await? {
             tracing::info!("the check of the stores was stopped, or taken over by another process");
             return Err(Halt::Lost);
         }

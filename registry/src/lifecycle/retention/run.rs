@@ -3,8 +3,9 @@
 //! A policy has a job in the store. Whichever replica takes it walks through every repository that the policy covers and
 //! renews its claim as it goes; if it dies, another one begins anew, which does no harm.
 
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -112,6 +113,27 @@ impl Default for Seen {
     }
 }
 
+/// What this process is running: a claim in the store tells processes apart, not tasks.
+#[derive(Default)]
+pub struct Running(Mutex<HashSet<JobKey>>);
+
+/// A run that this process is at.
+struct Begun<'a>(&'a Running, JobKey);
+
+impl Running {
+    fn begin(&self, key: &JobKey) -> Option<Begun<'_>> {
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.insert(key.clone()).then(|| Begun(self, key.clone()))
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        let mut running = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        running.remove(&self.1);
+    }
+}
+
 /// Runs policies for ever.
 pub(in crate::lifecycle) async fn follow(keeper: Arc<Keeper>) {
     loop {
@@ -183,6 +205,9 @@ impl Keeper {
                     continue;
                 }
                 let key = key(tenant.id, &policy.name);
+                let Some(_running) = self.running.begin(&key) else {
+                    continue;
+                };
                 if job.is_some() {
                     self.store.advance_job(&key, now).await?;
                 }
@@ -279,6 +304,7 @@ impl Keeper {
     /// Runs a policy now, unless that is being done.
     pub async fn run_now(&self, tenant: &Tenant, policy: &Policy) -> Result<History, RunError> {
         let key = key(tenant.id, &policy.name);
+        let _running = self.running.begin(&key).ok_or(RunError::Running)?;
         let now = Time::now();
         self.store.advance_job(&key, now).await?;
         let job = self.take(&key, now, CLAIM).await?.ok_or(RunError::Running)?;
@@ -293,7 +319,8 @@ impl Keeper {
 
     /// What the policies would do in one repository now.
     pub async fn preview_in(&self, tenant: &Tenant, name: &RepositoryName) -> Result<Found, RunError> {
-        let coverage = Coverage::of(tenant, name, self.delays.restore).map_err(RunError::Rules)?;
+        let coverage =
+            Coverage::acting(tenant, name, self.delays.restore, |_| true).map_err(RunError::Rules)?;
         let repository = Repository {
             tenant: tenant.id,
             name: name.clone(),
@@ -327,12 +354,17 @@ impl Keeper {
                 .iter()
                 .filter_map(|name| name.parse::<RepositoryName>().ok())
             {
-                let coverage = Coverage::of(tenant, &name, self.delays.restore).map_err(RunError::Rules)?;
+                // What a policy would do is shown though it only reports.
+                let acts = |other: &Policy| {
+                    !other.config.dry_run || (mode == Mode::Preview && other.name == policy.name)
+                };
+                let coverage =
+                    Coverage::acting(tenant, &name, self.delays.restore, acts).map_err(RunError::Rules)?;
                 if coverage.policies.contains(&policy.name) {
                     let found = self.walk_one(tenant, name, &coverage, mode, now).await?;
                     add(&mut all, found);
                 }
-                if let Mode::Run(_) = mode {
+                if !state.is_empty() {
                     self.hold(tenant, policy, state).await?;
                 }
             }
@@ -376,13 +408,16 @@ impl Keeper {
                 ..Found::default()
             });
         }
-        if coverage.untagged_after.is_some() && quiet.is_none_or(|quiet| quiet.hash != hash) {
+        if mode != Mode::Preview
+            && coverage.untagged_after.is_some()
+            && quiet.is_none_or(|quiet| quiet.hash != hash)
+        {
             // Manifests without a tag that have waited for such a rule.
             self.store.unpark(&repository, now).await?;
             self.collect_now.notify_one();
         }
         let found = walk::walk(self.stores(), &repository, coverage, mode, now).await?;
-        if found.going == found.deleted {
+        if mode != Mode::Preview && found.going == found.deleted {
             let quiet = Quiet {
                 hash,
                 newest,

@@ -104,6 +104,23 @@ pub(super) async fn manifest(
     };
     let (bytes, leased_until): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let subject: Option<String> = row.try_get(2)?;
+    // The review too: whoever drops a reference asks for it once more, before this or after it.
+    let review = sqlx::query(concat!(
+        "SELECT since, condemned, due_at FROM review_manifest \
+         WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        for_update!()
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(digest.to_bytes())
+    .fetch_optional(&mut *c)
+    .await?;
+    let Some(review) = review else {
+        return Ok(Collected::Absent);
+    };
+    if review.try_get::<i64, _>(2)? > judgement.claimed.0 {
+        return Ok(Collected::Later);
+    }
     // With the lock: whoever speaks of it, or names it, has committed or waits.
     if referred_to(c, &place, digest, subject.and_then(|text| text.parse().ok())).await? {
         settle(c, &place, digest).await?;
@@ -113,17 +130,6 @@ pub(super) async fn manifest(
         put_off(c, &place, digest, Time(leased_until)).await?;
         return Ok(Collected::Later);
     }
-    let review = sqlx::query(
-        "SELECT since, condemned FROM review_manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
-    )
-    .bind(place.tenant)
-    .bind(place.repository)
-    .bind(digest.to_bytes())
-    .fetch_optional(&mut *c)
-    .await?;
-    let Some(review) = review else {
-        return Ok(Collected::Absent);
-    };
     let since = Time(review.try_get::<Option<i64>, _>(0)?.unwrap_or(judgement.now.0));
     let condemned = review.try_get::<i16, _>(1)? != 0;
     let ends = match judgement.untagged_after {
@@ -192,22 +198,24 @@ async fn referred_to(
     .bind(&second.1)
     .fetch_all(&mut *c)
     .await?;
-    let mut subjects: BTreeSet<Digest> = subject.into_iter().collect();
+    let mut stand_for = BTreeSet::new();
     for name in &names {
         match attachment::subject(name) {
-            Some(subject) if subject != *digest => drop(subjects.insert(subject)),
+            Some(subject) if subject != *digest => drop(stand_for.insert(subject)),
             // It only begins like one, or is named after its own manifest.
             Some(_) | None => return Ok(true),
         }
     }
-    if subjects.is_empty() {
-        return Ok(false);
-    }
-    let there = retention::existing(c, place, &subjects).await?;
+    // What can still be brought back keeps its signatures by name; its referrers are reviewed when it no longer can.
+    let mut there = retention::existing(c, place, &stand_for).await?;
     // A tag whose subject is not here is a tag like any other.
-    let lone = |name: &String| attachment::subject(name).is_none_or(|subject| !there.contains(&subject));
-    if names.iter().any(lone) {
+    if stand_for.iter().any(|subject| !there.contains(subject)) {
         return Ok(true);
+    }
+    if let Some(subject) = subject
+        && manifests::exists(c, place, &subject).await?
+    {
+        there.insert(subject);
     }
     let below = descendants_among(c, place, digest, &there).await?;
     Ok(there.iter().any(|subject| !below.contains(subject)))
@@ -389,6 +397,18 @@ pub(super) async fn blob(c: &mut Connection, collect: &CollectBlob) -> Result<Co
         return Ok(Collected::Absent);
     };
     let (bytes, leased_until): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    // Locked: whoever drops a reference asks for a review once more, before this or after it.
+    let due: Option<i64> = sqlx::query_scalar(concat!(
+        "SELECT due_at FROM review_blob WHERE tenant_id = $1 AND digest = $2",
+        for_update!()
+    ))
+    .bind(tenant.0)
+    .bind(&key)
+    .fetch_optional(&mut *c)
+    .await?;
+    if due.is_some_and(|due| due > collect.claimed.0) {
+        return Ok(Collected::Later);
+    }
     if leased_until > now.0 {
         put_off_blob(c, *tenant, &key, Time(leased_until)).await?;
         return Ok(Collected::Later);

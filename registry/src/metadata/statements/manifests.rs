@@ -355,6 +355,18 @@ pub(super) async fn delete(
     Ok(Deleted::Done)
 }
 
+/// Whether a repository has a manifest.
+pub(super) async fn exists(c: &mut Connection, place: &Place, digest: &Digest) -> Result<bool> {
+    let found =
+        sqlx::query("SELECT 1 FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3")
+            .bind(place.tenant)
+            .bind(place.repository)
+            .bind(digest.to_bytes())
+            .fetch_optional(&mut *c)
+            .await?;
+    Ok(found.is_some())
+}
+
 /// Locks a manifest; its size.
 pub(super) async fn lock(c: &mut Connection, place: &Place, digest: &Digest) -> Result<Option<i64>> {
     let size = sqlx::query_scalar(concat!(

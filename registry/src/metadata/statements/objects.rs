@@ -68,7 +68,7 @@ pub(super) async fn forget(c: &mut Connection, tenant: TenantId, key: Uuid) -> R
     Ok(())
 }
 
-/// Which of `keys` a blob refers to. For sweeps only: `blob` has no index by key.
+/// Which of `keys` a blob refers to, by `blob_by_object`.
 pub(super) async fn live(c: &mut Connection, keys: &[Uuid]) -> Result<Vec<Uuid>> {
     let live = sqlx::query_scalar(concat!(
         "SELECT object_key FROM blob WHERE object_key",

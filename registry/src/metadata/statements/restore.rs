@@ -101,9 +101,10 @@ pub(super) async fn restore(
     if let Some(present) = present {
         return Ok(Restored::Exists(read_digest(&present)?));
     }
+    // Of several deletions the newest counts, and only that.
     let deleted: Option<Vec<u8>> = sqlx::query_scalar(
-        "SELECT digest FROM tag_history WHERE tenant_id = $1 AND repository_id = $2 AND name = $3 AND action = 1 \
-         AND until > $4 ORDER BY at DESC LIMIT 1",
+        "SELECT digest FROM (SELECT digest, until FROM tag_history WHERE tenant_id = $1 AND repository_id = $2 \
+         AND name = $3 AND action = 1 ORDER BY at DESC, id DESC LIMIT 1) AS newest WHERE until > $4",
     )
     .bind(place.tenant)
     .bind(place.repository)
@@ -216,7 +217,7 @@ pub(super) async fn forget_history(
     let gone = sqlx::query(
         "DELETE FROM tag_history WHERE (tenant_id, repository_id, name, at, id) IN \
          (SELECT tenant_id, repository_id, name, at, id FROM tag_history \
-          WHERE tenant_id = $1 AND repository_id = $2 AND at < $3 LIMIT $4)",
+          WHERE tenant_id = $1 AND repository_id = $2 AND at < $3 AND coalesce(until, 0) < $3 LIMIT $4)",
     )
     .bind(place.tenant)
     .bind(place.repository)

@@ -127,14 +127,19 @@ async fn attach(c: &mut Connection, place: &Place, found: &mut [TagRow]) -> Resu
     Ok(())
 }
 
-/// Those of the manifests that a repository has.
+/// Those of the manifests that a repository has, or could have again.
 pub(super) async fn existing(
     c: &mut Connection,
     place: &Place,
     digests: &BTreeSet<Digest>,
 ) -> Result<BTreeSet<Digest>> {
+    if digests.is_empty() {
+        return Ok(BTreeSet::new());
+    }
     let rows = sqlx::query(concat!(
         "SELECT digest FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest",
+        in_digests!("$3"),
+        "UNION SELECT digest FROM deleted_manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest",
         in_digests!("$3")
     ))
     .bind(place.tenant)

@@ -17,6 +17,7 @@ pub(super) const LATE: u64 = 10_000_000;
 pub(super) fn judgement(now: Time) -> Judgement {
     Judgement {
         now,
+        claimed: PARKED,
         untagged_after: None,
         immutable: Vec::new(),
         review_at: now,
@@ -60,6 +61,7 @@ pub(super) async fn collect(store: &TestStore, now: Time, untagged_after: Option
                         digest,
                         among,
                         now,
+                        claimed: PARKED,
                         object_due: now.plus(Duration::from_secs(3600)),
                     };
                     lifecycle.collect_blob(blob).await.unwrap();
@@ -111,6 +113,7 @@ on_both_stores! {
     a_repository_that_was_not_named_keeps_its_link
     what_waits_is_counted
     tags_that_changed_since_they_were_seen_stay
+    what_was_asked_for_anew_since_it_was_taken_waits
 }
 
 async fn an_untagged_child_of_a_tagged_index_stays_and_goes_with_it(store: Arc<TestStore>) {
@@ -390,6 +393,7 @@ async fn a_repository_that_was_not_named_keeps_its_link(store: Arc<TestStore>) {
         digest: layer,
         among: among.iter().map(|name| (*name).to_owned()).collect(),
         now: after(LATE),
+        claimed: PARKED,
         object_due: after(LATE),
     };
 
@@ -474,4 +478,44 @@ async fn tags_that_changed_since_they_were_seen_stay(store: Arc<TestStore>) {
         1
     );
     assert_eq!(target(&store, &here, "v1").await, None);
+}
+
+async fn what_was_asked_for_anew_since_it_was_taken_waits(store: Arc<TestStore>) {
+    let here = repository("app");
+    let layer = push_blob(&store, &here, "layer").await;
+    let manifest = put(&store, &here, image(&[layer]).push()).await;
+    let (now, claimed) = (after(LATE), after(LATE + 60));
+    let taken = store.lifecycle().candidates(now, claimed, 10).await.unwrap();
+    assert_eq!(taken.len(), 2);
+    // Meanwhile it is tagged, and deleted so that it can be brought back for long.
+    put(&store, &here, image(&[layer]).push_as("v1")).await;
+    retire(&store, &here, &["v1"], LATE, 1000).await;
+
+    let judged = Judgement {
+        claimed,
+        untagged_after: Some(Duration::ZERO),
+        ..judgement(now)
+    };
+    let outcome = store
+        .lifecycle()
+        .collect_manifest(&here, &manifest, judged)
+        .await
+        .unwrap();
+    assert_eq!(outcome, Collected::Later);
+    store
+        .execute("UPDATE review_blob SET due_at = 9000000000000000000")
+        .await;
+    let look = CollectBlob {
+        tenant: TenantId(1),
+        digest: layer,
+        among: vec!["app".into()],
+        now,
+        claimed,
+        object_due: now,
+    };
+    assert_eq!(
+        store.lifecycle().collect_blob(look).await.unwrap(),
+        Collected::Later
+    );
+    assert!(there(&store, &here, manifest).await);
 }

@@ -14,11 +14,18 @@ use super::usage::recount;
 use crate::domain::{Digest, attachment};
 use crate::metadata::*;
 
+/// What a manifest speaks of.
+#[derive(Default)]
+struct Spoken {
+    children: Vec<Digest>,
+    subject: Option<Digest>,
+    blobs: Vec<Digest>,
+}
+
 /// What was pushed into one repository.
 #[derive(Default)]
 struct Model {
-    /// By digest: children, subject, blobs.
-    manifests: BTreeMap<Digest, (Vec<Digest>, Option<Digest>, Vec<Digest>)>,
+    manifests: BTreeMap<Digest, Spoken>,
     tags: BTreeMap<String, Digest>,
 }
 
@@ -40,7 +47,13 @@ impl Model {
             .collect();
         loop {
             let mut more = reached.clone();
-            for (digest, (children, subject, _)) in &self.manifests {
+            for (
+                digest,
+                Spoken {
+                    children, subject, ..
+                },
+            ) in &self.manifests
+            {
                 if reached.contains(digest) {
                     more.extend(children.iter().filter(|child| self.manifests.contains_key(child)));
                 }
@@ -81,11 +94,13 @@ async fn push(store: &TestStore, here: &Repository, model: &mut Model, dice: &mu
     let document = match kind {
         0 => {
             let children: Vec<Digest> = some.into_iter().collect();
-            model.manifests.insert(
-                index(&children).noted(&text).push().digest,
-                (children.clone(), None, Vec::new()),
-            );
-            index(&children).noted(&text)
+            let document = index(&children).noted(&text);
+            let spoken = Spoken {
+                children,
+                ..Spoken::default()
+            };
+            model.manifests.insert(document.push().digest, spoken);
+            document
         }
         _ => {
             for _ in 0..dice.random_range(1..4) {
@@ -98,9 +113,12 @@ async fn push(store: &TestStore, here: &Repository, model: &mut Model, dice: &mu
             if let Some(subject) = subject {
                 document = document.about(subject);
             }
-            model
-                .manifests
-                .insert(document.push().digest, (Vec::new(), subject, blobs));
+            let spoken = Spoken {
+                subject,
+                blobs,
+                ..Spoken::default()
+            };
+            model.manifests.insert(document.push().digest, spoken);
             document
         }
     };
@@ -153,7 +171,7 @@ async fn random(store: &TestStore, seed: u64) {
     for (here, model) in &models {
         let reached = model.reached();
         let mut used = BTreeSet::new();
-        for (digest, (_, _, blobs)) in &model.manifests {
+        for (digest, Spoken { blobs, .. }) in &model.manifests {
             let stays = reached.contains(digest);
             assert_eq!(
                 there(store, here, *digest).await,

@@ -69,6 +69,7 @@ async fn collect_blob(store: &TestStore, digest: Digest) -> Collected {
         digest,
         among,
         now: now(),
+        claimed: PARKED,
         object_due: now(),
     };
     store.lifecycle().collect_blob(blob).await.unwrap()

@@ -43,6 +43,8 @@ on_both_stores! {
     an_index_comes_back_with_its_children
     what_can_no_longer_be_brought_back_is_collected_with_its_signatures
     a_tag_that_exists_is_not_overwritten
+    of_several_deletions_only_the_newest_comes_back
+    signatures_of_what_can_come_back_stand_for_it
     a_restore_over_a_quota_is_refused
     deleted_tags_are_listed_newest_first_and_by_pages
     the_history_of_a_tag_is_kept_and_forgotten_by_age
@@ -278,4 +280,41 @@ async fn the_history_of_a_tag_is_kept_and_forgotten_by_age(store: Arc<TestStore>
         .await
         .unwrap();
     assert!(foreign.is_empty());
+}
+
+async fn of_several_deletions_only_the_newest_comes_back(store: Arc<TestStore>) {
+    let here = repository("app");
+    put(&store, &here, note("first").push_as("v1")).await;
+    retire(&store, &here, &["v1"], 10, 1000).await;
+    put(&store, &here, note("second").push_as("v1")).await;
+    retire(&store, &here, &["v1"], 20, 0).await;
+    assert!(names(&store, &here, 30).await.is_empty());
+    let outcome = store
+        .lifecycle()
+        .restore_tag(&here, restore("v1", 30))
+        .await
+        .unwrap();
+    assert_eq!(outcome, Restored::Gone);
+}
+
+async fn signatures_of_what_can_come_back_stand_for_it(store: Arc<TestStore>) {
+    let here = repository("app");
+    let image = put(&store, &here, note("image").push_as("v1")).await;
+    let name = format!("{}.sig", crate::domain::attachment::tags(&image)[0]);
+    put(&store, &here, note("cosign").push_as(&name)).await;
+    assert!(store.delete_manifest(&here, &image, undoable(100)).await.unwrap());
+    let attached = async || {
+        let row = store.lifecycle().tag_row(&here, &tag(&name)).await.unwrap();
+        row.map(|row| row.attached)
+    };
+    assert_eq!(attached().await, Some(true));
+    assert_eq!(
+        store
+            .lifecycle()
+            .restore_tag(&here, restore("v1", 50))
+            .await
+            .unwrap(),
+        Restored::Done(image)
+    );
+    assert_eq!(attached().await, Some(true));
 }
