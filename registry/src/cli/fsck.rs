@@ -184,7 +184,7 @@ struct Display {
 
 impl Display {
     fn new() -> Self {
-        let style = ProgressStyle::with_template("{bar:32} {percent:>3}%  {msg}");
+        let style = ProgressStyle::with_template("{bar:32} {msg}");
         let bar = style
             .ok()
             .filter(|_| io::stderr().is_terminal())

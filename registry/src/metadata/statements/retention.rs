@@ -182,9 +182,7 @@ pub(super) async fn last_times(
 ) -> Result<(Option<Time>, Option<Time>)> {
     let row = sqlx::query(
         "SELECT (SELECT max(t.pushed_at) FROM tag t WHERE t.tenant_id = r.tenant_id AND t.repository_id = r.id), \
-         (SELECT max(t.pulled_at) FROM tag t WHERE t.tenant_id = r.tenant_id AND t.repository_id = r.id), \
-         (SELECT max(m.pulled_at) FROM manifest m WHERE m.tenant_id = r.tenant_id AND m.repository_id = r.id) \
-         FROM repository r WHERE r.tenant_id = $1 AND r.name = $2",
+         r.pulled_at FROM repository r WHERE r.tenant_id = $1 AND r.name = $2",
     )
     .bind(repository.tenant.0)
     .bind(repository.name.as_str())
@@ -192,7 +190,7 @@ pub(super) async fn last_times(
     .await?;
     let Some(row) = row else { return Ok((None, None)) };
     let time = |at: usize| -> Result<Option<i64>> { Ok(row.try_get::<Option<i64>, _>(at)?) };
-    Ok((time(0)?.map(Time), time(1)?.max(time(2)?).map(Time)))
+    Ok((time(0)?.map(Time), time(1)?.map(Time)))
 }
 
 pub(super) async fn drop_tags(c: &mut Connection, repository: &Repository, drop: &DropTags) -> Result<u64> {
@@ -373,7 +371,21 @@ pub(super) async fn record_pulls(c: &mut Connection, pulls: &[Pull], now: Time) 
             .bind(tag.as_str()),
         };
         query.bind(now.0).bind(now.0 - HOUR).execute(&mut *c).await?;
+        repository_pulled(c, place.tenant, place.repository, now).await?;
     }
+    Ok(())
+}
+
+async fn repository_pulled(c: &mut Connection, tenant: i64, repository: i64, now: Time) -> Result<()> {
+    sqlx::query(
+        "UPDATE repository SET pulled_at = $3 WHERE tenant_id = $1 AND id = $2 AND coalesce(pulled_at, 0) < $4",
+    )
+    .bind(tenant)
+    .bind(repository)
+    .bind(now.0)
+    .bind(now.0 - HOUR)
+    .execute(&mut *c)
+    .await?;
     Ok(())
 }
 
@@ -399,5 +411,9 @@ pub(super) async fn renew(
     .bind(now.0)
     .execute(&mut *c)
     .await?;
-    Ok(renewed.rows_affected() == 1)
+    if renewed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    repository_pulled(c, repository.tenant.0, id, now).await?;
+    Ok(true)
 }

@@ -13,6 +13,9 @@ CREATE INDEX tag_by_expiry ON tag (expires_at) WHERE expires_at IS NOT NULL;
 -- The last GET by digest, of this manifest or of one below it, to the hour.
 ALTER TABLE manifest ADD COLUMN pulled_at INTEGER;
 
+-- The last pull of anything in it, to the hour.
+ALTER TABLE repository ADD COLUMN pulled_at INTEGER;
+
 -- since: when it lost its last name. condemned: 1 if it goes at due_at should nothing refer to it then; else it waits
 -- for a rule on untagged manifests, and without one it waits for ever.
 ALTER TABLE review_manifest ADD COLUMN since INTEGER;
