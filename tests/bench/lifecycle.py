@@ -31,7 +31,7 @@ PARKED = (1 << 63) - 1
 # Tags that point to one manifest.
 SHARED = 10
 # A run that takes longer is told by what it has done until then.
-LONGEST_RUN = 75
+LONGEST_RUN = 60
 LONGEST_WAIT = 300
 
 
@@ -76,13 +76,13 @@ class Table:
     def add(self, work, store, figure, ratio=None, goal=None, value=None):
         """`value` is what the goal, a maximum, is for; the ratio, if it is not given."""
         if not self.rows:
-            print(f"\n{'work':36} {'store':18} {'figure':>34} {'ratio':>6} {'goal':>8}", flush=True)
+            print(f"\n{'work':39} {'store':18} {'figure':>34} {'ratio':>6} {'goal':>8}", flush=True)
         value = ratio if value is None else value
         unit = "" if value is ratio else " s"
         verdict = "" if goal is None else "ok" if value <= goal else "missed"
         shown = "-" if ratio is None else f"{ratio:.2f}"
         limit = "-" if goal is None else f"<= {goal}{unit}"
-        print(f"{work:36} {store:18} {figure:>34} {shown:>6} {limit:>8} {verdict}", flush=True)
+        print(f"{work:39} {store:18} {figure:>34} {shown:>6} {limit:>8} {verdict}", flush=True)
         self.rows.append(
             {"work": work, "store": store, "figure": figure, "ratio": ratio, "goal": goal, "verdict": verdict}
         )
@@ -123,6 +123,7 @@ class Site:
 
     def up(self):
         # What the filling left to be written is not measured.
+        self.settle()
         os.sync()
         self.process = subprocess.Popen(
             self.command(), stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=self.environment()
@@ -227,9 +228,10 @@ class Site:
     def pause(self, paused):
         self.told("PUT", "gc/paused", {"paused": paused})
 
-    def waiting(self):
+    def queues(self):
+        """Manifests, blobs and objects that wait for collection."""
         queues = self.told("GET", "gc")["queues"]
-        return queues["manifests"] + queues["blobs"] + queues["objects"]
+        return queues["manifests"], queues["blobs"], queues["objects"]
 
 
 class Lasting(Site, Berth):
@@ -261,6 +263,9 @@ class Lasting(Site, Berth):
         database.execute("COMMIT")
         database.execute("PRAGMA journal_mode = WAL")
         database.close()
+
+    def settle(self):
+        """Nothing is left behind."""
 
     @staticmethod
     def series(begin, end):
@@ -304,8 +309,11 @@ class LastingDistributed(Site, DistributedBerth):
         )
         for name in ("digest", "object"):
             statements = [statement.replace(f" {name}(", f" pg_temp.{name}(") for statement in statements]
+        self.sql(f"{functions} BEGIN; {'; '.join(statements)}; COMMIT;")
+
+    def settle(self):
         # As autovacuum would have left what grew to this size over months.
-        self.sql(f"{functions} BEGIN; {'; '.join(statements)}; COMMIT; VACUUM ANALYZE;")
+        self.sql("VACUUM ANALYZE")
 
     @staticmethod
     def series(begin, end):
@@ -499,7 +507,7 @@ def collected(site):
         status, told = site.ask("POST", "gc/run")
         if status not in (200, 202, 409):
             raise RuntimeError(f"{site.name}: gc/run: {status} {told}")
-        return site.waiting() == 0
+        return not any(site.queues())
 
     until("all garbage is collected", is_empty, pause=0.01)
     return time.monotonic() - begun
@@ -522,15 +530,16 @@ def answers(site, size, rate, table):
     for turn in range(size.rounds):
         for is_idle in (True, False):
             site.pause(is_idle)
-            # A round of candidates that was begun is ended.
-            time.sleep(0.3)
-            begun, before = time.monotonic(), progress(site)
+            if is_idle:
+                until("a round that was begun ends", lambda: is_still(site))
+            begun, before = time.monotonic(), looks_left(site)
             for work, (pace, load) in loads.items():
                 taken[work][is_idle] += paced(site, load, pace, size.seconds)
             if not is_idle:
                 at_work += time.monotonic() - begun
-                did += progress(site) - before
-                ran_out |= site.waiting() == 0
+                left = looks_left(site)
+                did += before - left
+                ran_out |= left == 0
     site.pause(True)
     meanwhile = f"{did / at_work:,.0f} looks/s"
     for work, times in taken.items():
@@ -539,14 +548,21 @@ def answers(site, size, rate, table):
         table.add(f"{work}, idle / collecting", site.name, figure, busy / idle, 1.5)
     middle = [statistics.median(times[False]) / statistics.median(times[True]) for times in taken.values()]
     ratios = " ".join(f"{one:.2f}" for one in middle)
-    print(f"{'':36} {'':18} collected meanwhile: {meanwhile}; ratios of the medians: {ratios}", flush=True)
+    print(f"{'':39} {'':18} collected meanwhile: {meanwhile}; ratios of the medians: {ratios}", flush=True)
     if ran_out:
-        print(f"{'':36} {'':18} the queue ran out: the ratios are better than they should be", flush=True)
+        print(f"{'':39} {'':18} the queue ran out: the ratios are better than they should be", flush=True)
 
 
-def progress(site):
-    done = site.told("GET", "gc")["collected"]
-    return done["manifests"] + done["blobs"] + done["objects"]
+def looks_left(site):
+    """A manifest leaves its blob behind, and that its object."""
+    manifests, blobs, objects = site.queues()
+    return 3 * manifests + 2 * blobs + objects
+
+
+def is_still(site):
+    before = site.queues()
+    time.sleep(0.3)
+    return site.queues() == before
 
 
 def percentile(times, share):

@@ -166,6 +166,9 @@ macro_rules! for_update {
     () => {
         " FOR UPDATE "
     };
+    ($of:literal) => {
+        concat!(" FOR UPDATE OF ", $of, " ")
+    };
 }
 macro_rules! for_update_skip_locked {
     () => {

@@ -172,7 +172,7 @@ macro_rules! text_rows {
 }
 /// Row locks: the write transaction holds the whole database.
 macro_rules! for_update {
-    () => {
+    ($($of:literal)?) => {
         ""
     };
 }

@@ -21,6 +21,10 @@ ALTER TABLE repository ADD COLUMN pulled_at INTEGER;
 ALTER TABLE review_manifest ADD COLUMN since INTEGER;
 ALTER TABLE review_manifest ADD COLUMN condemned INTEGER NOT NULL DEFAULT 0;
 
+-- Whether a blob is a child of an index: without its kind the index is passed over for a scan.
+DROP INDEX manifest_child_by_child;
+CREATE INDEX manifest_child_by_child ON manifest_child (tenant_id, repository_id, child, kind);
+
 -- Every manifest without a tag is looked at once: it belongs to another one, or waits.
 INSERT INTO review_manifest (tenant_id, repository_id, digest, due_at, since)
     SELECT m.tenant_id, m.repository_id, m.digest, m.leased_until, m.pushed_at FROM manifest m
