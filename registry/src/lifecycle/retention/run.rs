@@ -23,8 +23,8 @@ use crate::tenancy::policies::Policy;
 
 /// Between two looks at what is due.
 const EVERY: Duration = Duration::from_secs(2);
-/// How long a replica may be silent before another one takes over.
-const CLAIM: Duration = Duration::from_secs(60);
+/// How long a replica may be silent before another one takes over: longer than the walk through one large repository.
+const CLAIM: Duration = Duration::from_secs(600);
 /// Repositories or jobs of one query.
 const PAGE: u32 = 500;
 /// Repositories that are remembered.

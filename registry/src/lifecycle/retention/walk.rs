@@ -13,7 +13,7 @@ const PAGE: u32 = 5000;
 /// Tags of one transaction.
 const BATCH: usize = 1000;
 /// Manifests of which is asked how many bytes they free; of more, what is told is the least.
-const WEIGHED: usize = 20_000;
+const WEIGHED: usize = 5_000;
 /// Tags that are told by name.
 pub const SAMPLE: usize = 32;
 
