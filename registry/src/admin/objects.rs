@@ -9,10 +9,12 @@ use serde_json::Value;
 
 use super::Admin;
 use super::answer::{Answer, Asked, Body, Failure};
-use super::configure::{self, Spec, Wanted, Writer};
+use super::configure::{self, ConfigureError, Spec, Wanted, Writer};
+use crate::audit::Outcome;
 use crate::domain::TenantName;
-use crate::metadata::Time;
 use crate::metadata::configuration::{Object, ObjectCursor, ObjectKind, REPLICA_LIFE, Replica};
+use crate::metadata::lifecycle::{EraseRepository, Erased};
+use crate::metadata::{Repository, Time};
 use crate::tenancy::snapshot::object_key;
 
 /// Objects of one query.
@@ -379,7 +381,41 @@ pub async fn delete(
     Asked(removal): Asked<Removal>,
 ) -> Answer<Changed> {
     let (tenant, kind) = (tenant_name(&tenant)?, kind(&text)?);
+    if removal.erase && kind == ObjectKind::Repository {
+        erase(&admin, &tenant, &name, removal.term).await?;
+    }
     remove(&admin, tenant, kind, name, removal).await
+}
+
+/// Gives up what the repository stores that an object declares by its name. Before the object goes, so that a request
+/// that was cut in between does it when it is made again.
+async fn erase(admin: &Admin, tenant: &TenantName, object: &str, term: Option<i64>) -> Result<(), Failure> {
+    let Some(found) = admin.store.object(tenant, ObjectKind::Repository, object).await? else {
+        return Ok(());
+    };
+    let spec: RepositoryConfig = serde_json::from_str(&found.spec.unwrap_or_default()).unwrap_or_default();
+    // A glob shapes what others own.
+    let Some(name) = spec.name.and_then(|name| name.parse().ok()) else {
+        return Ok(());
+    };
+    let repository = Repository {
+        tenant: found.tenant,
+        name,
+    };
+    let wish = EraseRepository {
+        object: object.to_owned(),
+        term,
+        now: Time::now(),
+    };
+    match admin.keeper.store().erase_repository(&repository, wish).await? {
+        Erased::Done => {
+            let object = format!("{tenant}/{}", repository.name);
+            admin.note(None, "erase", &object, Outcome::Done, "").await;
+            Ok(())
+        }
+        Erased::NotDeclared => Ok(()),
+        Erased::StaleTerm { current } => Err(ConfigureError::StaleTerm { current }.into()),
+    }
 }
 
 async fn remove(

@@ -95,14 +95,13 @@ async fn pulled(
         digest: *digest,
     };
     // Once an hour is enough only for what lives for hours.
-    let lives_briefly = asked
-        .tenant
-        .repositories
-        .ephemeral(&repository.name)
-        .is_some_and(|lifetime| lifetime < BRIEFLY);
+    let lives_briefly = || {
+        let lifetime = asked.tenant.repositories.ephemeral(&repository.name);
+        lifetime.is_some_and(|lifetime| lifetime < BRIEFLY)
+    };
     if method == Method::HEAD
         && let Some(tag) = &pull.tag
-        && (lives_briefly || !registry.pulls.is_renewed(&pull))
+        && (!registry.pulls.is_renewed(&pull) || lives_briefly())
         && asked.actions_on(&repository.name).contains(Action::Push)
     {
         let renewed = registry

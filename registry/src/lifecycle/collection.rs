@@ -25,6 +25,8 @@ use crate::tenancy::Tenant;
 const SHORTEST_RETRY: Duration = Duration::from_secs(5);
 /// And no later than this.
 const LONGEST_RETRY: Duration = Duration::from_secs(120);
+/// A candidate of a suspended tenant comes again after this.
+const SUSPENDED: Duration = Duration::from_secs(3600);
 /// Candidates taken at once.
 const BATCH: u32 = 128;
 /// Candidates looked at at once.
@@ -209,8 +211,10 @@ impl Keeper {
         let mut done = Round::default();
         let (Candidate::Manifest(of, ..) | Candidate::Blob(of, _) | Candidate::Deleted(of, ..)) = candidate;
         let owner = self.directory.now().tenant(*of).cloned();
-        // Nothing of a suspended tenant is deleted.
+        // Nothing of a suspended tenant is deleted, and it is not looked at again and again.
         if owner.as_ref().is_some_and(|tenant| tenant.config.suspend) {
+            let later = Time::now().plus(SUSPENDED);
+            self.store.put_off(candidate, claimed, later).await?;
             return Ok(done);
         }
         match candidate {
@@ -295,9 +299,8 @@ impl Keeper {
             .metadata
             .due_objects(now, now.plus(self.retry()), BATCH)
             .await?;
-        let done = Round {
+        let mut done = Round {
             looked_at: due.len() as u64,
-            objects: due.len() as u64,
             ..Round::default()
         };
         let mut deletions = stream::iter(due)
@@ -308,7 +311,13 @@ impl Keeper {
             })
             .buffer_unordered(AT_ONCE);
         while let Some(outcome) = deletions.next().await {
-            outcome?;
+            match outcome {
+                Ok(()) => done.objects += 1,
+                Err(error) => {
+                    count(&self.tally.failures, 1);
+                    tracing::warn!(%error, "an object could not be deleted; it is tried again");
+                }
+            }
         }
         Ok(done)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::collection::CollectionError;
-use super::keeper::{Keeper, repository};
+use super::keeper::Keeper;
 use crate::metadata::Time;
 use crate::metadata::lifecycle::Purge;
 
@@ -36,15 +36,7 @@ impl Keeper {
         Ok(())
     }
 
-    async fn purge(&self, mut purge: Purge) -> Result<(), CollectionError> {
-        // The name of a repository goes first, so that nobody sees it half gone.
-        if let Some(here) = repository(purge.tenant, &purge.repository) {
-            match self.store.retire(&here).await? {
-                Some(retired) => purge.repository = retired,
-                // It was never pushed to: the last step forgets the purge.
-                None => tracing::debug!(repository = %here.name, "nothing is stored to be purged"),
-            }
-        }
+    async fn purge(&self, purge: Purge) -> Result<(), CollectionError> {
         for _ in 0..STEPS {
             let now = Time::now();
             let step = self

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::configuration::{Applied, TokenChange};
-use super::lifecycle::{Candidate, Collected, Drift, Job, Purge, PurgeStep, Restored};
+use super::lifecycle::{Candidate, Collected, Drift, Erased, Job, Purge, PurgeStep, Restored};
 use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
 use crate::blobs::{ObjectKey, UploadState};
 
@@ -26,7 +26,6 @@ impl Outcome for Vec<Drift> {}
 impl Outcome for Vec<Purge> {}
 impl Outcome for Collected {}
 impl Outcome for Option<Job> {}
-impl Outcome for Option<String> {}
 impl Outcome for PurgeStep {}
 
 impl Outcome for bool {
@@ -56,6 +55,12 @@ impl Outcome for PutOutcome {
 impl Outcome for Linked {
     fn commits(&self) -> bool {
         matches!(self, Self::Done(_))
+    }
+}
+
+impl Outcome for Erased {
+    fn commits(&self) -> bool {
+        *self == Self::Done
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schedule::Schedule;
 use super::walk::{self, Found, Mode, SAMPLE, Stores};
-use crate::domain::RepositoryName;
+use crate::domain::{Algorithm, Digest, RepositoryName};
 use crate::lifecycle::coverage::Coverage;
 use crate::lifecycle::keeper::{Keeper, count};
 use crate::metadata::lifecycle::{JobKey, JobKind};
@@ -155,14 +155,13 @@ fn key(tenant: TenantId, policy: &str) -> JobKey {
     }
 }
 
-/// Says which configuration this is, within one release.
+/// Says which configuration this is, also to replicas of another release.
 fn hash_of(policy: &Policy) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    serde_json::to_string(&*policy.config)
-        .unwrap_or_default()
-        .hash(&mut hasher);
-    // Small enough to be a number in JSON everywhere.
-    hasher.finish() >> 12
+    let text = serde_json::to_vec(&*policy.config).unwrap_or_default();
+    let digest = Digest::of(Algorithm::Sha256, &text);
+    // 52 bits: a number in JSON everywhere.
+    let first = digest.hash().iter().take(8);
+    first.fold(0_u64, |hash, byte| (hash << 8) | u64::from(*byte)) >> 12
 }
 
 fn read(state: &str) -> History {

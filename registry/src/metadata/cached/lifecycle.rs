@@ -93,6 +93,10 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
         self.store.candidates(now, retry, limit).await
     }
 
+    async fn put_off(&self, candidate: &Candidate, claimed: Time, until: Time) -> Result<()> {
+        self.store.put_off(candidate, claimed, until).await
+    }
+
     async fn collect_manifest(
         &self,
         repository: &Repository,
@@ -162,9 +166,11 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
         self.store.pending_purges(after, limit).await
     }
 
-    async fn retire(&self, repository: &Repository) -> Result<Option<String>> {
-        self.changing(repository, move |s, r| async move { s.retire(&r).await })
-            .await
+    async fn erase_repository(&self, repository: &Repository, erase: EraseRepository) -> Result<Erased> {
+        self.changing(repository, move |s, r| async move {
+            s.erase_repository(&r, erase).await
+        })
+        .await
     }
 
     async fn purge(&self, purge: &Purge, now: Time, object_due: Time, limit: u32) -> Result<PurgeStep> {

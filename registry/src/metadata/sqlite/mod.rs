@@ -26,6 +26,10 @@ mod audit;
 mod blobs;
 #[path = "../statements/collect.rs"]
 mod collect;
+#[path = "../statements/collect_blobs.rs"]
+mod collect_blobs;
+#[path = "../statements/collect_manifests.rs"]
+mod collect_manifests;
 #[path = "../statements/config.rs"]
 mod config;
 #[path = "../statements/configuration.rs"]

@@ -241,10 +241,8 @@ async fn put(
 
 async fn delete(c: &mut Connection, tenant: i64, change: &Change, version: i64, now: Time) -> Result<bool> {
     let whole_tenant = change.kind == ObjectKind::Tenant;
-    if matches!(change.wish, Wish::Erase)
-        && let Some(repository) = declared(c, tenant, change).await?
-    {
-        purge::ask(c, tenant, &repository, now).await?;
+    if whole_tenant && matches!(change.wish, Wish::Erase) {
+        purge::ask(c, tenant, "", now).await?;
     }
     let deleted = sqlx::query(
         "UPDATE config SET spec = NULL, version = $4, changed_at = $5 WHERE tenant_id = $1 AND spec IS NOT NULL \
@@ -285,30 +283,23 @@ async fn delete(c: &mut Connection, tenant: i64, change: &Change, version: i64, 
     Ok(deleted.rows_affected() > 0)
 }
 
-/// The repository that an object declares by its name, or an empty name for a tenant.
-async fn declared(c: &mut Connection, tenant: i64, change: &Change) -> Result<Option<String>> {
-    match change.kind {
-        ObjectKind::Tenant => Ok(Some(String::new())),
-        ObjectKind::RetentionPolicy | ObjectKind::Cache => Ok(None),
-        ObjectKind::Repository => {
-            // The claim that it holds, and no other, says which repository is its own.
-            let (_, kind, _) = Claim::Repository(String::new()).to_stored();
-            let spec: Option<String> = sqlx::query_scalar(
-                "SELECT c.spec FROM config c WHERE c.tenant_id = $1 AND c.kind = $2 AND c.name = $3 \
-                 AND EXISTS (SELECT 1 FROM claim h WHERE h.scope = $1 AND h.kind = $4 AND h.object_kind = $2 \
-                 AND h.object = $3)",
-            )
-            .bind(tenant)
-            .bind(change.kind.to_stored())
-            .bind(&change.name)
-            .bind(kind)
-            .fetch_optional(&mut *c)
-            .await?
-            .flatten();
-            let spec: serde_json::Value = serde_json::from_str(&spec.unwrap_or_default()).unwrap_or_default();
-            Ok(spec["name"].as_str().map(str::to_owned))
-        }
-    }
+/// The repository that an object of configuration declares by its name: the one whose claim it holds.
+pub(super) async fn declared(c: &mut Connection, tenant: i64, object: &str) -> Result<Option<String>> {
+    let (_, claim, _) = Claim::Repository(String::new()).to_stored();
+    let spec: Option<String> = sqlx::query_scalar(
+        "SELECT c.spec FROM config c WHERE c.tenant_id = $1 AND c.kind = $2 AND c.name = $3 \
+         AND EXISTS (SELECT 1 FROM claim h WHERE h.scope = $1 AND h.kind = $4 AND h.object_kind = $2 \
+         AND h.object = $3)",
+    )
+    .bind(tenant)
+    .bind(ObjectKind::Repository.to_stored())
+    .bind(object)
+    .bind(claim)
+    .fetch_optional(&mut *c)
+    .await?
+    .flatten();
+    let spec: serde_json::Value = serde_json::from_str(&spec.unwrap_or_default()).unwrap_or_default();
+    Ok(spec["name"].as_str().map(str::to_owned))
 }
 
 /// Makes the object hold exactly the names that it claims; or the name that it cannot have, and who has it.

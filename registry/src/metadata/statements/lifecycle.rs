@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::super::lifecycle::*;
 use super::super::{Repository, Result, TenantId, Time};
-use super::{Database, collect, jobs, metering, purge, restore, retention};
+use super::{Database, collect, collect_blobs, collect_manifests, jobs, metering, purge, restore, retention};
 use crate::domain::{Digest, TagName};
 
 #[async_trait]
@@ -142,6 +142,14 @@ impl Lifecycle for Database {
         .await
     }
 
+    async fn put_off(&self, candidate: &Candidate, claimed: Time, until: Time) -> Result<()> {
+        self.write(
+            (candidate.clone(), claimed, until),
+            |c, (candidate, claimed, until)| Box::pin(collect::put_off(c, candidate, *claimed, *until)),
+        )
+        .await
+    }
+
     async fn collect_manifest(
         &self,
         repository: &Repository,
@@ -151,7 +159,7 @@ impl Lifecycle for Database {
         self.write(
             (repository.clone(), *digest, judgement),
             |c, (repository, digest, judgement)| {
-                Box::pin(collect::manifest(c, repository, digest, judgement))
+                Box::pin(collect_manifests::look(c, repository, digest, judgement))
             },
         )
         .await
@@ -159,13 +167,14 @@ impl Lifecycle for Database {
 
     async fn unused_links(&self, tenant: TenantId, digest: &Digest, limit: u32) -> Result<Vec<String>> {
         self.read((tenant, *digest, limit), |c, (tenant, digest, limit)| {
-            Box::pin(collect::unused_links(c, *tenant, digest, *limit))
+            Box::pin(collect_blobs::unused_links(c, *tenant, digest, *limit))
         })
         .await
     }
 
     async fn collect_blob(&self, blob: CollectBlob) -> Result<Collected> {
-        self.write(blob, |c, blob| Box::pin(collect::blob(c, blob))).await
+        self.write(blob, |c, blob| Box::pin(collect_blobs::look(c, blob)))
+            .await
     }
 
     async fn forget_deleted(
@@ -177,7 +186,9 @@ impl Lifecycle for Database {
         self.write(
             (repository.clone(), *digest, judgement),
             |c, (repository, digest, judgement)| {
-                Box::pin(collect::forget_deleted(c, repository, digest, judgement))
+                Box::pin(collect_manifests::forget_deleted(
+                    c, repository, digest, judgement,
+                ))
             },
         )
         .await
@@ -208,9 +219,9 @@ impl Lifecycle for Database {
         .await
     }
 
-    async fn retire(&self, repository: &Repository) -> Result<Option<String>> {
-        self.write(repository.clone(), |c, repository| {
-            Box::pin(purge::retire(c, repository))
+    async fn erase_repository(&self, repository: &Repository, erase: EraseRepository) -> Result<Erased> {
+        self.write((repository.clone(), erase), |c, (repository, erase)| {
+            Box::pin(purge::erase(c, repository, erase))
         })
         .await
     }

@@ -335,9 +335,8 @@ pub(super) async fn delete(
         return Ok(Deleted::Immutable(tag));
     }
     let tags = tags::delete_all_of(c, &place, digest, by).await?;
-    if by.until > by.now {
-        super::restore::set_aside(c, &place, digest, by).await?;
-    }
+    // Also if it cannot be brought back: what stood for it by name is dropped with it.
+    super::restore::set_aside(c, &place, digest, by).await?;
     let review = Review {
         due: by.until.max(by.review_at),
         since: by.now,

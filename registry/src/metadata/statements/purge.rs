@@ -3,10 +3,10 @@
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::super::lifecycle::{Purge, PurgeStep};
+use super::super::lifecycle::{EraseRepository, Erased, Purge, PurgeStep};
 use super::super::{Limits, MetadataError, Repository, Result, TenantId, Time};
 use super::usage::{self, Growth};
-use super::{Connection, dialect};
+use super::{Connection, config, dialect};
 
 /// Looks at a purge again after this many microseconds if it is not done.
 const AGAIN: i64 = 5_000_000;
@@ -65,32 +65,31 @@ pub(super) async fn ask(c: &mut Connection, tenant: i64, repository: &str, now: 
     Ok(())
 }
 
-/// No name of a client's has a '~'.
-pub(super) async fn retire(c: &mut Connection, repository: &Repository) -> Result<Option<String>> {
-    let name: Option<String> = sqlx::query_scalar(
+/// Takes a repository's name away and asks for the deletion of what is stored under the new one, in one transaction:
+/// whatever is pushed under its name from then on stays. No name of a client's has a '~'.
+pub(super) async fn erase(
+    c: &mut Connection,
+    repository: &Repository,
+    erase: &EraseRepository,
+) -> Result<Erased> {
+    let tenant = repository.tenant.0;
+    if let Some(current) = config::overthrown(c, erase.term).await? {
+        return Ok(Erased::StaleTerm { current });
+    }
+    if config::declared(c, tenant, &erase.object).await?.as_deref() != Some(repository.name.as_str()) {
+        return Ok(Erased::NotDeclared);
+    }
+    let retired: Option<String> = sqlx::query_scalar(
         "UPDATE repository SET name = name || '~' || id WHERE tenant_id = $1 AND name = $2 RETURNING name",
     )
-    .bind(repository.tenant.0)
+    .bind(tenant)
     .bind(repository.name.as_str())
     .fetch_optional(&mut *c)
     .await?;
-    // From now on the purge is that of the new name.
-    if let Some(name) = &name {
-        sqlx::query("DELETE FROM purge WHERE tenant_id = $1 AND repository = $2")
-            .bind(repository.tenant.0)
-            .bind(name)
-            .execute(&mut *c)
-            .await?;
+    if let Some(retired) = retired {
+        ask(c, tenant, &retired, erase.now).await?;
     }
-    sqlx::query(
-        "UPDATE purge SET repository = coalesce($3, repository) WHERE tenant_id = $1 AND repository = $2",
-    )
-    .bind(repository.tenant.0)
-    .bind(repository.name.as_str())
-    .bind(&name)
-    .execute(&mut *c)
-    .await?;
-    Ok(name)
+    Ok(Erased::Done)
 }
 
 pub(super) async fn step(

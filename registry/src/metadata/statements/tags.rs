@@ -362,17 +362,18 @@ pub(super) async fn delete_all_of(
     Ok(i64::try_from(deleted.rows_affected()).unwrap_or(i64::MAX))
 }
 
-/// The tags that stand for a manifest by their name, with what they point to, locked. One walk of the primary key:
+/// Up to `limit` tags that stand for a manifest by their name, with what they point to, locked. One walk of the primary key:
 /// the name alone comes before all that go on after it.
 pub(super) async fn attached(
     c: &mut Connection,
     place: &Place,
     subject: &Digest,
+    limit: u32,
 ) -> Result<Vec<(String, Digest)>> {
     let [exact, from, to] = attachment::tags(subject);
     let rows = sqlx::query(concat!(
         "SELECT name, digest FROM tag WHERE tenant_id = $1 AND repository_id = $2 \
-         AND name >= $3 AND name < $5 AND (name = $3 OR name >= $4) ORDER BY name",
+         AND name >= $3 AND name < $5 AND (name = $3 OR name >= $4) ORDER BY name LIMIT $6",
         for_update!()
     ))
     .bind(place.tenant)
@@ -380,6 +381,7 @@ pub(super) async fn attached(
     .bind(exact)
     .bind(from)
     .bind(to)
+    .bind(i64::from(limit))
     .fetch_all(&mut *c)
     .await?;
     rows.iter()

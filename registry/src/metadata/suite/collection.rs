@@ -114,6 +114,7 @@ on_both_stores! {
     what_waits_is_counted
     tags_that_changed_since_they_were_seen_stay
     what_was_asked_for_anew_since_it_was_taken_waits
+    a_candidate_is_handed_out_once_and_can_be_put_off
 }
 
 async fn an_untagged_child_of_a_tagged_index_stays_and_goes_with_it(store: Arc<TestStore>) {
@@ -518,4 +519,45 @@ async fn what_was_asked_for_anew_since_it_was_taken_waits(store: Arc<TestStore>)
         Collected::Later
     );
     assert!(there(&store, &here, manifest).await);
+}
+
+async fn a_candidate_is_handed_out_once_and_can_be_put_off(store: Arc<TestStore>) {
+    let here = repository("app");
+    let layer = push_blob(&store, &here, "layer").await;
+    let deleted = put(&store, &here, image(&[layer]).push_as("v1")).await;
+    let aside = Deletion {
+        until: after(20),
+        ..deletion()
+    };
+    assert!(store.delete_manifest(&here, &deleted, aside).await.unwrap());
+    put(&store, &here, note("n").push()).await;
+    let (now, claimed) = (after(LATE), after(LATE + 60));
+    let take = async |at: Time| store.lifecycle().candidates(at, claimed, 10).await.unwrap();
+
+    let taken = take(now).await;
+    assert_eq!(taken.len(), 3, "{taken:?}");
+    assert!(take(now).await.is_empty(), "another replica gets none of them");
+    for candidate in &taken {
+        store
+            .lifecycle()
+            .put_off(candidate, claimed, after(LATE + 500))
+            .await
+            .unwrap();
+    }
+    assert!(take(after(LATE + 499)).await.is_empty());
+    let again = store
+        .lifecycle()
+        .candidates(after(LATE + 500), after(LATE + 900), 10)
+        .await
+        .unwrap();
+    assert_eq!(again.len(), 3);
+    // What has been asked for anew for later is not drawn forward.
+    for candidate in &again {
+        store
+            .lifecycle()
+            .put_off(candidate, after(LATE + 500), after(LATE + 501))
+            .await
+            .unwrap();
+    }
+    assert!(take(after(LATE + 899)).await.is_empty());
 }

@@ -52,22 +52,45 @@ async fn a_purged_repository_vanishes_at_once_and_leaves_nothing(store: Arc<Test
     let (here, other) = (repository("app"), repository("other"));
     fill(&store, &here).await;
     fill(&store, &other).await;
-    store.execute("INSERT INTO purge VALUES (1, 'app', 0, 0)").await;
+    store
+        .execute(
+            "INSERT INTO config (tenant_id, kind, name, generation, spec, hash, version, changed_at) \
+             VALUES (1, 1, 'ci/app', 0, '{\"name\":\"app\"}', '', 1, 0)",
+        )
+        .await;
+    store
+        .execute("INSERT INTO claim VALUES (1, 2, 'app', 1, 1, 'ci/app')")
+        .await;
+    let erase = async |place: &Repository, object: &str, term: i64| {
+        let wish = EraseRepository {
+            object: object.into(),
+            term: Some(term),
+            now: NOW,
+        };
+        store.lifecycle().erase_repository(place, wish).await.unwrap()
+    };
+    let term = store.configuration().new_term().await.unwrap();
+    assert!(matches!(
+        erase(&here, "ci/app", term - 1).await,
+        Erased::StaleTerm { .. }
+    ));
+    assert_eq!(erase(&other, "ci/app", term).await, Erased::NotDeclared);
+    assert_eq!(erase(&here, "ci/other", term).await, Erased::NotDeclared);
+    assert_eq!(
+        erase(&repository_of(2, "app"), "ci/app", term).await,
+        Erased::NotDeclared
+    );
+    assert!(target(&store, &here, "v1").await.is_some());
+
+    assert_eq!(erase(&here, "ci/app", term).await, Erased::Done);
+    assert_eq!(target(&store, &here, "v1").await, None);
     let due = store.lifecycle().purges(NOW, 10).await.unwrap();
     assert_eq!(due.len(), 1);
     assert!(
         store.lifecycle().purges(NOW, 10).await.unwrap().is_empty(),
         "one replica has it"
     );
-
-    assert!(target(&store, &here, "v1").await.is_some());
-    let retired = store
-        .lifecycle()
-        .retire(&here)
-        .await
-        .unwrap()
-        .expect("it is there");
-    assert_eq!(target(&store, &here, "v1").await, None);
+    let retired = due[0].repository.clone();
     assert_eq!(
         store.repositories(TenantId(1), None, 10).await.unwrap(),
         ["other"]

@@ -45,6 +45,8 @@ on_both_stores! {
     a_tag_that_exists_is_not_overwritten
     of_several_deletions_only_the_newest_comes_back
     signatures_of_what_can_come_back_stand_for_it
+    signatures_of_what_cannot_come_back_go_at_once
+    very_many_signatures_go_in_steps
     a_restore_over_a_quota_is_refused
     deleted_tags_are_listed_newest_first_and_by_pages
     the_history_of_a_tag_is_kept_and_forgotten_by_age
@@ -317,4 +319,41 @@ async fn signatures_of_what_can_come_back_stand_for_it(store: Arc<TestStore>) {
         Restored::Done(image)
     );
     assert_eq!(attached().await, Some(true));
+}
+
+async fn signatures_of_what_cannot_come_back_go_at_once(store: Arc<TestStore>) {
+    let here = repository("app");
+    let image = put(&store, &here, note("image").push_as("v1")).await;
+    let [name, ..] = crate::domain::attachment::tags(&image);
+    put(&store, &here, note("cosign").push_as(&format!("{name}.sig"))).await;
+    assert!(store.delete_manifest(&here, &image, deletion()).await.unwrap());
+    assert!(names(&store, &here, 10).await.is_empty());
+
+    collect(&store, after(LATE), None).await;
+
+    assert_eq!(store.count("SELECT count(*) FROM tag").await, 0);
+    assert_eq!(store.count("SELECT count(*) FROM manifest").await, 0);
+    recount(&store).await;
+}
+
+async fn very_many_signatures_go_in_steps(store: Arc<TestStore>) {
+    let here = repository("app");
+    let image = put(&store, &here, note("image").push_as("v1")).await;
+    let [name, ..] = crate::domain::attachment::tags(&image);
+    let push = PutManifest {
+        tags: (0..2500).map(|number| tag(&format!("{name}.{number}"))).collect(),
+        ..note("cosign").push()
+    };
+    put(&store, &here, push.clone()).await;
+    retire(&store, &here, &["v1"], 10, 0).await;
+    collect(&store, after(LATE), None).await;
+    assert_eq!(store.count("SELECT count(*) FROM manifest").await, 0);
+
+    let image = put(&store, &here, note("image").push_as("v1")).await;
+    put(&store, &here, push).await;
+    assert!(store.delete_manifest(&here, &image, undoable(100)).await.unwrap());
+    collect(&store, after(2 * LATE), None).await;
+    assert_eq!(store.count("SELECT count(*) FROM tag").await, 0);
+    assert_eq!(store.count("SELECT count(*) FROM manifest").await, 0);
+    recount(&store).await;
 }
