@@ -228,6 +228,11 @@ class Site:
     def pause(self, paused):
         self.told("PUT", "gc/paused", {"paused": paused})
 
+    def collected(self):
+        """Manifests, blobs and objects that have been collected. What the pushes make it look at comes besides."""
+        counts = self.told("GET", "gc")["collected"]
+        return counts["manifests"] + counts["blobs"] + counts["objects"]
+
     def queues(self):
         """Manifests, blobs and objects that wait for collection."""
         queues = self.told("GET", "gc")["queues"]
@@ -532,16 +537,15 @@ def answers(site, size, rate, table):
             site.pause(is_idle)
             if is_idle:
                 until("a round that was begun ends", lambda: is_still(site))
-            begun, before = time.monotonic(), looks_left(site)
+            begun, before = time.monotonic(), site.collected()
             for work, (pace, load) in loads.items():
                 taken[work][is_idle] += paced(site, load, pace, size.seconds)
             if not is_idle:
                 at_work += time.monotonic() - begun
-                left = looks_left(site)
-                did += before - left
-                ran_out |= left == 0
+                did += site.collected() - before
+                ran_out |= not any(site.queues())
     site.pause(True)
-    meanwhile = f"{did / at_work:,.0f} looks/s"
+    meanwhile = f"{did / at_work:,.0f} a second"
     for work, times in taken.items():
         idle, busy = (percentile(times[is_idle], 0.99) for is_idle in (True, False))
         figure = f"p99 {idle * 1e3:.2f} ms, {busy * 1e3:.2f} ms"
@@ -551,12 +555,6 @@ def answers(site, size, rate, table):
     print(f"{'':39} {'':18} collected meanwhile: {meanwhile}; ratios of the medians: {ratios}", flush=True)
     if ran_out:
         print(f"{'':39} {'':18} the queue ran out: the ratios are better than they should be", flush=True)
-
-
-def looks_left(site):
-    """A manifest leaves its blob behind, and that its object."""
-    manifests, blobs, objects = site.queues()
-    return 3 * manifests + 2 * blobs + objects
 
 
 def is_still(site):

@@ -66,6 +66,13 @@ async fn bytes_become_free(backend: Backend) {
         (metric(&berth, r#"berth_storage_bytes{kind="stored"}"#).await as u64 == bytes).then_some(())
     })
     .await;
+    // 15 s lie between two looks at the store, and the last one saw the end.
+    let told = metric(&berth, r#"berth_tenant_bytes{tenant="default"}"#).await;
+    assert_eq!(told as u64, bytes + kept.manifest.len() as u64);
+    assert_eq!(
+        metric(&berth, r#"berth_tenant_tags{tenant="default"}"#).await,
+        1.0
+    );
     assert!(metric(&berth, r#"berth_gc_collected_total{kind="blob"}"#).await >= 4.0);
     assert!(metric(&berth, "berth_gc_reclaimed_bytes_total").await >= 8000.0);
     assert_eq!(metric(&berth, "berth_gc_failures_total").await, 0.0);
@@ -132,7 +139,7 @@ async fn churn(repository: &Repository, round: u64, kept: &mut Vec<Pushed>, gone
 }
 
 /// What was kept is there, what was deleted is not, and every byte is accounted for.
-async fn check(admin: &Admin, repository: &Repository, kept: &[Pushed], gone: &[Pushed]) {
+pub(super) async fn check(admin: &Admin, repository: &Repository, kept: &[Pushed], gone: &[Pushed]) {
     let storage = settled(admin).await;
     for image in kept {
         assert_there(repository, image).await;

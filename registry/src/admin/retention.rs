@@ -19,7 +19,7 @@ use crate::lifecycle::coverage::Coverage;
 use crate::lifecycle::retention::rules::{Kept, Verdict};
 use crate::lifecycle::retention::run::{self, History, RunError};
 use crate::lifecycle::retention::walk::{self, Found};
-use crate::metadata::lifecycle::{JobKey, JobKind, TagRow};
+use crate::metadata::lifecycle::{JobKey, JobKind, TagDetail};
 use crate::metadata::{Repository, Time};
 use crate::rfc3339;
 use crate::tenancy::Tenant;
@@ -251,17 +251,18 @@ pub async fn explain(
     let coverage = Coverage::acting(&tenant, &repository.name, admin.keeper.delays().restore, |_| true)
         .map_err(RunError::Rules)?;
     let judged = walk::judge(admin.keeper.stores(), &repository, &coverage, &tag, Time::now()).await?;
-    let (row, verdict) = judged.ok_or_else(gone)?;
-    Ok(Json(explained(&tenant, &repository, &coverage, row, &verdict)))
+    let (tag, verdict) = judged.ok_or_else(gone)?;
+    Ok(Json(explained(&tenant, &repository, &coverage, tag, &verdict)))
 }
 
 fn explained(
     tenant: &Tenant,
     repository: &Repository,
     coverage: &Coverage,
-    row: TagRow,
+    tag: TagDetail,
     verdict: &Verdict,
 ) -> Explained {
+    let row = tag.row;
     let attached_to = attachment::subject(&row.name).filter(|_| row.attached);
     let is_immutable = *verdict == Verdict::Kept(Kept::Immutable);
 
@@ -271,12 +272,12 @@ fn explained(
     let by_lifetime = lifetime
         .filter(|_| !row.attached)
         .map(|lifetime| begun.plus(lifetime));
-    let ends = [row.expires_at, by_lifetime].into_iter().flatten().min();
+    let ends = [tag.expires_at, by_lifetime].into_iter().flatten().min();
     let ends = ends.filter(|_| !is_immutable);
 
     // 2. Why it stays or goes. An annotation goes before the rules, and what it belongs to too.
     let is_over = |at: &Time| *at <= Time::now();
-    let (keeps, reason) = match (row.expires_at.filter(is_over), &attached_to) {
+    let (keeps, reason) = match (tag.expires_at.filter(is_over), &attached_to) {
         _ if is_immutable => (true, verdict.to_string()),
         (Some(at), _) => {
             let reason = format!("goes: its manifest lets it end at {}", rfc3339::write(at));
@@ -293,7 +294,7 @@ fn explained(
         tag: row.name,
         digest: row.digest.to_string(),
         pushed_at: rfc3339::write(row.pushed_at),
-        pushed_by: row.pushed_by,
+        pushed_by: tag.pushed_by,
         renewed_at: row.renewed_at.map(rfc3339::write),
         pulled_at: row.pulled_at.map(rfc3339::write),
         expires_at: ends.map(rfc3339::write),

@@ -121,6 +121,7 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         directory: tenancy.directory.clone(),
         identity: tenancy.identity.clone(),
         pulls: tenancy.keeper.pulls.clone(),
+        traffic: tenancy.keeper.traffic.clone(),
         lifecycle: stores.lifecycle.clone(),
     };
     tenancy.keeper.start();

@@ -50,6 +50,7 @@ pub fn router(registry: Registry) -> Router {
 }
 
 async fn serve(State(registry): State<Registry>, request: Request) -> Response {
+    registry.traffic.request();
     let head = request.method() == Method::HEAD;
     let mut response = match answer(&registry, request).await {
         Ok(response) => response,

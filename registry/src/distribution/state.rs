@@ -14,6 +14,7 @@ use crate::blobs::{BlobStore, ObjectKey};
 use crate::domain::Digest;
 use crate::identity::Identity;
 use crate::lifecycle::pulls::Pulls;
+use crate::lifecycle::traffic::Traffic;
 use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::{MetadataError, Store, TenantId};
 use crate::settings::{Delays, Redirect, Settings};
@@ -45,6 +46,7 @@ pub struct Shared {
     pub(super) delays: Delays,
     /// Pulls that have been served and not been noted yet.
     pub(super) pulls: Arc<Pulls>,
+    pub(super) traffic: Arc<Traffic>,
     /// What is kept, and what goes.
     pub(super) lifecycle: Arc<dyn Lifecycle>,
     /// Open sessions of each tenant: counted now and then, and raised by each new one in between.
@@ -131,6 +133,8 @@ pub struct Parts {
     pub identity: Arc<Identity>,
     /// Where pulls are noted.
     pub pulls: Arc<Pulls>,
+    /// Where requests are counted.
+    pub traffic: Arc<Traffic>,
     /// What is kept, and what goes.
     pub lifecycle: Arc<dyn Lifecycle>,
 }
@@ -145,6 +149,7 @@ impl Registry {
             directory,
             identity,
             pulls,
+            traffic,
             lifecycle,
         } = parts;
         if settings.redirect != Redirect::Never {
@@ -172,6 +177,7 @@ impl Registry {
             upload_expiry: settings.upload_expiry,
             delays: settings.delays,
             pulls,
+            traffic,
             lifecycle,
             open_uploads: Mutex::default(),
             payloads: Cache::builder()

@@ -8,6 +8,8 @@ const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 /// The manifest for which a tag of this name stands.
 pub fn subject(tag: &str) -> Option<Digest> {
     let (algorithm, rest) = tag.split_once('-')?;
+    // Most tags are told apart by this, before any text is made.
+    ALGORITHMS.iter().find(|known| known.name() == algorithm)?;
     let hex = rest.split_once('.').map_or(rest, |(hex, _)| hex);
     format!("{algorithm}:{hex}").parse().ok()
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use berth_crds::Redirect;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -29,8 +29,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(120);
 const SUSPENDED: Duration = Duration::from_secs(3600);
 /// Candidates taken at once.
 const BATCH: u32 = 128;
-/// Candidates looked at at once.
-const AT_ONCE: usize = 4;
+/// While requests come, so many times fewer candidates are looked at at once.
+const FEWER: usize = 2;
 /// Repositories from which a blob is unlinked at once.
 const LINKS: u32 = 100;
 /// Longest pause between two looks at the queues.
@@ -168,10 +168,8 @@ impl Keeper {
             looked_at: candidates.len() as u64,
             ..Round::default()
         };
-        let mut looks = stream::iter(candidates)
-            .map(|candidate| async move { self.look(&candidate, claimed).await })
-            .buffer_unordered(AT_ONCE);
-        while let Some(outcome) = looks.next().await {
+        let looks = candidates.iter().map(|candidate| self.look(candidate, claimed));
+        for outcome in self.giving_way(looks).await {
             match outcome {
                 Ok(done) => round.add(done),
                 Err(error) => {
@@ -180,7 +178,6 @@ impl Keeper {
                 }
             }
         }
-        drop(looks);
         round.add(self.delete_objects().await?);
         count(&self.tally.manifests, round.manifests);
         count(&self.tally.blobs, round.blobs);
@@ -190,6 +187,31 @@ impl Keeper {
         let due = Duration::from_secs(round.looked_at) / self.rate;
         tokio::time::sleep(due.saturating_sub(begun.elapsed())).await;
         Ok(round)
+    }
+
+    /// Does all pieces of some work, several at once; while requests come fewer at once, and with rests.
+    async fn giving_way<T>(
+        &self,
+        pieces: impl Iterator<Item = impl Future<Output = T> + Send> + Send,
+    ) -> Vec<T>
+    where
+        T: Send,
+    {
+        let mut pieces = pieces.fuse();
+        let mut done = Vec::new();
+        loop {
+            let begun = Instant::now();
+            let at_once = match self.traffic.is_busy() {
+                true => self.store.looks_at_once().div_ceil(FEWER),
+                false => self.store.looks_at_once(),
+            };
+            let some: Vec<_> = pieces.by_ref().take(at_once).collect();
+            if some.is_empty() {
+                return done;
+            }
+            done.extend(join_all(some).await);
+            self.traffic.rest(begun.elapsed()).await;
+        }
     }
 
     /// When an object of a tenant may be deleted after its blob: a tenant may have URLs handed out though the
@@ -303,14 +325,12 @@ impl Keeper {
             looked_at: due.len() as u64,
             ..Round::default()
         };
-        let mut deletions = stream::iter(due)
-            .map(|(tenant, key)| async move {
-                self.blobs.delete(&key).await?;
-                self.metadata.forget_object(tenant, &key).await?;
-                Ok::<_, CollectionError>(())
-            })
-            .buffer_unordered(AT_ONCE);
-        while let Some(outcome) = deletions.next().await {
+        let deletions = due.into_iter().map(|(tenant, key)| async move {
+            self.blobs.delete(&key).await?;
+            self.metadata.forget_object(tenant, &key).await?;
+            Ok::<_, CollectionError>(())
+        });
+        for outcome in self.giving_way(deletions).await {
             match outcome {
                 Ok(()) => done.objects += 1,
                 Err(error) => {

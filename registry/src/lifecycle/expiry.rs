@@ -7,7 +7,7 @@ use super::coverage::Coverage;
 use super::keeper::{Keeper, count, repository};
 use super::retention::rules::{Goes, Tag, Verdict};
 use crate::domain::{RepositoryName, TagName};
-use crate::metadata::lifecycle::{DropTags, JobKey, JobKind, TagPage, TagRow};
+use crate::metadata::lifecycle::{DropTags, ExpiredTag, JobKey, JobKind, TagPage, TagRow};
 use crate::metadata::{MetadataError, Repository, Time};
 use crate::tenancy::Tenant;
 use crate::tenancy::repositories::Covers;
@@ -63,19 +63,25 @@ impl Keeper {
         let mut after = Time(0);
         loop {
             let due = self.store.expired_tags(after, now, BATCH).await?;
-            let Some((_, _, last)) = due.last() else {
+            let Some(last) = due.last() else {
                 return Ok(());
             };
-            after = last.expires_at.unwrap_or(now);
-            for (tenant, name, tag) in &due {
-                let (Some(repository), Some(tenant)) = (repository(*tenant, name), snapshot.tenant(*tenant))
+            after = last.at;
+            for ExpiredTag {
+                tenant,
+                repository: name,
+                row: tag,
+                ..
+            } in due
+            {
+                let (Some(repository), Some(tenant)) = (repository(tenant, &name), snapshot.tenant(tenant))
                 else {
                     continue;
                 };
-                if may_go(tenant, &repository.name, tag) {
+                if may_go(tenant, &repository.name, &tag) {
                     let window =
                         super::coverage::restore_window(tenant, &repository.name, self.delays.restore);
-                    self.drop_expired(tenant, &repository, vec![tag.clone()], window, now)
+                    self.drop_expired(tenant, &repository, vec![tag], window, now)
                         .await?;
                 }
             }

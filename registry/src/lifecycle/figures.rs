@@ -12,17 +12,22 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 
 use super::keeper::Keeper;
-use crate::metadata::lifecycle::{Queues, Storage};
+use crate::metadata::lifecycle::{Queues, Storage, TenantTotal};
 use crate::metadata::{MetadataError, Time};
 
 /// Between two looks at the store.
 const EVERY: Duration = Duration::from_secs(15);
 
+/// Tenants that are told by name: each is a series of its own wherever the metrics go.
+const TENANTS: u32 = 1000;
+
 /// What the store last said.
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Looked {
     queues: Queues,
     storage: Storage,
+    /// The largest, with their names.
+    tenants: Vec<(String, TenantTotal)>,
 }
 
 /// Shows what a keeper has done, and what waits for it.
@@ -54,9 +59,14 @@ pub(super) async fn follow(keeper: Arc<Keeper>) {
 
 impl Keeper {
     async fn look_at_store(&self) -> Result<Looked, MetadataError> {
+        let snapshot = self.directory.now();
+        let totals = self.store.largest_tenants(TENANTS).await?;
+        // Those that this replica does not know are gone, or new.
+        let named = |total: TenantTotal| Some((snapshot.tenant(total.tenant)?.name.to_string(), total));
         Ok(Looked {
             queues: self.store.queues(Time::now()).await?,
             storage: self.store.storage().await?,
+            tenants: totals.into_iter().filter_map(named).collect(),
         })
     }
 }
@@ -109,7 +119,12 @@ impl Collector for Figures {
             let counter = ConstCounter::new(value);
             counter.encode(encoder.encode_descriptor(name, help, None, MetricType::Counter)?)?;
         }
-        let looked = *self.0.looked.lock().unwrap_or_else(PoisonError::into_inner);
+        let looked = self
+            .0
+            .looked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let Queues {
             manifests,
             blobs,
@@ -155,6 +170,27 @@ impl Collector for Figures {
                 ("garbage", garbage),
                 ("uploads", uploads),
             ],
+        )?;
+        of_tenants(
+            &mut encoder,
+            "berth_tenant_bytes",
+            "What a tenant stores, as it is told; of the 1000 largest",
+            &looked.tenants,
+            |total| total.bytes,
+        )?;
+        of_tenants(
+            &mut encoder,
+            "berth_tenant_tags",
+            "Tags of a tenant; of the 1000 largest",
+            &looked.tenants,
+            |total| total.tags,
+        )?;
+        of_tenants(
+            &mut encoder,
+            "berth_tenant_repositories",
+            "Repositories of a tenant; of the 1000 largest",
+            &looked.tenants,
+            |total| total.repositories,
         )
     }
 }
@@ -172,6 +208,21 @@ fn counters(
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
     for (kind, value) in kinds {
         ConstCounter::new(*value).encode(metric.encode_family(&[("kind", *kind)])?)?;
+    }
+    Ok(())
+}
+
+fn of_tenants(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    tenants: &[(String, TenantTotal)],
+    value: impl Fn(&TenantTotal) -> u64,
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (tenant, total) in tenants {
+        let gauge = ConstGauge::new(signed(value(total)));
+        gauge.encode(metric.encode_family(&[("tenant", tenant.as_str())])?)?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::pulls::Pulls;
 use super::retention::run::{Running, Seen};
+use super::traffic::Traffic;
 use super::{collection, expiry, figures, metering, purges, retention};
 use crate::audit::{Audit, Event, Outcome};
 use crate::blobs::BlobStore;
@@ -96,6 +97,8 @@ pub struct Keeper {
     pub tally: Tally,
     /// Pulls to be noted.
     pub pulls: Arc<Pulls>,
+    /// What its work gives way to.
+    pub traffic: Arc<Traffic>,
 }
 
 impl Keeper {
@@ -131,6 +134,7 @@ impl Keeper {
             looked: figures::Last::default(),
             tally: Tally::default(),
             pulls: Arc::default(),
+            traffic: Arc::default(),
         })
     }
 

@@ -16,6 +16,7 @@ pub mod metering;
 pub mod pulls;
 pub mod purges;
 pub mod retention;
+pub mod traffic;
 
 mod keeper;
 

@@ -47,7 +47,9 @@ fn quoted(value: &str) -> String {
     let simple = value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '.' || c == '/')
         && value.chars().all(plain)
         && !value.ends_with(':');
-    if simple {
+    // YAML would read a price back as a number, without its last zeros.
+    let number = value.contains('.') && value.parse::<f64>().is_ok();
+    if simple && !number {
         value.to_owned()
     } else {
         json!(value).to_string()

@@ -40,6 +40,10 @@ impl Version {
     }
 }
 
+/// Where versions are among all tags in the order of their bytes: behind the first name and before the second of each
+/// pair. `/` comes before the digits in ASCII, `:` after them.
+pub const SPANS: [(&str, &str); 2] = [("/", ":"), ("v/", "v:")];
+
 /// The text before the first `separator`, and the text after it if there is one.
 fn cut(text: &str, separator: char) -> (&str, Option<&str>) {
     text.split_once(separator)
@@ -140,7 +144,12 @@ mod tests {
             ("18446744073709551615.1", u64::MAX, 1),
         ] {
             assert_eq!(Version::of_tag(tag), Some(version(major, minor)), "{tag}");
+            assert!(within(tag), "{tag}");
         }
+    }
+
+    fn within(tag: &str) -> bool {
+        SPANS.iter().any(|(first, end)| tag > *first && tag < *end)
     }
 
     #[test]
@@ -208,6 +217,7 @@ mod tests {
         #[test]
         fn reading_never_fails_and_a_prefix_changes_nothing(tag in "[0-9a-z._-]{0,20}") {
             let read = Version::of_tag(&tag);
+            prop_assert!(read.is_none() || within(&tag));
             if !tag.starts_with('v') {
                 prop_assert_eq!(Version::of_tag(&format!("v{tag}")), read);
             }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::rules::{Tag, Verdict, Versions};
+use super::version::SPANS;
 use crate::domain::{Digest, TagName};
 use crate::lifecycle::coverage::Coverage;
-use crate::metadata::lifecycle::{DropTags, Lifecycle, TagPage, TagRow};
+use crate::metadata::lifecycle::{DropTags, Lifecycle, TagDetail, TagPage, TagRow};
 use crate::metadata::{Repository, Result, Store, Time};
 
 /// Tags of one query.
@@ -117,8 +118,8 @@ pub async fn judge(
     coverage: &Coverage,
     tag: &TagName,
     now: Time,
-) -> Result<Option<(TagRow, Verdict)>> {
-    let Some(wanted) = stores.lifecycle.tag_row(repository, tag).await? else {
+) -> Result<Option<(TagDetail, Verdict)>> {
+    let Some(wanted) = stores.lifecycle.tag_detail(repository, tag).await? else {
         return Ok(None);
     };
     let mut walk = coverage
@@ -132,17 +133,17 @@ pub async fn judge(
             let verdict = coverage
                 .plan
                 .walk(now, coverage.plan.versions())
-                .judge(&seen(&wanted));
+                .judge(&seen(&wanted.row));
             return Ok(Some((wanted, verdict)));
         };
         page.after = Some((last.pushed_at, last.name.clone()));
         for tag in tags {
-            if tag.attached && tag.name != wanted.name {
+            if tag.attached && tag.name != wanted.row.name {
                 continue;
             }
             let verdict = walk.judge(&seen(&tag));
-            if tag.name == wanted.name {
-                return Ok(Some((tag, verdict)));
+            if tag.name == wanted.row.name {
+                return Ok(Some((wanted, verdict)));
             }
         }
     }
@@ -171,16 +172,17 @@ async fn versions(stores: Stores<'_>, repository: &Repository, coverage: &Covera
     if !coverage.plan.needs_versions() {
         return Ok(versions);
     }
-    let mut after = None;
-    loop {
-        let names = stores.metadata.tags(repository, after, PAGE).await?;
-        let names = names.unwrap_or_default();
-        let Some(last) = names.last() else {
-            return Ok(versions);
-        };
-        after = Some(last.clone());
-        names.iter().for_each(|name| versions.see(name));
+    for (first, end) in SPANS {
+        let mut after = first.to_owned();
+        while after.as_str() < end {
+            let names = stores.metadata.tags(repository, Some(after), PAGE).await?;
+            let names = names.unwrap_or_default();
+            let Some(last) = names.last() else { break };
+            after = last.clone();
+            names.iter().for_each(|name| versions.see(name));
+        }
     }
+    Ok(versions)
 }
 
 async fn delete(

@@ -17,8 +17,8 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
         self.store.tags_by_push(repository, page).await
     }
 
-    async fn tag_row(&self, repository: &Repository, tag: &TagName) -> Result<Option<TagRow>> {
-        self.store.tag_row(repository, tag).await
+    async fn tag_detail(&self, repository: &Repository, tag: &TagName) -> Result<Option<TagDetail>> {
+        self.store.tag_detail(repository, tag).await
     }
 
     async fn last_times(&self, repository: &Repository) -> Result<(Option<Time>, Option<Time>)> {
@@ -30,12 +30,7 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
             .await
     }
 
-    async fn expired_tags(
-        &self,
-        after: Time,
-        now: Time,
-        limit: u32,
-    ) -> Result<Vec<(TenantId, String, TagRow)>> {
+    async fn expired_tags(&self, after: Time, now: Time, limit: u32) -> Result<Vec<ExpiredTag>> {
         self.store.expired_tags(after, now, limit).await
     }
 
@@ -87,6 +82,10 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
 
     async fn forget_history(&self, repository: &Repository, before: Time, limit: u32) -> Result<u64> {
         self.store.forget_history(repository, before, limit).await
+    }
+
+    fn looks_at_once(&self) -> usize {
+        self.store.looks_at_once()
     }
 
     async fn candidates(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<Candidate>> {
@@ -238,6 +237,10 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
 
     async fn forget_samples(&self, before: i64, limit: u32) -> Result<u64> {
         self.store.forget_samples(before, limit).await
+    }
+
+    async fn largest_tenants(&self, limit: u32) -> Result<Vec<TenantTotal>> {
+        self.store.largest_tenants(limit).await
     }
 
     async fn storage(&self) -> Result<Storage> {

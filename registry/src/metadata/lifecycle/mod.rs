@@ -25,8 +25,8 @@ pub trait Lifecycle: Send + Sync + 'static {
     /// A page of a repository's tags.
     async fn tags_by_push(&self, repository: &Repository, page: TagPage) -> Result<Vec<TagRow>>;
 
-    /// One tag, pulls included.
-    async fn tag_row(&self, repository: &Repository, tag: &TagName) -> Result<Option<TagRow>>;
+    /// One tag.
+    async fn tag_detail(&self, repository: &Repository, tag: &TagName) -> Result<Option<TagDetail>>;
 
     /// The newest push and the newest pull of a repository.
     async fn last_times(&self, repository: &Repository) -> Result<(Option<Time>, Option<Time>)>;
@@ -34,14 +34,8 @@ pub trait Lifecycle: Send + Sync + 'static {
     /// Deletes tags that are still as they were seen; how many. What they pointed to is condemned.
     async fn drop_tags(&self, repository: &Repository, tags: DropTags) -> Result<u64>;
 
-    /// Up to `limit` tags whose annotation lets them end after `after` and by `now`, in this order, with their tenants
-    /// and repositories.
-    async fn expired_tags(
-        &self,
-        after: Time,
-        now: Time,
-        limit: u32,
-    ) -> Result<Vec<(TenantId, String, TagRow)>>;
+    /// Up to `limit` tags whose annotation lets them end after `after` and by `now`, in this order.
+    async fn expired_tags(&self, after: Time, now: Time, limit: u32) -> Result<Vec<ExpiredTag>>;
 
     /// How many bytes of a repository would go with these manifests, were each to lose as many tags as it says.
     async fn reclaimable(&self, repository: &Repository, digests: BTreeMap<Digest, u64>) -> Result<u64>;
@@ -83,6 +77,10 @@ pub trait Lifecycle: Send + Sync + 'static {
     async fn forget_history(&self, repository: &Repository, before: Time, limit: u32) -> Result<u64>;
 
     // -- Collection ---------------------------------------------------------------------------------
+
+    /// How many looks at candidates get on best together; where they share a commit, more than where each takes a
+    /// connection.
+    fn looks_at_once(&self) -> usize;
 
     /// Up to `limit` candidates due at `now`, each put off until `retry` in case the look at it fails.
     async fn candidates(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<Candidate>>;
@@ -190,6 +188,9 @@ pub trait Lifecycle: Send + Sync + 'static {
 
     /// What the installation stores.
     async fn storage(&self) -> Result<Storage>;
+
+    /// The `limit` tenants that store the most, the largest first.
+    async fn largest_tenants(&self, limit: u32) -> Result<Vec<TenantTotal>>;
 
     /// Counts a tenant's things again and corrects its counters. Proportional to what it has.
     async fn recount(&self, tenant: TenantId) -> Result<Vec<Drift>>;

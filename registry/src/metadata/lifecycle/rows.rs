@@ -24,16 +24,36 @@ pub struct TagRow {
     pub digest: Digest,
     /// Its last push.
     pub pushed_at: Time,
-    /// By whom.
-    pub pushed_by: String,
     /// The last HEAD by someone who may push.
     pub renewed_at: Option<Time>,
-    /// Its last pull, by name or by a digest that it reaches.
+    /// Its last pull, by name or by a digest that it reaches, if that was asked for.
     pub pulled_at: Option<Time>,
-    /// When its annotation lets it end.
-    pub expires_at: Option<Time>,
     /// Whether it is a signature or the like, by its name, of a manifest of this repository: it stays with that.
     pub attached: bool,
+}
+
+/// All that is known of a tag.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagDetail {
+    /// As retention sees it, pulls included.
+    pub row: TagRow,
+    /// Who pushed it last.
+    pub pushed_by: String,
+    /// When its annotation lets it end.
+    pub expires_at: Option<Time>,
+}
+
+/// A tag whose annotation lets it end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpiredTag {
+    /// Whose.
+    pub tenant: TenantId,
+    /// In which of its repositories.
+    pub repository: String,
+    /// Which; pulls and attachment are not looked up.
+    pub row: TagRow,
+    /// When.
+    pub at: Time,
 }
 
 /// Which part of a repository's tags, newest push first, ties by name.
@@ -43,7 +63,7 @@ pub struct TagPage {
     pub after: Option<(Time, String)>,
     /// Pushed before this.
     pub before: Option<Time>,
-    /// Whether pulls by digest are looked up, which costs a lookup each.
+    /// Whether pulls are looked up, which costs two lookups each.
     pub pulls: bool,
     /// At most this many.
     pub limit: u32,
@@ -385,6 +405,19 @@ pub struct Storage {
     pub garbage: u64,
     /// Bytes of open uploads.
     pub uploads: u64,
+}
+
+/// What one tenant stores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantTotal {
+    /// Whose.
+    pub tenant: TenantId,
+    /// Bytes, as it is told.
+    pub bytes: u64,
+    /// Tags.
+    pub tags: u64,
+    /// Repositories.
+    pub repositories: u64,
 }
 
 /// A counter that was not what a recount found; it has been corrected.

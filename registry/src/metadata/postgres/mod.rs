@@ -75,6 +75,9 @@ mod usage;
 pub(super) use PostgresStore as Database;
 use dialect::Connection;
 
+/// Each takes a connection.
+const LOOKS_AT_ONCE: usize = 4;
+
 /// How often a transaction that the database aborted is run again.
 const RETRIES: u32 = 5;
 
@@ -209,6 +212,16 @@ impl PostgresStore {
         });
         task.await
             .map_err(|error| MetadataError::Unavailable(error.to_string()))?
+    }
+
+    /// The same for what no request waits for: on this database nobody waits for it anyway.
+    async fn write_later<A, T, F>(&self, asked: A, work: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Outcome,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        self.write(asked, work).await
     }
 }
 

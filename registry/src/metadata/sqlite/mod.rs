@@ -77,6 +77,9 @@ use dialect::Connection;
 /// Connections that read.
 const READERS: u32 = 4;
 
+/// They share a commit.
+const LOOKS_AT_ONCE: usize = writer::BEHIND_LIMIT;
+
 /// Readers, the writer, and the batched lookups.
 pub(super) struct SqliteStore {
     readers: SqlitePool,
@@ -97,6 +100,8 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(Duration::from_secs(10))
             .foreign_keys(false)
+            // Rows that the thread which reads may be ahead by: with few it is woken again and again in long lists.
+            .row_buffer_size(1024)
             .pragma("cache_size", "-65536")
             .pragma("mmap_size", "268435456")
             .pragma("wal_autocheckpoint", "4000");
@@ -152,7 +157,17 @@ impl SqliteStore {
         T: Outcome,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.writer.run(asked, work).await
+        self.writer.run(writer::For::Request, asked, work).await
+    }
+
+    /// The same for what no request waits for: requests go first.
+    async fn write_later<A, T, F>(&self, asked: A, work: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Outcome,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        self.writer.run(writer::For::Later, asked, work).await
     }
 }
 

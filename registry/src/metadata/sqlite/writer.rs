@@ -4,6 +4,9 @@
 //! in a savepoint of its own, and one commit makes them durable together. A write that fails undoes its own
 //! savepoint and nobody else's. Nobody is answered before the commit, refusals included: a refusal may be
 //! due to another write of the same group.
+//!
+//! What looks after content by itself (collection, retention, metering) waits in a line of its own: while requests
+//! write, a few of it go along with each group, so that a request waits for little and none of it waits for ever.
 
 use std::time::{Duration, Instant};
 
@@ -19,6 +22,12 @@ use super::Connection;
 
 /// Most writes of one transaction.
 const GROUP_LIMIT: usize = 128;
+
+/// Most writes of one transaction that no request waits for, if no request waits at all.
+pub(super) const BEHIND_LIMIT: usize = 32;
+
+/// Most of them that go along with writes of requests: together they take less than the commit.
+const ALONG: usize = 8;
 
 /// Writes that may wait before further ones wait to be queued.
 const QUEUE: usize = 4096;
@@ -69,9 +78,50 @@ where
     }
 }
 
-/// The queue in front of the writing task.
+/// Who waits for a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// A request.
+    Request,
+    /// Nobody who minds.
+    Later,
+}
+
+/// The queues in front of the writing task.
 pub(super) struct Writer {
-    queue: mpsc::Sender<Box<dyn Job>>,
+    requests: mpsc::Sender<Box<dyn Job>>,
+    behind: mpsc::Sender<Box<dyn Job>>,
+}
+
+/// The next writes, in the order in which they are run; nothing once both queues are closed.
+async fn next(
+    requests: &mut mpsc::Receiver<Box<dyn Job>>,
+    behind: &mut mpsc::Receiver<Box<dyn Job>>,
+    group: &mut Vec<Box<dyn Job>>,
+) {
+    tokio::select! {
+        biased;
+        Some(job) = requests.recv() => {
+            group.push(job);
+            take(requests, GROUP_LIMIT, group);
+            let full = group.len() + ALONG;
+            take(behind, full, group);
+        }
+        Some(job) = behind.recv() => {
+            group.push(job);
+            take(behind, BEHIND_LIMIT, group);
+        }
+        else => {}
+    }
+}
+
+/// Takes what waits, until the group is full.
+fn take(waiting: &mut mpsc::Receiver<Box<dyn Job>>, limit: usize, group: &mut Vec<Box<dyn Job>>) {
+    while group.len() < limit
+        && let Ok(job) = waiting.try_recv()
+    {
+        group.push(job);
+    }
 }
 
 /// The connection that writes. Of processes that open a new file at once one makes it what it should be; SQLite tells
@@ -97,10 +147,15 @@ fn is_busy(error: &dyn DatabaseError) -> bool {
 impl Writer {
     /// Starts the writing task, which ends when the writer is dropped.
     pub(super) fn start(mut connection: Connection) -> Self {
-        let (queue, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE);
+        let (requests, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE);
+        let (behind, mut later) = mpsc::channel::<Box<dyn Job>>(QUEUE);
         tokio::spawn(async move {
-            let mut group = Vec::with_capacity(GROUP_LIMIT);
-            while waiting.recv_many(&mut group, GROUP_LIMIT).await > 0 {
+            let mut group = Vec::with_capacity(GROUP_LIMIT + ALONG);
+            loop {
+                next(&mut waiting, &mut later, &mut group).await;
+                if group.is_empty() {
+                    return;
+                }
                 let committed = transaction(&mut connection, &mut group).await;
                 if committed.is_err() {
                     // Nothing to roll back is an error too, and says nothing.
@@ -111,11 +166,11 @@ impl Writer {
                 }
             }
         });
-        Self { queue }
+        Self { requests, behind }
     }
 
     /// Queues a write and waits until it is durable.
-    pub(super) async fn run<A, T, F>(&self, asked: A, work: F) -> Result<T>
+    pub(super) async fn run<A, T, F>(&self, whose: For, asked: A, work: F) -> Result<T>
     where
         A: Send + Sync + 'static,
         T: Outcome,
@@ -129,7 +184,11 @@ impl Writer {
             outcome: None,
             reply,
         });
-        self.queue.send(job).await.map_err(|_| stopped())?;
+        let queue = match whose {
+            For::Request => &self.requests,
+            For::Later => &self.behind,
+        };
+        queue.send(job).await.map_err(|_| stopped())?;
         outcome.await.map_err(|_| stopped())?
     }
 }
@@ -150,7 +209,9 @@ async fn transaction(connection: &mut Connection, group: &mut [Box<dyn Job>]) ->
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::join_all;
     use sqlx::sqlite::SqliteJournalMode;
+    use tokio::task::unconstrained;
 
     use super::*;
 
@@ -188,8 +249,8 @@ mod tests {
 
         // Polled in this order before the task runs: they make one group.
         let (first, second) = tokio::join!(
-            writer.run((), move |c, ()| Box::pin(insert(c, orphan))),
-            writer.run((), move |c, ()| Box::pin(insert(c, orphan))),
+            writer.run(For::Request, (), move |c, ()| Box::pin(insert(c, orphan))),
+            writer.run(For::Request, (), move |c, ()| Box::pin(insert(c, orphan))),
         );
 
         assert!(matches!(first, Err(MetadataError::Unavailable(_))), "{first:?}");
@@ -204,7 +265,9 @@ mod tests {
             .unwrap();
         assert_eq!(rows, 0);
         let next = writer
-            .run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (7)")))
+            .run(For::Request, (), |c, ()| {
+                Box::pin(insert(c, "INSERT INTO parent VALUES (7)"))
+            })
             .await;
         assert!(
             matches!(next, Ok(true)),
@@ -212,17 +275,60 @@ mod tests {
         );
     }
 
+    /// Inserts a row and says how many there were.
+    async fn position(connection: &mut Connection) -> Result<u64> {
+        let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM parent")
+            .fetch_one(&mut *connection)
+            .await?;
+        insert(connection, "INSERT INTO parent VALUES (NULL)").await?;
+        Ok(u64::try_from(rows).unwrap())
+    }
+
+    #[tokio::test]
+    async fn requests_go_first_and_a_few_of_what_nobody_waits_for_go_along_with_each_group() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, _) = writer(&folder).await;
+        let run = |whose| writer.run(whose, (), |c, ()| Box::pin(position(c)));
+        let requests = GROUP_LIMIT + 10;
+
+        // All of them wait before the task runs.
+        let (mut later, first) = unconstrained(async {
+            tokio::join!(
+                join_all((0..3 * ALONG).map(|_| run(For::Later))),
+                join_all((0..requests).map(|_| run(For::Request))),
+            )
+        })
+        .await;
+
+        later.sort_by_key(|position| *position.as_ref().unwrap());
+        let later: Vec<u64> = later.into_iter().map(Result::unwrap).collect();
+        let first: Vec<u64> = first.into_iter().map(Result::unwrap).collect();
+        let group = GROUP_LIMIT as u64;
+        let along = ALONG as u64;
+        let beside: Vec<u64> = (group..group + along)
+            .chain(group + along + 10..group + 2 * along + 10)
+            .collect();
+        assert_eq!(later[..2 * ALONG], beside);
+        assert!(first.iter().all(|position| *position < later[2 * ALONG]));
+    }
+
     #[tokio::test]
     async fn a_statement_that_fails_undoes_its_own_write_alone() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, options) = writer(&folder).await;
         let (first, second, third) = tokio::join!(
-            writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (1)"))),
-            writer.run((), |c, ()| Box::pin(insert_twice(
+            writer.run(For::Request, (), |c, ()| Box::pin(insert(
+                c,
+                "INSERT INTO parent VALUES (1)"
+            ))),
+            writer.run(For::Request, (), |c, ()| Box::pin(insert_twice(
                 c,
                 "INSERT INTO parent VALUES (2)"
             ))),
-            writer.run((), |c, ()| Box::pin(insert(c, "INSERT INTO parent VALUES (3)"))),
+            writer.run(For::Request, (), |c, ()| Box::pin(insert(
+                c,
+                "INSERT INTO parent VALUES (3)"
+            ))),
         );
 
         assert!(matches!((first, third), (Ok(true), Ok(true))));

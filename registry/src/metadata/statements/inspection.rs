@@ -244,21 +244,21 @@ impl Inspection for Database {
     }
 
     async fn review_blob(&self, at: &Position, due: Time) -> Result<bool> {
-        self.write((at.clone(), due), |c, (at, due)| {
+        self.write_later((at.clone(), due), |c, (at, due)| {
             Box::pin(review_blob(c, at, *due))
         })
         .await
     }
 
     async fn review_manifest(&self, at: &Position, due: Time) -> Result<bool> {
-        self.write((at.clone(), due), |c, (at, due)| {
+        self.write_later((at.clone(), due), |c, (at, due)| {
             Box::pin(review_manifest(c, at, *due))
         })
         .await
     }
 
     async fn delete_unknown(&self, key: Uuid, due: Time) -> Result<bool> {
-        self.write((key, due), |c, (key, due)| {
+        self.write_later((key, due), |c, (key, due)| {
             Box::pin(delete_unknown(c, *key, *due))
         })
         .await

@@ -19,7 +19,7 @@ impl Lifecycle for Database {
         .await
     }
 
-    async fn tag_row(&self, repository: &Repository, tag: &TagName) -> Result<Option<TagRow>> {
+    async fn tag_detail(&self, repository: &Repository, tag: &TagName) -> Result<Option<TagDetail>> {
         self.read((repository.clone(), tag.clone()), |c, (repository, tag)| {
             Box::pin(retention::one(c, repository, tag))
         })
@@ -34,18 +34,13 @@ impl Lifecycle for Database {
     }
 
     async fn drop_tags(&self, repository: &Repository, tags: DropTags) -> Result<u64> {
-        self.write((repository.clone(), tags), |c, (repository, tags)| {
+        self.write_later((repository.clone(), tags), |c, (repository, tags)| {
             Box::pin(retention::drop_tags(c, repository, tags))
         })
         .await
     }
 
-    async fn expired_tags(
-        &self,
-        after: Time,
-        now: Time,
-        limit: u32,
-    ) -> Result<Vec<(TenantId, String, TagRow)>> {
+    async fn expired_tags(&self, after: Time, now: Time, limit: u32) -> Result<Vec<ExpiredTag>> {
         self.read((after, now, limit), |c, (after, now, limit)| {
             Box::pin(retention::expired(c, *after, *now, *limit))
         })
@@ -60,7 +55,7 @@ impl Lifecycle for Database {
     }
 
     async fn record_pulls(&self, pulls: Vec<Pull>, now: Time) -> Result<()> {
-        self.write((pulls, now), |c, (pulls, now)| {
+        self.write_later((pulls, now), |c, (pulls, now)| {
             Box::pin(retention::record_pulls(c, pulls, *now))
         })
         .await
@@ -126,7 +121,7 @@ impl Lifecycle for Database {
     }
 
     async fn forget_history(&self, repository: &Repository, before: Time, limit: u32) -> Result<u64> {
-        self.write(
+        self.write_later(
             (repository.clone(), before, limit),
             |c, (repository, before, limit)| {
                 Box::pin(restore::forget_history(c, repository, *before, *limit))
@@ -135,15 +130,19 @@ impl Lifecycle for Database {
         .await
     }
 
+    fn looks_at_once(&self) -> usize {
+        super::LOOKS_AT_ONCE
+    }
+
     async fn candidates(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<Candidate>> {
-        self.write((now, retry, limit), |c, (now, retry, limit)| {
+        self.write_later((now, retry, limit), |c, (now, retry, limit)| {
             Box::pin(collect::candidates(c, *now, *retry, *limit))
         })
         .await
     }
 
     async fn put_off(&self, candidate: &Candidate, claimed: Time, until: Time) -> Result<()> {
-        self.write(
+        self.write_later(
             (candidate.clone(), claimed, until),
             |c, (candidate, claimed, until)| Box::pin(collect::put_off(c, candidate, *claimed, *until)),
         )
@@ -156,7 +155,7 @@ impl Lifecycle for Database {
         digest: &Digest,
         judgement: Judgement,
     ) -> Result<Collected> {
-        self.write(
+        self.write_later(
             (repository.clone(), *digest, judgement),
             |c, (repository, digest, judgement)| {
                 Box::pin(collect_manifests::look(c, repository, digest, judgement))
@@ -173,7 +172,7 @@ impl Lifecycle for Database {
     }
 
     async fn collect_blob(&self, blob: CollectBlob) -> Result<Collected> {
-        self.write(blob, |c, blob| Box::pin(collect_blobs::look(c, blob)))
+        self.write_later(blob, |c, blob| Box::pin(collect_blobs::look(c, blob)))
             .await
     }
 
@@ -183,7 +182,7 @@ impl Lifecycle for Database {
         digest: &Digest,
         judgement: Judgement,
     ) -> Result<Collected> {
-        self.write(
+        self.write_later(
             (repository.clone(), *digest, judgement),
             |c, (repository, digest, judgement)| {
                 Box::pin(collect_manifests::forget_deleted(
@@ -195,7 +194,7 @@ impl Lifecycle for Database {
     }
 
     async fn unpark(&self, repository: &Repository, due: Time) -> Result<u64> {
-        self.write((repository.clone(), due), |c, (repository, due)| {
+        self.write_later((repository.clone(), due), |c, (repository, due)| {
             Box::pin(collect::unpark(c, repository, *due))
         })
         .await
@@ -206,7 +205,7 @@ impl Lifecycle for Database {
     }
 
     async fn purges(&self, now: Time, limit: u32) -> Result<Vec<Purge>> {
-        self.write((now, limit), |c, (now, limit)| {
+        self.write_later((now, limit), |c, (now, limit)| {
             Box::pin(purge::due(c, *now, *limit))
         })
         .await
@@ -227,7 +226,7 @@ impl Lifecycle for Database {
     }
 
     async fn purge(&self, purge: &Purge, now: Time, object_due: Time, limit: u32) -> Result<PurgeStep> {
-        self.write(
+        self.write_later(
             (purge.clone(), now, object_due, limit),
             |c, (purge, now, object_due, limit)| Box::pin(purge::step(c, purge, *now, *object_due, *limit)),
         )
@@ -266,7 +265,7 @@ impl Lifecycle for Database {
     }
 
     async fn claim_job(&self, key: &JobKey, by: &str, now: Time, until: Time) -> Result<Option<Job>> {
-        self.write(
+        self.write_later(
             (key.clone(), by.to_owned(), now, until),
             |c, (key, by, now, until)| Box::pin(jobs::claim(c, key, by, *now, *until)),
         )
@@ -281,7 +280,7 @@ impl Lifecycle for Database {
         due_at: Option<Time>,
         claimed_until: Time,
     ) -> Result<bool> {
-        self.write(
+        self.write_later(
             (key.clone(), by.to_owned(), state, due_at, claimed_until),
             |c, (key, by, state, due_at, claimed_until)| {
                 Box::pin(jobs::save(c, key, by, state, *due_at, *claimed_until))
@@ -291,7 +290,7 @@ impl Lifecycle for Database {
     }
 
     async fn drop_job(&self, key: &JobKey) -> Result<()> {
-        self.write(key.clone(), |c, key| Box::pin(jobs::drop_job(c, key)))
+        self.write_later(key.clone(), |c, key| Box::pin(jobs::drop_job(c, key)))
             .await
     }
 
@@ -303,7 +302,7 @@ impl Lifecycle for Database {
         state: String,
         next: Time,
     ) -> Result<bool> {
-        self.write(
+        self.write_later(
             (key.clone(), by.to_owned(), hours, state, next),
             |c, (key, by, hours, state, next)| Box::pin(metering::sample(c, key, by, *hours, state, *next)),
         )
@@ -323,10 +322,15 @@ impl Lifecycle for Database {
     }
 
     async fn forget_samples(&self, before: i64, limit: u32) -> Result<u64> {
-        self.write((before, limit), |c, (before, limit)| {
+        self.write_later((before, limit), |c, (before, limit)| {
             Box::pin(metering::forget_samples(c, *before, *limit))
         })
         .await
+    }
+
+    async fn largest_tenants(&self, limit: u32) -> Result<Vec<TenantTotal>> {
+        self.read(limit, |c, limit| Box::pin(metering::largest(c, *limit)))
+            .await
     }
 
     async fn storage(&self) -> Result<Storage> {
@@ -334,7 +338,7 @@ impl Lifecycle for Database {
     }
 
     async fn recount(&self, tenant: TenantId) -> Result<Vec<Drift>> {
-        self.write(tenant, |c, tenant| Box::pin(metering::recount(c, *tenant)))
+        self.write_later(tenant, |c, tenant| Box::pin(metering::recount(c, *tenant)))
             .await
     }
 

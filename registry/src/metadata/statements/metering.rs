@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 
 use super::super::configuration::Usage;
-use super::super::lifecycle::{Drift, JobKey, MonthQuery, MonthUsage, Sample, Storage};
+use super::super::lifecycle::{Drift, JobKey, MonthQuery, MonthUsage, Sample, Storage, TenantTotal};
 use super::super::{Result, TenantId, Time};
 use super::lookups::size;
 use super::{Connection, dialect};
@@ -160,6 +160,25 @@ pub(super) async fn storage(c: &mut Connection) -> Result<Storage> {
         garbage: counter(row.try_get(2)?)?,
         uploads: counter(row.try_get(3)?)?,
     })
+}
+
+pub(super) async fn largest(c: &mut Connection, limit: u32) -> Result<Vec<TenantTotal>> {
+    let rows = sqlx::query(
+        "SELECT tenant_id, bytes, tags, repositories FROM usage WHERE repository_id = 0 \
+         ORDER BY bytes DESC, tenant_id LIMIT $1",
+    )
+    .bind(i64::from(limit))
+    .fetch_all(&mut *c)
+    .await?;
+    let total = |row: &dialect::Row| {
+        Ok(TenantTotal {
+            tenant: TenantId(row.try_get(0)?),
+            bytes: counter(row.try_get(1)?)?,
+            tags: counter(row.try_get(2)?)?,
+            repositories: counter(row.try_get(3)?)?,
+        })
+    };
+    rows.iter().map(total).collect()
 }
 
 /// Counter and recount of each of a tenant's counters, by one statement, so that both are of one moment.

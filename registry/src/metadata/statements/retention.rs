@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use sqlx::Row as _;
 
-use super::super::lifecycle::{DropTags, Pull, TagPage, TagRow};
+use super::super::lifecycle::{DropTags, ExpiredTag, Pull, TagDetail, TagPage, TagRow};
 use super::super::{Limits, Repository, Result, TenantId, Time};
 use super::lookups::{digest as read_digest, size};
 use super::manifests::Place;
@@ -16,13 +16,10 @@ use crate::domain::{Digest, TagName, attachment};
 /// Pulls and renewals are noted once in this many microseconds.
 const HOUR: i64 = 3_600_000_000;
 
+/// What the index tag_by_push holds of a tag.
 macro_rules! tag_columns {
-    ($pulled:literal) => {
-        concat!(
-            " t.name, t.digest, t.pushed_at, t.pushed_by, t.renewed_at, ",
-            $pulled,
-            ", t.expires_at "
-        )
+    () => {
+        " t.name, t.digest, t.pushed_at, t.renewed_at, "
     };
 }
 
@@ -39,10 +36,8 @@ fn tag_row(row: &dialect::Row) -> Result<TagRow> {
         name: row.try_get(0)?,
         digest: read_digest(row.try_get(1)?)?,
         pushed_at: Time(row.try_get(2)?),
-        pushed_by: row.try_get(3)?,
-        renewed_at: time(4)?,
-        pulled_at: time(5)?,
-        expires_at: time(6)?,
+        renewed_at: time(3)?,
+        pulled_at: time(4)?,
         attached: false,
     })
 }
@@ -55,8 +50,8 @@ pub(super) async fn by_push(
     let Some(place) = Place::find(c, repository).await? else {
         return Ok(Vec::new());
     };
-    // Two walks of tag_by_push backwards: the rest of the tags pushed at the time of the last one, which come by
-    // name, then all older ones. A row comparison cannot say both orders at once.
+    // Two walks of tag_by_push: the rest of the tags pushed at the time of the last one, which come by name, then all
+    // older ones. A row comparison cannot say both orders at once.
     let (at, name) = page.after.clone().unwrap_or((Time(i64::MAX), String::new()));
     let before = page.before.unwrap_or(Time(i64::MAX));
     let mut found = Vec::new();
@@ -82,16 +77,18 @@ async fn walk(
     limit: u32,
 ) -> Result<Vec<TagRow>> {
     let query = match page.pulls {
+        // The index alone, without a look at each tag.
         false => concat!(
             "SELECT",
-            tag_columns!("t.pulled_at"),
-            "FROM tag t WHERE t.tenant_id = $1 AND t.repository_id = $2 AND t.pushed_at BETWEEN $3 AND $4 \
+            tag_columns!(),
+            "NULL FROM tag t WHERE t.tenant_id = $1 AND t.repository_id = $2 AND t.pushed_at BETWEEN $3 AND $4 \
              AND t.name > $5 ORDER BY t.pushed_at DESC, t.name LIMIT $6"
         ),
         true => concat!(
-            "SELECT t.name, t.digest, t.pushed_at, t.pushed_by, t.renewed_at,",
+            "SELECT",
+            tag_columns!(),
             pulled!(),
-            ", t.expires_at FROM tag t LEFT JOIN manifest m ON m.tenant_id = t.tenant_id \
+            "FROM tag t LEFT JOIN manifest m ON m.tenant_id = t.tenant_id \
              AND m.repository_id = t.repository_id AND m.digest = t.digest \
              WHERE t.tenant_id = $1 AND t.repository_id = $2 AND t.pushed_at BETWEEN $3 AND $4 \
              AND t.name > $5 ORDER BY t.pushed_at DESC, t.name LIMIT $6"
@@ -154,14 +151,15 @@ pub(super) async fn one(
     c: &mut Connection,
     repository: &Repository,
     tag: &TagName,
-) -> Result<Option<TagRow>> {
+) -> Result<Option<TagDetail>> {
     let Some(place) = Place::find(c, repository).await? else {
         return Ok(None);
     };
     let row = sqlx::query(concat!(
-        "SELECT t.name, t.digest, t.pushed_at, t.pushed_by, t.renewed_at,",
+        "SELECT",
+        tag_columns!(),
         pulled!(),
-        ", t.expires_at FROM tag t LEFT JOIN manifest m ON m.tenant_id = t.tenant_id \
+        ", t.pushed_by, t.expires_at FROM tag t LEFT JOIN manifest m ON m.tenant_id = t.tenant_id \
          AND m.repository_id = t.repository_id AND m.digest = t.digest \
          WHERE t.tenant_id = $1 AND t.repository_id = $2 AND t.name = $3"
     ))
@@ -173,7 +171,12 @@ pub(super) async fn one(
     let Some(row) = row else { return Ok(None) };
     let mut found = [tag_row(&row)?];
     attach(c, &place, &mut found).await?;
-    Ok(found.into_iter().next())
+    let [seen] = found;
+    Ok(Some(TagDetail {
+        row: seen,
+        pushed_by: row.try_get(5)?,
+        expires_at: row.try_get::<Option<i64>, _>(6)?.map(Time),
+    }))
 }
 
 pub(super) async fn last_times(
@@ -257,12 +260,12 @@ pub(super) async fn expired(
     after: Time,
     now: Time,
     limit: u32,
-) -> Result<Vec<(TenantId, String, TagRow)>> {
+) -> Result<Vec<ExpiredTag>> {
     // A walk of tag_by_expiry.
     let rows = sqlx::query(concat!(
         "SELECT",
-        tag_columns!("t.pulled_at"),
-        ", t.tenant_id, r.name FROM tag t JOIN repository r ON r.tenant_id = t.tenant_id AND r.id = t.repository_id \
+        tag_columns!(),
+        "t.pulled_at, t.tenant_id, r.name, t.expires_at FROM tag t JOIN repository r ON r.tenant_id = t.tenant_id AND r.id = t.repository_id \
          WHERE t.expires_at > $1 AND t.expires_at <= $2 ORDER BY t.expires_at LIMIT $3"
     ))
     .bind(after.0)
@@ -271,7 +274,14 @@ pub(super) async fn expired(
     .fetch_all(&mut *c)
     .await?;
     rows.iter()
-        .map(|row| Ok((TenantId(row.try_get(7)?), row.try_get(8)?, tag_row(row)?)))
+        .map(|row| {
+            Ok(ExpiredTag {
+                tenant: TenantId(row.try_get(5)?),
+                repository: row.try_get(6)?,
+                row: tag_row(row)?,
+                at: Time(row.try_get(7)?),
+            })
+        })
         .collect()
 }
 

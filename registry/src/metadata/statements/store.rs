@@ -146,7 +146,7 @@ impl Store for Database {
     }
 
     async fn expire_uploads(&self, before: Time, limit: u32) -> Result<Vec<(Uuid, UploadState)>> {
-        self.write((before, limit), |c, (before, limit)| {
+        self.write_later((before, limit), |c, (before, limit)| {
             Box::pin(uploads::expire(c, *before, *limit))
         })
         .await
@@ -208,14 +208,14 @@ impl Store for Database {
     }
 
     async fn due_objects(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<(TenantId, ObjectKey)>> {
-        self.write((now, retry, limit), |c, (now, retry, limit)| {
+        self.write_later((now, retry, limit), |c, (now, retry, limit)| {
             Box::pin(objects::due(c, *now, *retry, *limit))
         })
         .await
     }
 
     async fn forget_object(&self, tenant: TenantId, key: &ObjectKey) -> Result<()> {
-        self.write((tenant, key.upload()), |c, (tenant, key)| {
+        self.write_later((tenant, key.upload()), |c, (tenant, key)| {
             Box::pin(objects::forget(c, *tenant, *key))
         })
         .await

@@ -11,6 +11,7 @@ use crate::blobs::{UploadState, folder};
 use crate::domain::manifest::Manifest;
 use crate::domain::media_type::{OCI_INDEX, OCI_MANIFEST};
 use crate::domain::{Algorithm, Digest, TagName};
+use crate::metadata::lifecycle::TagRow;
 use crate::metadata::*;
 
 /// When the tests take place.
@@ -331,6 +332,16 @@ impl TestStore {
             .find(|(of, _)| *of == tenant)
             .map_or(0, |(_, count)| *count))
     }
+}
+
+/// A tag as retention sees it.
+pub(super) async fn tag_row(store: &TestStore, repository: &Repository, name: &str) -> Option<TagRow> {
+    let detail = store
+        .lifecycle()
+        .tag_detail(repository, &tag(name))
+        .await
+        .unwrap();
+    Some(detail?.row)
 }
 
 /// The digest that a tag points to.

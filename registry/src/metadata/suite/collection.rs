@@ -81,7 +81,7 @@ pub(super) async fn retire(
 ) -> u64 {
     let mut tags = Vec::new();
     for name in names {
-        tags.extend(store.lifecycle().tag_row(here, &tag(name)).await.unwrap());
+        tags.extend(tag_row(store, here, name).await);
     }
     let drop = DropTags {
         tags,
@@ -187,11 +187,7 @@ async fn signatures_stay_with_their_image_and_go_with_it(store: Arc<TestStore>) 
         assert!(there(&store, &here, *digest).await);
     }
     let [name, ..] = attachment::tags(&all[0]);
-    let row = store
-        .lifecycle()
-        .tag_row(&here, &tag(&format!("{name}.sig")))
-        .await
-        .unwrap();
+    let row = tag_row(&store, &here, &format!("{name}.sig")).await;
     assert!(row.expect("the tag").attached);
 
     retire(&store, &here, &["v1"], LATE, 0).await;
@@ -218,11 +214,7 @@ async fn a_signature_without_its_image_here_is_a_tag_like_any_other(store: Arc<T
     collect(&store, after(LATE), Some(Duration::ZERO)).await;
 
     assert!(there(&store, &here, signature).await && there(&store, &here, alike).await);
-    let row = store
-        .lifecycle()
-        .tag_row(&here, &tag(&format!("{name}.sig")))
-        .await
-        .unwrap();
+    let row = tag_row(&store, &here, &format!("{name}.sig")).await;
     assert!(!row.expect("the tag").attached);
 }
 
@@ -437,14 +429,7 @@ async fn what_waits_is_counted(store: Arc<TestStore>) {
 async fn tags_that_changed_since_they_were_seen_stay(store: Arc<TestStore>) {
     let here = repository("app");
     let digest = put(&store, &here, note("n").push_as("v1")).await;
-    let seen = async || {
-        store
-            .lifecycle()
-            .tag_row(&here, &tag("v1"))
-            .await
-            .unwrap()
-            .expect("the tag")
-    };
+    let seen = async || tag_row(&store, &here, "v1").await.expect("the tag");
     let drop = |seen: TagRow| DropTags {
         tags: vec![seen],
         principal: "retention".into(),

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use rand::RngExt as _;
 
 use super::builders::*;
 use super::collection::{LATE, judgement, retire, there};
@@ -46,11 +45,20 @@ impl Score {
 }
 
 /// Lets the other side go ahead now and then.
-async fn stagger() {
-    let pause = rand::rng().random_range(0..6);
-    if pause > 2 {
-        tokio::time::sleep(Duration::from_micros(pause * 150)).await;
+async fn stagger(longest: Duration) {
+    if rand::random() {
+        tokio::time::sleep(longest.mul_f64(rand::random())).await;
     }
+}
+
+/// Before a look.
+async fn look_later() {
+    stagger(Duration::from_micros(800)).await;
+}
+
+/// Before a request. Where requests go first, they must come later to be the second.
+async fn ask_later() {
+    stagger(Duration::from_millis(10)).await;
 }
 
 fn now() -> Time {
@@ -58,7 +66,7 @@ fn now() -> Time {
 }
 
 async fn collect_blob(store: &TestStore, digest: Digest) -> Collected {
-    stagger().await;
+    look_later().await;
     let among = store
         .lifecycle()
         .unused_links(TenantId(1), &digest, 10)
@@ -76,7 +84,7 @@ async fn collect_blob(store: &TestStore, digest: Digest) -> Collected {
 }
 
 async fn collect_manifest(store: &TestStore, here: &Repository, digest: Digest) -> Collected {
-    stagger().await;
+    look_later().await;
     store
         .lifecycle()
         .collect_manifest(here, &digest, judgement(now()))
@@ -110,7 +118,7 @@ async fn race(store: &TestStore, number: usize, scores: &[Score; 6]) {
 async fn blob_and_manifest(store: &TestStore, here: &Repository, text: &str, score: &Score) {
     let blob = push_blob(store, here, text).await;
     let push = async {
-        stagger().await;
+        ask_later().await;
         store
             .put_manifest(here, late(image(&[blob]).push_as(&format!("t-{}", &text[8..]))))
             .await
@@ -135,7 +143,7 @@ async fn blob_and_mount(store: &TestStore, here: &Repository, text: &str, score:
         ..mount(blob)
     };
     let mounting = async {
-        stagger().await;
+        ask_later().await;
         store.mount_blob(&into, wish).await.unwrap()
     };
     let (mounted, _) = tokio::join!(mounting, collect_blob(store, blob));
@@ -151,7 +159,7 @@ async fn blob_and_head(store: &TestStore, here: &Repository, text: &str, score: 
     let blob = push_blob(store, here, text).await;
     let until = now().plus(Duration::from_secs(3600));
     let heading = async {
-        stagger().await;
+        ask_later().await;
         store.lease_blob(here, &blob, until).await.unwrap()
     };
     let (leased, _) = tokio::join!(heading, collect_blob(store, blob));
@@ -171,7 +179,7 @@ async fn blob_and_upload(store: &TestStore, here: &Repository, text: &str, score
         ..commit(id, blob, text.len() as u64)
     };
     let committing = async {
-        stagger().await;
+        ask_later().await;
         store.commit_upload(here, wish).await.unwrap()
     };
     let (committed, collected) = tokio::join!(committing, collect_blob(store, blob));
@@ -194,7 +202,7 @@ async fn manifest_and_index(store: &TestStore, here: &Repository, text: &str, sc
     let child = put(store, here, note(text).push_as(&format!("c-{}", &text[8..]))).await;
     retire(store, here, &[&format!("c-{}", &text[8..])], 10, 0).await;
     let push = async {
-        stagger().await;
+        ask_later().await;
         store
             .put_manifest(here, late(index(&[child]).push_as(&format!("i-{}", &text[8..]))))
             .await
@@ -215,7 +223,7 @@ async fn manifest_and_tag(store: &TestStore, here: &Repository, text: &str, scor
     let manifest = put(store, here, note(text).push_as(&name)).await;
     retire(store, here, &[&name], 10, 0).await;
     let push = async {
-        stagger().await;
+        ask_later().await;
         store
             .put_manifest(here, late(note(text).push_as(&name)))
             .await

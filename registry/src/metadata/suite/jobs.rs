@@ -19,6 +19,7 @@ on_both_stores! {
     hours_are_summed_up_into_months_once
     a_month_is_listed_with_its_repositories_and_by_pages
     a_counter_that_is_wrong_is_found_and_corrected
+    the_tenants_that_store_the_most_are_told
     what_the_installation_stores_is_told
 }
 
@@ -272,4 +273,20 @@ async fn what_the_installation_stores_is_told(store: Arc<TestStore>) {
             uploads: 99
         }
     );
+}
+
+async fn the_tenants_that_store_the_most_are_told(store: Arc<TestStore>) {
+    for (tenant, content) in [(1, "1234"), (2, "123456"), (3, "12")] {
+        put(&store, &repository_of(tenant, "app"), note(content).push_as("v1")).await;
+        push_blob(&store, &repository_of(tenant, "app"), content).await;
+    }
+    let told = store.lifecycle().largest_tenants(2).await.unwrap();
+    let size = |content: &str| (note(content).push().payload.len() + content.len()) as u64;
+    let total = |tenant, content| TenantTotal {
+        tenant: TenantId(tenant),
+        bytes: size(content),
+        tags: 1,
+        repositories: 1,
+    };
+    assert_eq!(told, [total(2, "123456"), total(1, "1234")]);
 }

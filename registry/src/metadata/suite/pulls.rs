@@ -19,7 +19,7 @@ fn pull(here: &Repository, name: Option<&str>, digest: Digest) -> Pull {
 }
 
 async fn pulled(store: &TestStore, here: &Repository, name: &str) -> Option<Time> {
-    let row = store.lifecycle().tag_row(here, &tag(name)).await.unwrap();
+    let row = tag_row(store, here, name).await;
     row.expect("the tag").pulled_at
 }
 
@@ -123,7 +123,11 @@ async fn a_life_begun_anew_puts_off_an_end(store: Arc<TestStore>) {
         .unwrap();
     assert_eq!(due.len(), 1);
     assert_eq!(
-        (due[0].1.as_str(), due[0].2.name.as_str(), due[0].2.renewed_at),
+        (
+            due[0].repository.as_str(),
+            due[0].row.name.as_str(),
+            due[0].row.renewed_at
+        ),
         ("app", "v1", Some(after(50)))
     );
 }
@@ -139,7 +143,7 @@ async fn a_tag_that_says_so_itself_ends(store: Arc<TestStore>) {
     put(&store, &here, note("three").push_as("v3")).await;
     let names = async |after_: Time, now: Time| {
         let due = store.lifecycle().expired_tags(after_, now, 10).await.unwrap();
-        due.into_iter().map(|(_, _, tag)| tag.name).collect::<Vec<_>>()
+        due.into_iter().map(|due| due.row.name).collect::<Vec<_>>()
     };
     assert_eq!(names(Time(0), after(10)).await, ["v1"]);
     assert_eq!(names(Time(0), after(LATE)).await, ["v1", "v2"]);

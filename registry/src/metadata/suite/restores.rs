@@ -306,7 +306,7 @@ async fn signatures_of_what_can_come_back_stand_for_it(store: Arc<TestStore>) {
     put(&store, &here, note("cosign").push_as(&name)).await;
     assert!(store.delete_manifest(&here, &image, undoable(100)).await.unwrap());
     let attached = async || {
-        let row = store.lifecycle().tag_row(&here, &tag(&name)).await.unwrap();
+        let row = tag_row(&store, &here, &name).await;
         row.map(|row| row.attached)
     };
     assert_eq!(attached().await, Some(true));

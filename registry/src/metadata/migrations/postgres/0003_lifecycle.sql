@@ -6,8 +6,8 @@ ALTER TABLE tag ADD COLUMN pulled_at BIGINT;
 ALTER TABLE tag ADD COLUMN renewed_at BIGINT;
 ALTER TABLE tag ADD COLUMN lifetime BIGINT;
 ALTER TABLE tag ADD COLUMN expires_at BIGINT;
--- Retention walks a repository's tags from the newest push on.
-CREATE INDEX tag_by_push ON tag (tenant_id, repository_id, pushed_at, name);
+-- Retention walks a repository's tags from the newest push on, and needs no more than this of them.
+CREATE INDEX tag_by_push ON tag (tenant_id, repository_id, pushed_at DESC, name, digest, renewed_at);
 CREATE INDEX tag_by_expiry ON tag (expires_at) WHERE expires_at IS NOT NULL;
 
 -- The last GET by digest, of this manifest or of one below it, to the hour.
