@@ -30,7 +30,7 @@ const SUSPENDED: Duration = Duration::from_secs(3600);
 /// Candidates taken at once.
 const BATCH: u32 = 128;
 /// While requests come, so many times fewer candidates are looked at at once.
-const FEWER: usize = 2;
+const FEWER: usize = 4;
 /// Repositories from which a blob is unlinked at once.
 const LINKS: u32 = 100;
 /// Longest pause between two looks at the queues.

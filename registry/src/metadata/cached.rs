@@ -4,6 +4,9 @@
 //! fixed number of slots, a count of the writes that have begun and of those that have ended. A cached answer
 //! counts only while no write is under way and none has begun since before the answer's query. Reads are
 //! therefore linearizable: nobody sees less than what was acknowledged, or was shown to anybody, before.
+//!
+//! Collection changes nothing of a repository but the one manifest or blob that it looks at. It is counted for that
+//! alone, in slots of a second kind, or every pull would go to the database while garbage is collected.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,18 +17,21 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::Digest;
+use crate::domain::{Digest, attachment};
 
 mod lifecycle;
 
-/// Version slots; two repositories that share one only cost each other a query.
+/// Version slots of each kind; two repositories that share one only cost each other a query.
 const SLOTS: usize = 4096;
 
 /// Most cached answers of each kind; an entry takes a few hundred bytes.
 const ENTRIES: u64 = 50_000;
 
+/// The number of writes of a repository, and of one manifest or blob in it.
+type Version = [u64; 2];
+
 /// Keys hold a repository by tenant and name; answers carry the version they were read at.
-type Answers<Q, A> = Cache<(Repository, Q), (u64, Option<A>)>;
+type Answers<Q, A> = Cache<(Repository, Q), (Version, Option<A>)>;
 
 /// A store and the cache of its lookups.
 pub(super) struct Cached<S> {
@@ -37,10 +43,30 @@ pub(super) struct Cached<S> {
 
 struct Versions {
     hasher: RandomState,
-    slots: Box<[Slot]>,
+    repositories: Box<[Slot]>,
+    contents: Box<[Slot]>,
 }
 
-/// The writes of the repositories that share this slot.
+/// One manifest or blob of a repository, whatever kind it is.
+#[derive(Hash)]
+enum Content<'a> {
+    Of(Digest),
+    Under(&'a str),
+}
+
+impl<'a> From<&'a Reference> for Content<'a> {
+    fn from(reference: &'a Reference) -> Self {
+        match reference {
+            Reference::Digest(digest) => Self::Of(*digest),
+            // A tag that stands for a manifest may go with it.
+            Reference::Tag(tag) => {
+                attachment::subject(tag.as_str()).map_or(Self::Under(tag.as_str()), Self::Of)
+            }
+        }
+    }
+}
+
+/// The writes of whatever shares this slot.
 #[derive(Default)]
 struct Slot {
     begun: AtomicU64,
@@ -57,35 +83,63 @@ impl Slot {
     }
 }
 
+impl Default for Versions {
+    fn default() -> Self {
+        let slots = || (0..SLOTS).map(|_| Slot::default()).collect();
+        Self {
+            hasher: RandomState::new(),
+            repositories: slots(),
+            contents: slots(),
+        }
+    }
+}
+
 impl Versions {
-    fn at(&self, repository: &Repository) -> usize {
-        let hash = self.hasher.hash_one(repository);
+    fn at(&self, of: impl Hash) -> usize {
         // The remainder is smaller than the number of slots.
-        usize::try_from(hash % SLOTS as u64).unwrap_or_default()
+        usize::try_from(self.hasher.hash_one(of) % SLOTS as u64).unwrap_or_default()
     }
 
-    fn quiet(&self, repository: &Repository) -> Option<u64> {
-        self.slots[self.at(repository)].quiet()
+    /// The version of what is looked up, if nothing is changing it.
+    fn quiet(&self, repository: &Repository, content: Content<'_>) -> Option<Version> {
+        let content = self.at((repository, content));
+        Some([
+            self.repositories[self.at(repository)].quiet()?,
+            self.contents[content].quiet()?,
+        ])
     }
 }
 
 /// A write under way; it ends when this is dropped, whatever came of it.
 struct Writing {
     versions: Arc<Versions>,
+    slots: fn(&Versions) -> &[Slot],
     at: usize,
 }
 
 impl Writing {
+    /// Of anything in a repository.
     fn begin(versions: Arc<Versions>, repository: &Repository) -> Self {
         let at = versions.at(repository);
-        versions.slots[at].begun.fetch_add(1, Ordering::SeqCst);
-        Self { versions, at }
+        Self::at(versions, |versions| &versions.repositories, at)
+    }
+
+    /// Of one manifest with the tags that stand for it, or of one blob.
+    fn of_content(versions: Arc<Versions>, repository: &Repository, digest: Digest) -> Self {
+        let at = versions.at((repository, Content::Of(digest)));
+        Self::at(versions, |versions| &versions.contents, at)
+    }
+
+    fn at(versions: Arc<Versions>, slots: fn(&Versions) -> &[Slot], at: usize) -> Self {
+        slots(&versions)[at].begun.fetch_add(1, Ordering::SeqCst);
+        Self { versions, slots, at }
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        self.versions.slots[self.at].ended.fetch_add(1, Ordering::SeqCst);
+        let slot = &(self.slots)(&self.versions)[self.at];
+        slot.ended.fetch_add(1, Ordering::SeqCst);
     }
 }
 
@@ -93,17 +147,13 @@ impl<S: Store> Cached<S> {
     pub(super) fn new(store: Arc<S>) -> Self {
         Self {
             store,
-            versions: Arc::new(Versions {
-                hasher: RandomState::new(),
-                slots: (0..SLOTS).map(|_| Slot::default()).collect(),
-            }),
+            versions: Arc::default(),
             manifests: Cache::new(ENTRIES),
             blobs: Cache::new(ENTRIES),
         }
     }
 
-    /// Runs a write that changes `repository`. It runs in a task of its own: a caller that goes away stops
-    /// neither the write nor the count of it.
+    /// Runs a write that changes `repository`.
     async fn changing<T, F>(
         &self,
         repository: &Repository,
@@ -114,21 +164,43 @@ impl<S: Store> Cached<S> {
         F: Future<Output = Result<T>> + Send + 'static,
     {
         let writing = Writing::begin(self.versions.clone(), repository);
-        let write = write(self.store.clone(), repository.clone());
-        let task = tokio::spawn(async move {
-            let outcome = write.await;
-            drop(writing);
-            outcome
-        });
-        task.await
-            .map_err(|error| MetadataError::Unavailable(error.to_string()))?
+        counted(vec![writing], write(self.store.clone(), repository.clone())).await
     }
+
+    /// Runs a write that changes nothing of a repository but one manifest, with the tags that stand for it.
+    async fn changing_one<T, F>(
+        &self,
+        repository: &Repository,
+        digest: Digest,
+        write: impl FnOnce(Arc<S>, Repository) -> F,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T>> + Send + 'static,
+    {
+        let writing = Writing::of_content(self.versions.clone(), repository, digest);
+        counted(vec![writing], write(self.store.clone(), repository.clone())).await
+    }
+}
+
+/// Runs a write in a task of its own: a caller that goes away stops neither the write nor the count of it.
+async fn counted<T: Send + 'static>(
+    writing: Vec<Writing>,
+    write: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    let task = tokio::spawn(async move {
+        let outcome = write.await;
+        drop(writing);
+        outcome
+    });
+    task.await
+        .map_err(|error| MetadataError::Unavailable(error.to_string()))?
 }
 
 /// A cached answer, or the store's, which is then cached under the version that was read before it was asked.
 async fn looked_up<Q, A>(
     cache: &Answers<Q, A>,
-    version: Option<u64>,
+    version: Option<Version>,
     question: (Repository, Q),
     ask: impl Future<Output = Result<Option<A>>>,
 ) -> Result<Option<A>>
@@ -149,7 +221,7 @@ where
 impl<S: Store> Store for Cached<S> {
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<ManifestRow>> {
         let question = (repository.clone(), reference.clone());
-        let version = self.versions.quiet(repository);
+        let version = self.versions.quiet(repository, reference.into());
         looked_up(
             &self.manifests,
             version,
@@ -161,7 +233,7 @@ impl<S: Store> Store for Cached<S> {
 
     async fn blob(&self, repository: &Repository, digest: &Digest) -> Result<Option<BlobRow>> {
         let question = (repository.clone(), *digest);
-        let version = self.versions.quiet(repository);
+        let version = self.versions.quiet(repository, Content::Of(*digest));
         looked_up(
             &self.blobs,
             version,
@@ -341,23 +413,64 @@ impl<S: Store> Store for Cached<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Algorithm;
 
-    fn versions() -> Arc<Versions> {
-        Arc::new(Versions {
-            hasher: RandomState::new(),
-            slots: (0..SLOTS).map(|_| Slot::default()).collect(),
-        })
+    fn app() -> Repository {
+        Repository {
+            tenant: TenantId(1),
+            name: "app".parse().unwrap(),
+        }
+    }
+
+    fn tag(name: &str) -> Reference {
+        Reference::Tag(name.parse().unwrap())
+    }
+
+    #[test]
+    fn collection_of_a_manifest_concerns_its_digest_and_its_signatures_alone() {
+        let app = app();
+        let [digest, other] = ["one", "other"].map(|text| Digest::of(Algorithm::Sha256, text.as_bytes()));
+        let [name, ..] = attachment::tags(&digest);
+        let concerned = [Reference::Digest(digest), tag(&name), tag(&format!("{name}.sig"))];
+        let others = [
+            Reference::Digest(other),
+            tag("v1"),
+            tag(&attachment::tags(&other)[0]),
+        ];
+        // Which of them share a slot is chance.
+        let versions = loop {
+            let versions = Arc::<Versions>::default();
+            let at = |reference: &Reference| versions.at((&app, Content::from(reference)));
+            if others.iter().all(|reference| at(reference) != at(&concerned[0])) {
+                break versions;
+            }
+        };
+        let quiet = |reference: &Reference| versions.quiet(&app, reference.into());
+        let before: Vec<_> = concerned.iter().chain(&others).map(quiet).collect();
+
+        let writing = Writing::of_content(versions.clone(), &app, digest);
+        assert!(concerned.iter().all(|reference| quiet(reference).is_none()));
+        assert!(others.iter().all(|reference| quiet(reference).is_some()));
+        drop(writing);
+        let after: Vec<_> = concerned.iter().chain(&others).map(quiet).collect();
+        assert!((0..3).all(|at| after[at] != before[at]));
+        assert_eq!(after[3..], before[3..]);
+
+        drop(Writing::begin(versions.clone(), &app));
+        assert!(
+            others
+                .iter()
+                .zip(&before[3..])
+                .all(|(reference, before)| quiet(reference) != *before)
+        );
     }
 
     #[tokio::test]
     async fn a_cached_answer_counts_until_a_write_begins_and_never_again() {
-        let (versions, cache) = (versions(), Answers::<u8, u8>::new(10));
-        let app = Repository {
-            tenant: TenantId(1),
-            name: "app".parse().unwrap(),
-        };
+        let (versions, cache, app) = (Arc::<Versions>::default(), Answers::<u8, u8>::new(10), app());
+        let quiet = || versions.quiet(&app, Content::Under("v1"));
         let ask = async |answer: u8| {
-            let version = versions.quiet(&app);
+            let version = quiet();
             looked_up(&cache, version, (app.clone(), 0), async move { Ok(Some(answer)) })
                 .await
                 .unwrap()
@@ -380,13 +493,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_a_write_overtook_is_not_used_again() {
-        let (versions, cache) = (versions(), Answers::<u8, u8>::new(10));
-        let app = Repository {
-            tenant: TenantId(1),
-            name: "app".parse().unwrap(),
-        };
+        let (versions, cache, app) = (Arc::<Versions>::default(), Answers::<u8, u8>::new(10), app());
+        let quiet = || versions.quiet(&app, Content::Under("v1"));
 
-        let version = versions.quiet(&app);
+        let version = quiet();
         let slow = async {
             drop(Writing::begin(versions.clone(), &app));
             Ok(Some(1))
@@ -396,9 +506,7 @@ mod tests {
             Some(1)
         );
 
-        let fresh = looked_up(&cache, versions.quiet(&app), (app.clone(), 0), async {
-            Ok(Some(2))
-        });
+        let fresh = looked_up(&cache, quiet(), (app.clone(), 0), async { Ok(Some(2)) });
         assert_eq!(fresh.await.unwrap(), Some(2));
     }
 }

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Cached, Writing};
+use super::{Cached, Writing, counted};
 use crate::domain::{Digest, TagName};
 use crate::metadata::lifecycle::*;
-use crate::metadata::{MetadataError, Repository, Result, Store, TenantId, Time};
+use crate::metadata::{Repository, Result, Store, TenantId, Time};
 
 #[async_trait]
 impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
@@ -103,7 +103,7 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
         judgement: Judgement,
     ) -> Result<Collected> {
         let digest = *digest;
-        self.changing(repository, move |s, r| async move {
+        self.changing_one(repository, digest, move |s, r| async move {
             s.collect_manifest(&r, &digest, judgement).await
         })
         .await
@@ -122,18 +122,12 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
                 name,
             })
         });
-        let writing: Vec<Writing> = parsed
-            .map(|repository| Writing::begin(self.versions.clone(), &repository))
+        let digest = blob.digest;
+        let writing = parsed
+            .map(|repository| Writing::of_content(self.versions.clone(), &repository, digest))
             .collect();
         let store: Arc<S> = self.store.clone();
-        // In a task of its own: a caller that goes away stops neither the write nor the count of it.
-        let task = tokio::spawn(async move {
-            let outcome = store.collect_blob(blob).await;
-            drop(writing);
-            outcome
-        });
-        task.await
-            .map_err(|error| MetadataError::Unavailable(error.to_string()))?
+        counted(writing, async move { store.collect_blob(blob).await }).await
     }
 
     async fn forget_deleted(
@@ -143,7 +137,7 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
         judgement: Judgement,
     ) -> Result<Collected> {
         let digest = *digest;
-        self.changing(repository, move |s, r| async move {
+        self.changing_one(repository, digest, move |s, r| async move {
             s.forget_deleted(&r, &digest, judgement).await
         })
         .await

@@ -75,9 +75,6 @@ mod usage;
 pub(super) use PostgresStore as Database;
 use dialect::Connection;
 
-/// Each takes a connection.
-const LOOKS_AT_ONCE: usize = 4;
-
 /// How often a transaction that the database aborted is run again.
 const RETRIES: u32 = 5;
 
@@ -212,6 +209,12 @@ impl PostgresStore {
         });
         task.await
             .map_err(|error| MetadataError::Unavailable(error.to_string()))?
+    }
+
+    /// Looks of collection that get on best together: each takes a connection.
+    fn at_once(&self) -> usize {
+        let connections = self.pool.options().get_max_connections();
+        usize::try_from(connections / 4).unwrap_or(1).max(1)
     }
 
     /// The same for what no request waits for: on this database nobody waits for it anyway.

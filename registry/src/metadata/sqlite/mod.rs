@@ -77,9 +77,6 @@ use dialect::Connection;
 /// Connections that read.
 const READERS: u32 = 4;
 
-/// They share a commit.
-const LOOKS_AT_ONCE: usize = writer::BEHIND_LIMIT;
-
 /// Readers, the writer, and the batched lookups.
 pub(super) struct SqliteStore {
     readers: SqlitePool,
@@ -158,6 +155,11 @@ impl SqliteStore {
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
         self.writer.run(writer::For::Request, asked, work).await
+    }
+
+    /// Looks of collection that get on best together: they share a commit.
+    fn at_once(&self) -> usize {
+        writer::BEHIND_LIMIT
     }
 
     /// The same for what no request waits for: requests go first.

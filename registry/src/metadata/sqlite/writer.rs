@@ -5,8 +5,9 @@
 //! savepoint and nobody else's. Nobody is answered before the commit, refusals included: a refusal may be
 //! due to another write of the same group.
 //!
-//! What looks after content by itself (collection, retention, metering) waits in a line of its own: while requests
-//! write, a few of it go along with each group, so that a request waits for little and none of it waits for ever.
+//! What looks after content by itself (collection, retention, metering) waits in a line of its own. While requests
+//! write, it goes along with their groups, no more of it than of them, and has no commits of its own: a request waits
+//! for little, and none of it waits for ever.
 
 use std::time::{Duration, Instant};
 
@@ -26,8 +27,11 @@ const GROUP_LIMIT: usize = 128;
 /// Most writes of one transaction that no request waits for, if no request waits at all.
 pub(super) const BEHIND_LIMIT: usize = 32;
 
-/// Most of them that go along with writes of requests: together they take less than the commit.
-const ALONG: usize = 8;
+/// How many of them may go along with one write of a request; with several, as many as they are.
+const ALONG: usize = 2;
+
+/// For how long after a write of a request another one is expected.
+const QUIET: Duration = Duration::from_millis(30);
 
 /// Writes that may wait before further ones wait to be queued.
 const QUEUE: usize = 4096;
@@ -93,32 +97,46 @@ pub(super) struct Writer {
     behind: mpsc::Sender<Box<dyn Job>>,
 }
 
-/// The next writes, in the order in which they are run; nothing once both queues are closed.
-async fn next(
-    requests: &mut mpsc::Receiver<Box<dyn Job>>,
-    behind: &mut mpsc::Receiver<Box<dyn Job>>,
-    group: &mut Vec<Box<dyn Job>>,
-) {
-    tokio::select! {
-        biased;
-        Some(job) = requests.recv() => {
-            group.push(job);
-            take(requests, GROUP_LIMIT, group);
-            let full = group.len() + ALONG;
-            take(behind, full, group);
+type Line = mpsc::Receiver<Box<dyn Job>>;
+
+/// Where the writing task takes its work from.
+struct Lines {
+    requests: Line,
+    behind: Line,
+    /// From when on no further request is expected.
+    quiet_at: Instant,
+}
+
+impl Lines {
+    /// The next group, in the order in which it is run, and for whom it is; nothing once both lines are closed.
+    async fn next(&mut self, group: &mut Vec<Box<dyn Job>>) -> For {
+        let later = async {
+            tokio::time::sleep_until(self.quiet_at.into()).await;
+            self.behind.recv().await
+        };
+        tokio::select! {
+            biased;
+            Some(job) = self.requests.recv() => {
+                group.push(job);
+                take(&mut self.requests, GROUP_LIMIT, group);
+                let along = group.len().max(ALONG);
+                take(&mut self.behind, group.len() + along, group);
+                For::Request
+            }
+            Some(job) = later => {
+                group.push(job);
+                take(&mut self.behind, BEHIND_LIMIT, group);
+                For::Later
+            }
+            else => For::Later,
         }
-        Some(job) = behind.recv() => {
-            group.push(job);
-            take(behind, BEHIND_LIMIT, group);
-        }
-        else => {}
     }
 }
 
 /// Takes what waits, until the group is full.
-fn take(waiting: &mut mpsc::Receiver<Box<dyn Job>>, limit: usize, group: &mut Vec<Box<dyn Job>>) {
+fn take(line: &mut Line, limit: usize, group: &mut Vec<Box<dyn Job>>) {
     while group.len() < limit
-        && let Ok(job) = waiting.try_recv()
+        && let Ok(job) = line.try_recv()
     {
         group.push(job);
     }
@@ -147,12 +165,17 @@ fn is_busy(error: &dyn DatabaseError) -> bool {
 impl Writer {
     /// Starts the writing task, which ends when the writer is dropped.
     pub(super) fn start(mut connection: Connection) -> Self {
-        let (requests, mut waiting) = mpsc::channel::<Box<dyn Job>>(QUEUE);
-        let (behind, mut later) = mpsc::channel::<Box<dyn Job>>(QUEUE);
+        let (requests, of_requests) = mpsc::channel(QUEUE);
+        let (behind, of_others) = mpsc::channel(QUEUE);
+        let mut lines = Lines {
+            requests: of_requests,
+            behind: of_others,
+            quiet_at: Instant::now(),
+        };
         tokio::spawn(async move {
-            let mut group = Vec::with_capacity(GROUP_LIMIT + ALONG);
+            let mut group = Vec::with_capacity(2 * GROUP_LIMIT);
             loop {
-                next(&mut waiting, &mut later, &mut group).await;
+                let whose = lines.next(&mut group).await;
                 if group.is_empty() {
                     return;
                 }
@@ -163,6 +186,9 @@ impl Writer {
                 }
                 for job in group.drain(..) {
                     job.finish(committed.clone());
+                }
+                if whose == For::Request {
+                    lines.quiet_at = Instant::now() + QUIET;
                 }
             }
         });
@@ -285,31 +311,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn requests_go_first_and_a_few_of_what_nobody_waits_for_go_along_with_each_group() {
+    async fn requests_go_first_and_as_much_of_what_nobody_waits_for_goes_along_with_them() {
         let folder = tempfile::tempdir().unwrap();
         let (writer, _) = writer(&folder).await;
         let run = |whose| writer.run(whose, (), |c, ()| Box::pin(position(c)));
-        let requests = GROUP_LIMIT + 10;
+        let limit = GROUP_LIMIT as u64;
 
         // All of them wait before the task runs.
-        let (mut later, first) = unconstrained(async {
+        let (later, first) = unconstrained(async {
             tokio::join!(
-                join_all((0..3 * ALONG).map(|_| run(For::Later))),
-                join_all((0..requests).map(|_| run(For::Request))),
+                join_all((0..GROUP_LIMIT + 15).map(|_| run(For::Later))),
+                join_all((0..GROUP_LIMIT + 10).map(|_| run(For::Request))),
             )
         })
         .await;
 
-        later.sort_by_key(|position| *position.as_ref().unwrap());
-        let later: Vec<u64> = later.into_iter().map(Result::unwrap).collect();
-        let first: Vec<u64> = first.into_iter().map(Result::unwrap).collect();
-        let group = GROUP_LIMIT as u64;
-        let along = ALONG as u64;
-        let beside: Vec<u64> = (group..group + along)
-            .chain(group + along + 10..group + 2 * along + 10)
-            .collect();
-        assert_eq!(later[..2 * ALONG], beside);
-        assert!(first.iter().all(|position| *position < later[2 * ALONG]));
+        let sorted = |positions: Vec<Result<u64>>| {
+            let mut positions: Vec<u64> = positions.into_iter().map(Result::unwrap).collect();
+            positions.sort_unstable();
+            positions
+        };
+        let requests: Vec<u64> = (0..limit).chain(2 * limit..2 * limit + 10).collect();
+        assert_eq!(sorted(first), requests);
+        let others: Vec<u64> = (limit..2 * limit).chain(2 * limit + 10..2 * limit + 25).collect();
+        assert_eq!(sorted(later), others);
     }
 
     #[tokio::test]

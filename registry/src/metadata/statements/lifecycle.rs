@@ -131,7 +131,7 @@ impl Lifecycle for Database {
     }
 
     fn looks_at_once(&self) -> usize {
-        super::LOOKS_AT_ONCE
+        self.at_once()
     }
 
     async fn candidates(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<Candidate>> {
