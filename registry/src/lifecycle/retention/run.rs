@@ -3,9 +3,9 @@
 //! A policy has a job in the store. Whichever replica takes it walks through every repository that the policy covers and
 //! renews its claim as it goes; if it dies, another one begins anew, which does no harm.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use moka::sync::Cache;
@@ -16,10 +16,10 @@ use super::walk::{self, Found, Mode, SAMPLE, Stores};
 use crate::domain::{Algorithm, Digest, RepositoryName};
 use crate::lifecycle::coverage::Coverage;
 use crate::lifecycle::keeper::{Keeper, count};
-use crate::metadata::lifecycle::{JobKey, JobKind};
+use crate::metadata::lifecycle::{Job, JobKey, JobKind, PARKED};
 use crate::metadata::{MetadataError, Repository, TenantId, Time};
-use crate::tenancy::Tenant;
 use crate::tenancy::policies::Policy;
+use crate::tenancy::{Snapshot, Tenant};
 
 /// Between two looks at what is due.
 const EVERY: Duration = Duration::from_secs(2);
@@ -136,12 +136,13 @@ impl Drop for Begun<'_> {
 
 /// Runs policies for ever.
 pub(in crate::lifecycle) async fn follow(keeper: Arc<Keeper>) {
+    let mut known = Weak::new();
     loop {
         tokio::select! {
             () = tokio::time::sleep(EVERY) => {}
             () = keeper.look_now.notified() => {}
         }
-        if let Err(error) = keeper.run_due().await {
+        if let Err(error) = keeper.run_due(&mut known).await {
             tracing::warn!(%error, "looking for due retention policies failed; it is tried again");
         }
     }
@@ -180,44 +181,55 @@ impl Keeper {
         Ok(job.map(|job| read(&job.state)).unwrap_or_default())
     }
 
-    async fn run_due(&self) -> Result<(), MetadataError> {
+    /// Runs what is due. `known` is the configuration of which every policy has been looked at; while it holds, only
+    /// jobs that are due are read.
+    async fn run_due(&self, known: &mut Weak<Snapshot>) -> Result<(), MetadataError> {
         let snapshot = self.directory.now();
-        let mut jobs = std::collections::HashMap::new();
+        if known.as_ptr() != Arc::as_ptr(&snapshot) {
+            let is_done = self.run_new(&snapshot).await?;
+            *known = if is_done {
+                Arc::downgrade(&snapshot)
+            } else {
+                Weak::new()
+            };
+            return Ok(());
+        }
+        let now = Time::now();
+        for ((tenant, name), job) in self.jobs(now).await? {
+            let Some(tenant) = snapshot.tenant(tenant) else {
+                continue;
+            };
+            if let Some(policy) = tenant.policies.get(name.as_str()) {
+                self.run_if_due(tenant, policy, Some(&job), now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Jobs that are due by a time.
+    async fn jobs(&self, due: Time) -> Result<HashMap<(TenantId, String), Job>, MetadataError> {
+        let mut jobs = HashMap::new();
         let mut after = (0, String::new());
         loop {
-            let page = self.store.jobs(JobKind::Retention, after, PAGE).await?;
+            let page = self.store.jobs(JobKind::Retention, due, after, PAGE).await?;
             let Some((tenant, name, _)) = page.last() else {
-                break;
+                return Ok(jobs);
             };
             after = (tenant.0, name.clone());
             jobs.extend(page.into_iter().map(|(tenant, name, job)| ((tenant, name), job)));
         }
+    }
+
+    /// Runs what is due, previews policies that are new or have changed, and forgets those that are gone; false if
+    /// another replica is at one that has changed.
+    async fn run_new(&self, snapshot: &Snapshot) -> Result<bool, MetadataError> {
+        let mut jobs = self.jobs(PARKED).await?;
         let now = Time::now();
+        let mut is_done = true;
         for tenant in snapshot.tenants() {
             for policy in tenant.policies.values() {
                 let job = jobs.remove(&(tenant.id, policy.name.to_string()));
-                let is_new = job
-                    .as_ref()
-                    .is_none_or(|job| read(&job.state).hash != hash_of(policy));
-                let is_due = job.as_ref().is_none_or(|job| job.due_at <= now);
-                if !is_due && !is_new {
-                    continue;
-                }
-                let key = key(tenant.id, &policy.name);
-                let Some(_running) = self.running.begin(&key) else {
-                    continue;
-                };
-                if job.is_some() {
-                    self.store.advance_job(&key, now).await?;
-                }
-                let Some(job) = self.take(&key, now, CLAIM).await? else {
-                    continue;
-                };
-                let history = read(&job.state);
-                // A changed policy is only previewed: its run comes when it is due.
-                let runs =
-                    history.hash == hash_of(policy) && history.next_run.is_some_and(|next| next <= now.0);
-                self.turn(tenant, policy, history, runs).await;
+                is_done &= self.run_if_due(tenant, policy, job.as_ref(), now).await?;
             }
         }
         // Policies that are gone. Those of tenants that this replica does not know are not its to judge.
@@ -226,7 +238,38 @@ impl Keeper {
                 self.store.drop_job(&key(tenant, &name)).await?;
             }
         }
-        Ok(())
+        Ok(is_done)
+    }
+
+    /// Runs a policy that is due, or previews one that is new or has changed; false if it has changed and another
+    /// replica is at it.
+    async fn run_if_due(
+        &self,
+        tenant: &Tenant,
+        policy: &Policy,
+        job: Option<&Job>,
+        now: Time,
+    ) -> Result<bool, MetadataError> {
+        let is_new = job.is_none_or(|job| read(&job.state).hash != hash_of(policy));
+        let is_due = job.is_none_or(|job| job.due_at <= now);
+        if !is_due && !is_new {
+            return Ok(true);
+        }
+        let key = key(tenant.id, &policy.name);
+        let Some(_running) = self.running.begin(&key) else {
+            return Ok(!is_new);
+        };
+        if job.is_some() {
+            self.store.advance_job(&key, now).await?;
+        }
+        let Some(job) = self.take(&key, now, CLAIM).await? else {
+            return Ok(!is_new);
+        };
+        let history = read(&job.state);
+        // A changed policy is only previewed: its run comes when it is due.
+        let runs = history.hash == hash_of(policy) && history.next_run.is_some_and(|next| next <= now.0);
+        self.turn(tenant, policy, history, runs).await;
+        Ok(true)
     }
 
     /// One turn of a policy whose job is claimed.

@@ -177,10 +177,11 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
     async fn jobs(
         &self,
         kind: JobKind,
+        due: Time,
         after: (i64, String),
         limit: u32,
     ) -> Result<Vec<(TenantId, String, Job)>> {
-        self.store.jobs(kind, after, limit).await
+        self.store.jobs(kind, due, after, limit).await
     }
 
     async fn put_job(&self, key: &JobKey, due_at: Time, state: String) -> Result<()> {

@@ -135,10 +135,11 @@ pub trait Lifecycle: Send + Sync + 'static {
     /// A job.
     async fn job(&self, key: &JobKey) -> Result<Option<Job>>;
 
-    /// All jobs of a kind, with their tenants and names, after a tenant and name.
+    /// Jobs of a kind that are due by `due`, with their tenants and names, after a tenant and name.
     async fn jobs(
         &self,
         kind: JobKind,
+        due: Time,
         after: (i64, String),
         limit: u32,
     ) -> Result<Vec<(TenantId, String, Job)>>;

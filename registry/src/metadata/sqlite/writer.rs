@@ -27,9 +27,6 @@ const GROUP_LIMIT: usize = 128;
 /// Most writes of one transaction that no request waits for, if no request waits at all.
 pub(super) const BEHIND_LIMIT: usize = 32;
 
-/// How many of them may go along with one write of a request; with several, as many as they are.
-const ALONG: usize = 2;
-
 /// For how long after a write of a request another one is expected.
 const QUIET: Duration = Duration::from_millis(30);
 
@@ -119,8 +116,7 @@ impl Lines {
             Some(job) = self.requests.recv() => {
                 group.push(job);
                 take(&mut self.requests, GROUP_LIMIT, group);
-                let along = group.len().max(ALONG);
-                take(&mut self.behind, group.len() + along, group);
+                take(&mut self.behind, 2 * group.len(), group);
                 For::Request
             }
             Some(job) = later => {

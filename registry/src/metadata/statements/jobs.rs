@@ -30,17 +30,19 @@ pub(super) async fn find(c: &mut Connection, key: &JobKey) -> Result<Option<Job>
 pub(super) async fn list(
     c: &mut Connection,
     kind: JobKind,
+    due: Time,
     after: &(i64, String),
     limit: u32,
 ) -> Result<Vec<(TenantId, String, Job)>> {
     let rows = sqlx::query(
-        "SELECT due_at, claimed_until, claimed_by, state, tenant_id, name FROM job WHERE kind = $1 \
+        "SELECT due_at, claimed_until, claimed_by, state, tenant_id, name FROM job WHERE kind = $1 AND due_at <= $5 \
          AND (tenant_id, name) > ($2, $3) ORDER BY tenant_id, name LIMIT $4",
     )
     .bind(kind.to_stored())
     .bind(after.0)
     .bind(&after.1)
     .bind(i64::from(limit))
+    .bind(due.0)
     .fetch_all(&mut *c)
     .await?;
     rows.iter()

@@ -241,11 +241,12 @@ impl Lifecycle for Database {
     async fn jobs(
         &self,
         kind: JobKind,
+        due: Time,
         after: (i64, String),
         limit: u32,
     ) -> Result<Vec<(TenantId, String, Job)>> {
-        self.read((kind, after, limit), |c, (kind, after, limit)| {
-            Box::pin(jobs::list(c, *kind, after, *limit))
+        self.read((kind, due, after, limit), |c, (kind, due, after, limit)| {
+            Box::pin(jobs::list(c, *kind, *due, after, *limit))
         })
         .await
     }

@@ -77,7 +77,10 @@ async fn a_job_is_done_by_one_at_a_time_and_taken_over_when_that_one_dies(store:
         ("of b", after(1000), Time(0))
     );
 
-    let listed = jobs.jobs(JobKind::Sample, (-1, String::new()), 10).await.unwrap();
+    let listed = jobs
+        .jobs(JobKind::Sample, PARKED, (-1, String::new()), 10)
+        .await
+        .unwrap();
     assert_eq!(listed.len(), 1);
     jobs.drop_job(&key()).await.unwrap();
     assert!(jobs.job(&key()).await.unwrap().is_none());
