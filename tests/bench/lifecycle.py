@@ -44,8 +44,8 @@ class Size:
         self.small = 2_000 if quick else 20_000
         self.garbage = 200 if quick else 2_000
         self.turns = 1 if quick else 2
-        self.rounds = 1 if quick else 3
-        self.seconds = 0.5 if quick else 1.5
+        self.rounds = 1 if quick else 5
+        self.seconds = 0.5 if quick else 3
 
 
 def asked(words):
