@@ -21,7 +21,8 @@ async fn bytes_of_a_deleted_image_become_free_on_postgres_and_s3() {
 }
 
 async fn bytes_become_free(backend: Backend) {
-    let berth = short(Berth::builder().backend(backend)).start().await;
+    let told = short(Berth::builder().backend(backend)).flag("--tenant-metrics", "true");
+    let berth = told.start().await;
     let admin = Admin::of(&berth);
     let repository = Repository::new(&berth.url(""), "team/app");
     let kept = push(&repository, 1, "kept").await;
@@ -85,6 +86,18 @@ fn objects(berth: &Berth) -> usize {
         .flatten()
         .map(|shard| std::fs::read_dir(shard.path()).expect("a shard").count())
         .sum()
+}
+
+#[tokio::test]
+async fn metrics_name_no_tenant_unless_they_are_to() {
+    let berth = Berth::start(Backend::Embedded).await;
+    push(&Repository::new(&berth.url(""), "team/app"), 1, "v1").await;
+    eventually("the store has been looked at", WAIT, async || {
+        (metric(&berth, r#"berth_storage_bytes{kind="logical"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    let metrics = harness::http::send(harness::http::client().get(berth.ops_url("/metrics"))).await;
+    assert!(!metrics.expect(200).text().contains("tenant"));
 }
 
 #[tokio::test]

@@ -274,6 +274,7 @@ impl Tenancy {
             audit: audit.clone(),
             delays: settings.delays,
             rate: settings.gc_rate,
+            tells_tenants: settings.tenant_metrics,
             history: settings.audit_retention,
             price: Price {
                 micros: berth_crds::price_micros(&settings.price)?,

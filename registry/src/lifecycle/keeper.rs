@@ -43,6 +43,8 @@ pub struct Parts {
     pub history: Duration,
     /// What stored bytes cost.
     pub price: metering::Price,
+    /// Whether the metrics tell what each tenant stores.
+    pub tells_tenants: bool,
 }
 
 /// Counts since the process began.
@@ -79,6 +81,7 @@ pub struct Keeper {
     pub(super) rate: u32,
     pub(super) history: Duration,
     pub(super) price: metering::Price,
+    pub(super) tells_tenants: bool,
     /// By which name this process takes jobs.
     pub(super) name: String,
     /// Repositories of which retention need not look at every tag again.
@@ -114,6 +117,7 @@ impl Keeper {
             rate,
             history,
             price,
+            tells_tenants,
         } = parts;
         Arc::new(Self {
             metadata,
@@ -125,6 +129,7 @@ impl Keeper {
             rate,
             history,
             price,
+            tells_tenants,
             name: Uuid::new_v4().simple().to_string(),
             seen: Seen::default(),
             running: Running::default(),

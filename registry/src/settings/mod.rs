@@ -175,6 +175,8 @@ pub struct Settings {
     pub price: String,
     /// Its currency.
     pub currency: String,
+    /// Whether the metrics tell what each tenant stores.
+    pub tenant_metrics: bool,
     /// Most connections served at once by the OCI API's listener.
     pub max_connections: usize,
     /// How long a client may take to send a request's headers.
@@ -218,6 +220,7 @@ impl Settings {
             gc_rate: resolved.get::<std::num::NonZeroU32>("gc-rate")?.get(),
             price: resolved.get::<Price>("price")?.0,
             currency: resolved.get::<Currency>("currency")?.0,
+            tenant_metrics: resolved.get("tenant-metrics")?,
             listen: resolved.get("listen")?,
             tls: tls_files(resolved, "tls-cert", "tls-key")?,
             admin_listen: resolved.get("admin-listen")?,

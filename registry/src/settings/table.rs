@@ -129,7 +129,7 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 44] = [
+pub static SETTINGS: [Setting; 45] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -213,6 +213,8 @@ pub static SETTINGS: [Setting; 44] = [
         "Price of 10^9 bytes stored for a month of 730 hours, at most six decimals"),
     setting(LIFECYCLE, "currency", "CODE", "USD", check::<Currency>, Fixed("USD"),
         "Currency of --price: three capital letters (ISO 4217)"),
+    setting(LIFECYCLE, "tenant-metrics", "BOOL", "true", check::<bool>, Fixed("false"),
+        "Tell on /metrics, which asks nobody who they are, what each of the largest tenants stores"),
     setting(LIMITS, "max-connections", "COUNT", "16384", check::<NonZeroU32>, Fixed("16384"),
         "Most connections that --listen serves at once; further ones wait in the backlog"),
     setting(LIMITS, "header-timeout", "TIME", "10s", check::<Span>, Fixed("10s"),

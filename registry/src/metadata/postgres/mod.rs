@@ -214,7 +214,7 @@ impl PostgresStore {
     /// Looks of collection that get on best together: each takes a connection.
     fn at_once(&self) -> usize {
         let connections = self.pool.options().get_max_connections();
-        usize::try_from(connections / 4).unwrap_or(1).max(1)
+        usize::try_from(connections / 4).unwrap_or(1).clamp(1, 8)
     }
 
     /// The same for what no request waits for: on this database nobody waits for it anyway.
