@@ -97,7 +97,10 @@ async fn metrics_name_no_tenant_unless_they_are_to() {
     })
     .await;
     let metrics = harness::http::send(harness::http::client().get(berth.ops_url("/metrics"))).await;
-    assert!(!metrics.expect(200).text().contains("tenant"));
+    let text = metrics.expect(200).text();
+    for told in ["berth_tenant_", "tenant=\"", "\"default\""] {
+        assert!(!text.contains(told), "{told} in {text}");
+    }
 }
 
 #[tokio::test]
