@@ -20,3 +20,4 @@ pub mod rfc3339;
 pub mod server;
 pub mod settings;
 pub mod tenancy;
+pub mod upstream;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-use super::{Dialer, EgressError};
+use super::{Channel, Dialer, EgressError};
 
 /// Most redirects followed.
 const REDIRECTS: usize = 3;
@@ -88,6 +88,12 @@ impl Client {
             why: format!("no answer within {timeout:?}"),
         };
         tokio::time::timeout(timeout, fetch).await.map_err(late)?
+    }
+
+    /// A way to hosts that the system's certificates vouch for, or those of `bundle`.
+    pub fn channel(&self, bundle: Option<&str>) -> Result<Channel, EgressError> {
+        let tls = self.tls(bundle).map_err(EgressError::Url)?;
+        Ok(Channel::new(self.dialer.clone(), tls))
     }
 
     async fn get_once(&self, url: &Url, bundle: Option<&str>, limit: usize) -> Result<Response, EgressError> {

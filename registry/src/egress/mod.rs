@@ -6,10 +6,12 @@
 //! bytes and time.
 
 mod address;
+mod channel;
 mod client;
 mod dial;
 
 pub use address::{Allow, AllowEntry};
+pub use channel::Channel;
 pub use client::{Client, Response};
 pub use dial::Dialer;
 
