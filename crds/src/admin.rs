@@ -303,6 +303,13 @@ pub struct CacheConfig {
     /// What nobody pulled for this long is dropped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_unpulled: Option<Span>,
+    /// Who may pull what no repository's configuration speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
+    /// Images to fetch before anybody asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 512)))]
+    pub prefetch: Vec<String>,
 }
 
 /// The other registry, with its credentials.
@@ -451,8 +458,8 @@ impl CacheConfig {
     /// Checks everything but what other objects decide.
     pub fn validate(&self) -> Result<(), Vec<Invalid>> {
         let mut problems = Problems::new("spec");
-        let lists = [&self.mirror_for[..], &self.allow, &self.deny];
-        pull_through_cache::validate(&self.upstream.url, &self.prefix, lists, &mut problems);
+        let lists = [&self.mirror_for[..], &self.allow, &self.deny, &self.prefetch];
+        pull_through_cache::validate(&self.upstream.url, &self.prefix, lists, &self.tags, &mut problems);
         if self.upstream.username.is_some() != self.upstream.password.is_some() {
             problems.add("upstream.password", "goes with username, and username needs it");
         }

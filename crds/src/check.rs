@@ -193,6 +193,26 @@ pub fn tag_glob(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// An image of a registry: `<repository>:<tag>` or `<repository>@<digest>`.
+pub fn image(text: &str) -> Result<(), String> {
+    let refused = || format!("{text:?} is no image: write <repository>:<tag> or <repository>@<digest>");
+    let hex = |text: &str, digits: usize| {
+        text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
+    };
+    let (repository, is_named) = if let Some((repository, digest)) = text.split_once('@') {
+        let is_digest = digest.strip_prefix("sha256:").is_some_and(|text| hex(text, 64))
+            || digest.strip_prefix("sha512:").is_some_and(|text| hex(text, 128));
+        (repository, is_digest)
+    } else {
+        let (repository, tag) = text.rsplit_once(':').ok_or_else(refused)?;
+        (repository, tag_glob(tag).is_ok() && !tag.contains(['*', '?']) && !tag.starts_with(['.', '-']))
+    };
+    if !is_named {
+        return Err(refused());
+    }
+    repository_name(repository).map_err(|_| refused())
+}
+
 /// An `http` or `https` URL without user, query or fragment.
 pub fn url(text: &str) -> Result<(), String> {
     let refused = || format!("{text:?} is no URL: write https://host[:port][/path]");

@@ -5,8 +5,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::check::{Invalid, Problems, dns_name, repository_glob, repository_name, url};
-use super::{LocalRef, Span, TenantRef, schema};
+use super::check::{Invalid, Problems, dns_name, image, repository_glob, repository_name, tag_glob, url};
+use super::{LocalRef, Span, TenantRef, Visibility, schema};
 
 /// Another registry, read through a tenant and kept for the next time.
 #[derive(CustomResource, Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
@@ -70,6 +70,14 @@ pub struct PullThroughCacheSpec {
     /// What nobody pulled for this long is dropped; nothing is if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_unpulled: Option<Span>,
+    /// Who may pull what no Repository speaks of; if absent, only who has a grant where the upstream is asked with
+    /// credentials, else as the tenant says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub visibility: Option<Visibility>,
+    /// Images to fetch before anybody asks, like `library/alpine:3.20`, by `berth-registry cache warm`. At most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 512), regex(pattern = schema::IMAGE)))]
+    pub prefetch: Vec<String>,
 }
 
 /// The other registry.
@@ -103,6 +111,17 @@ pub struct CacheTags {
     /// For how long the cached tag is served while the upstream fails; 24h if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serve_stale_on_error: Option<Span>,
+    /// Globs over tags that may be pulled; all if empty. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128), regex(pattern = schema::TAG_GLOB)))]
+    pub allow: Vec<String>,
+    /// Globs over tags that stay as they were first pulled. At most 64.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128), regex(pattern = schema::TAG_GLOB)))]
+    pub pinned: Vec<String>,
+    /// Serve a tag that the upstream has deleted for as long as it is kept here.
+    #[serde(default)]
+    pub keep_deleted: bool,
 }
 
 /// What is known about a PullThroughCache.
@@ -153,7 +172,8 @@ impl PullThroughCacheSpec {
         validate(
             &self.upstream.url,
             &self.prefix,
-            [&self.mirror_for, &self.allow, &self.deny],
+            [&self.mirror_for, &self.allow, &self.deny, &self.prefetch],
+            &self.tags,
             &mut problems,
         );
         problems.end()
@@ -164,7 +184,8 @@ impl PullThroughCacheSpec {
 pub(crate) fn validate(
     upstream: &str,
     prefix: &str,
-    [mirror_for, allow, deny]: [&[String]; 3],
+    [mirror_for, allow, deny, prefetch]: [&[String]; 4],
+    tags: &CacheTags,
     problems: &mut Problems,
 ) {
     problems.check("upstream.url", url(upstream));
@@ -180,4 +201,7 @@ pub(crate) fn validate(
     problems.unique("mirrorFor", mirror_for.iter().map(String::as_str));
     problems.each("allow", allow, 64, |glob| repository_glob(glob));
     problems.each("deny", deny, 64, |glob| repository_glob(glob));
+    problems.each("tags.allow", &tags.allow, 64, |glob| tag_glob(glob));
+    problems.each("tags.pinned", &tags.pinned, 64, |glob| tag_glob(glob));
+    problems.each("prefetch", prefetch, 256, |name| image(name));
 }

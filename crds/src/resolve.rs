@@ -181,6 +181,8 @@ impl PullThroughCacheSpec {
             deny: self.deny.clone(),
             tags: self.tags.clone(),
             keep_unpulled: self.keep_unpulled.clone(),
+            visibility: self.visibility,
+            prefetch: self.prefetch.clone(),
         })
     }
 }

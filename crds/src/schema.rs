@@ -23,6 +23,8 @@ pub(crate) const COMPONENT: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$";
 pub(crate) const REPOSITORY_GLOB: &str = r"^[a-z0-9._*?-]+(/[a-z0-9._*?-]+)*$";
 /// A glob over tags.
 pub(crate) const TAG_GLOB: &str = r"^[A-Za-z0-9._*?-]+$";
+/// An image: repository with tag or digest.
+pub(crate) const IMAGE: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|@sha(256|512):[a-f0-9]{64,128})$";
 /// An `http` or `https` URL without user, query or fragment.
 pub(crate) const URL: &str = r"^https?://[^/@?#\\\s]+(/[^@?#\\\s]*)?$";
 /// The five fields of cron.

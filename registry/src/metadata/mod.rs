@@ -25,6 +25,7 @@ mod cached;
 pub mod configuration;
 pub mod inspection;
 pub mod lifecycle;
+pub mod pull_through;
 mod outcome;
 mod postgres;
 mod sqlite;
