@@ -7,5 +7,6 @@ mod cluster;
 mod faults;
 mod lifecycle;
 mod protocol;
+mod pull_through;
 mod serve;
 mod tenancy;

@@ -283,6 +283,7 @@ pub struct CacheConfig {
     /// The other registry.
     pub upstream: ResolvedUpstream,
     /// Where its repositories appear.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128))]
     pub prefix: String,
     /// Registries that nodes ask for by `?ns=`.

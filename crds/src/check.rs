@@ -197,7 +197,10 @@ pub fn tag_glob(text: &str) -> Result<(), String> {
 pub fn image(text: &str) -> Result<(), String> {
     let refused = || format!("{text:?} is no image: write <repository>:<tag> or <repository>@<digest>");
     let hex = |text: &str, digits: usize| {
-        text.len() == digits && text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
+        text.len() == digits
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_digit() || matches!(b, b'a'..=b'f'))
     };
     let (repository, is_named) = if let Some((repository, digest)) = text.split_once('@') {
         let is_digest = digest.strip_prefix("sha256:").is_some_and(|text| hex(text, 64))
@@ -205,7 +208,10 @@ pub fn image(text: &str) -> Result<(), String> {
         (repository, is_digest)
     } else {
         let (repository, tag) = text.rsplit_once(':').ok_or_else(refused)?;
-        (repository, tag_glob(tag).is_ok() && !tag.contains(['*', '?']) && !tag.starts_with(['.', '-']))
+        (
+            repository,
+            tag_glob(tag).is_ok() && !tag.contains(['*', '?']) && !tag.starts_with(['.', '-']),
+        )
     };
     if !is_named {
         return Err(refused());
@@ -309,6 +315,33 @@ mod tests {
             &["", "a**", "a//b", "A", "[a]"],
         );
         table(tag_glob, &["v*", "V1.?"], &["", "a/b", "é"]);
+        table(
+            image,
+            &[
+                "a:1",
+                "library/alpine:3.20",
+                "a/b:V_1.0-x",
+                &format!("a@sha256:{}", "0".repeat(64)),
+                &format!("a/b@sha512:{}", "f".repeat(128)),
+            ],
+            &[
+                "",
+                "a",
+                "a:",
+                ":1",
+                "A:1",
+                "a:-1",
+                "a:.1",
+                "a:v*",
+                "a/:1",
+                "host:5000/a",
+                &format!("a:{}", "1".repeat(129)),
+                "a@sha256:00",
+                &format!("a@sha256:{}", "G".repeat(64)),
+                &format!("a:1@sha256:{}", "0".repeat(64)),
+                &format!("a@md5:{}", "0".repeat(32)),
+            ],
+        );
         table(
             url,
             &["https://a.b", "http://localhost:5000/x"],

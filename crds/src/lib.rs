@@ -13,6 +13,7 @@
 pub mod admin;
 mod billing;
 pub mod check;
+mod docker;
 mod generate;
 mod grant;
 mod pull_through_cache;

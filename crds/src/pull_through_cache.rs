@@ -25,6 +25,11 @@ use super::{LocalRef, Span, TenantRef, Visibility, schema};
     printcolumn(name = "Tenant", type_ = "string", json_path = ".spec.tenantRef.name"),
     printcolumn(name = "Upstream", type_ = "string", json_path = ".spec.upstream.url"),
     printcolumn(
+        name = "Reachable",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"UpstreamReachable\")].status"
+    ),
+    printcolumn(
         name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
@@ -49,8 +54,10 @@ pub struct PullThroughCacheSpec {
     pub tenant_ref: TenantRef,
     /// The other registry.
     pub upstream: Upstream,
-    /// Where its repositories appear in the tenant, like `docker.io`: a repository name, at most 128 bytes.
-    #[schemars(length(min = 1, max = 128), regex(pattern = schema::REPOSITORY))]
+    /// Where its repositories appear in the tenant, like `docker.io`: a repository name, at most 128 bytes. Without it all
+    /// of the tenant's repositories are the upstream's, but for those of other caches.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 128), regex(pattern = schema::PREFIX))]
     pub prefix: String,
     /// Registries for which nodes ask this tenant by `?ns=`. At most 16.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -88,7 +95,8 @@ pub struct Upstream {
     /// Its URL, like `https://registry-1.docker.io`.
     #[schemars(length(min = 1, max = 2048), regex(pattern = schema::URL))]
     pub url: String,
-    /// A Secret of this namespace with username and password, or a docker configuration.
+    /// A Secret of this namespace with username and password, or a docker configuration (`.dockerconfigjson`) with
+    /// a login for the upstream's host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<LocalRef>,
     /// PEM certificates that sign its own, besides the public ones.
@@ -144,6 +152,12 @@ pub struct PullThroughCacheStatus {
     /// Bytes that were not fetched again.
     #[serde(default)]
     pub bytes_saved: i64,
+    /// What is stored below the prefix.
+    #[serde(default)]
+    pub bytes: i64,
+    /// Repositories below the prefix.
+    #[serde(default)]
+    pub repositories: i64,
     /// What the upstream says about its limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit: Option<RateLimit>,
@@ -189,7 +203,9 @@ pub(crate) fn validate(
     problems: &mut Problems,
 ) {
     problems.check("upstream.url", url(upstream));
-    problems.check("prefix", repository_name(prefix));
+    if !prefix.is_empty() {
+        problems.check("prefix", repository_name(prefix));
+    }
     problems.length("prefix", prefix, 128);
     problems.each("mirrorFor", mirror_for, 16, |registry| {
         let (name, port) = registry.split_once(':').unwrap_or((registry, "1"));

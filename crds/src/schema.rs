@@ -17,6 +17,9 @@ pub(crate) const REGISTRY: &str = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?(:[0-9]{1,5})
 /// A repository's name (distribution-spec, "Pulling manifests").
 pub(crate) const REPOSITORY: &str =
     r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$";
+/// A repository's name, or nothing.
+pub(crate) const PREFIX: &str =
+    r"^([a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*)?$";
 /// One component of a repository's name.
 pub(crate) const COMPONENT: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*$";
 /// A glob over repositories.

@@ -89,8 +89,10 @@ spec:
   mirrorFor: [docker.io]
   allow: ["library/**"]
   deny: []
-  tags: {revalidateAfter: 5m, serveStaleOnError: 24h}
+  tags: {revalidateAfter: 5m, serveStaleOnError: 24h, allow: ["v*"], pinned: ["v1.*"], keepDeleted: true}
   keepUnpulled: 720h
+  visibility: Public
+  prefetch: ["library/alpine:3.20"]
 "#;
 
 fn value(text: &str) -> Value {
@@ -114,7 +116,7 @@ fn the_examples_are_valid_and_come_back_as_they_were() {
 #[test]
 fn every_breach_of_a_rule_is_told_with_its_field() {
     let long = "a".repeat(300);
-    let cases: [(&str, &str, Value, &str); 39] = [
+    let cases: [(&str, &str, Value, &str); 46] = [
         (TENANT, "/spec/displayName", json!(long), "spec.displayName"),
         (TENANT, "/spec/hosts/0", json!("a..b"), "spec.hosts[0]"),
         (TENANT, "/spec/hosts", json!(["a.b", "a.b"]), "spec.hosts[1]"),
@@ -269,6 +271,23 @@ fn every_breach_of_a_rule_is_told_with_its_field() {
         (CACHE, "/spec/prefix", json!("A"), "spec.prefix"),
         (CACHE, "/spec/mirrorFor/0", json!("a:b"), "spec.mirrorFor[0]"),
         (CACHE, "/spec/allow/0", json!("A"), "spec.allow[0]"),
+        (CACHE, "/spec/tags/allow/0", json!("a/b"), "spec.tags.allow[0]"),
+        (CACHE, "/spec/tags/allow", json!(vec!["a"; 65]), "spec.tags.allow"),
+        (CACHE, "/spec/tags/pinned/0", json!(""), "spec.tags.pinned[0]"),
+        (CACHE, "/spec/visibility", json!("public"), "spec"),
+        (
+            CACHE,
+            "/spec/prefetch/0",
+            json!("library/alpine"),
+            "spec.prefetch[0]",
+        ),
+        (CACHE, "/spec/prefetch", json!(vec!["a:1"; 257]), "spec.prefetch"),
+        (
+            CACHE,
+            "/spec/upstream/credentialsSecretRef/name",
+            json!("A"),
+            "spec.upstream.credentialsSecretRef.name",
+        ),
     ];
     for (text, pointer, wrong, path) in cases {
         let mut document = value(text);
@@ -280,6 +299,57 @@ fn every_breach_of_a_rule_is_told_with_its_field() {
         let problems = Resource::from_value(document).expect_err(pointer);
         assert_eq!(problems[0].path, path, "{pointer} {wrong}: {problems:?}");
         assert!(problems[0].why.len() > 10);
+    }
+}
+
+#[test]
+fn what_a_cache_lists_is_bounded_in_its_schema_too() {
+    let definition = serde_json::to_value(PullThroughCache::crd()).unwrap();
+    let schema = &definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let bounds = [
+        ("/properties/prefetch", 256, 512),
+        ("/properties/tags/properties/allow", 64, 128),
+        ("/properties/tags/properties/pinned", 64, 128),
+    ];
+    for (pointer, items, length) in bounds {
+        let list = schema.pointer(pointer).unwrap_or_else(|| panic!("{pointer}"));
+        assert_eq!(
+            (&list["maxItems"], &list["items"]["maxLength"]),
+            (&json!(items), &json!(length)),
+            "{pointer}"
+        );
+        assert!(list["items"]["pattern"].is_string(), "{pointer}");
+    }
+    let visibility = &schema["properties"]["visibility"]["enum"];
+    assert!(
+        visibility.as_array().unwrap().contains(&json!("Public")),
+        "{visibility}"
+    );
+}
+
+#[test]
+fn the_registry_gets_nothing_of_a_cache_that_it_would_refuse() {
+    let config = |pointer: &str, wrong: Value| {
+        let mut config = json!({
+            "upstream": { "url": "https://registry-1.docker.io" }, "prefix": "docker.io",
+            "tags": { "allow": [], "pinned": [] }, "prefetch": [],
+        });
+        *config.pointer_mut(pointer).unwrap() = wrong;
+        let config: admin::CacheConfig = serde_json::from_value(config).unwrap();
+        config.validate().map_err(|problems| problems[0].path.clone())
+    };
+    assert_eq!(config("/prefetch", json!(["a:1"])), Ok(()));
+    for (pointer, wrong, path) in [
+        ("/prefetch", json!(["a"]), "spec.prefetch[0]"),
+        ("/tags/allow", json!(["a b"]), "spec.tags.allow[0]"),
+        ("/tags/pinned", json!(["a b"]), "spec.tags.pinned[0]"),
+        (
+            "/upstream",
+            json!({ "url": "https://a.example", "username": "ann" }),
+            "spec.upstream.password",
+        ),
+    ] {
+        assert_eq!(config(pointer, wrong), Err(path.to_owned()));
     }
 }
 

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Failures;
-use crate::declared::retention::Heard;
+use crate::declared::{cache, retention::Heard};
 use crate::follow::ClusterKeys;
 use crate::metrics::Metrics;
 use crate::registry::{Registry, Usage};
@@ -119,6 +119,7 @@ struct Entry {
     waiting: Option<(i64, Instant)>,
     usage: Option<(Instant, i64, Usage)>,
     retention: Option<Heard>,
+    cache: Option<cache::Heard>,
 }
 
 #[derive(Debug, Clone)]
@@ -201,6 +202,16 @@ impl Memory {
     /// Notes what was heard of a retention policy.
     pub fn hears(&self, uid: &str, heard: Heard) {
         self.entries().entry(uid.to_owned()).or_default().retention = Some(heard);
+    }
+
+    /// What was last heard of a cache.
+    pub fn cache(&self, uid: &str) -> Option<cache::Heard> {
+        self.entries().get(uid)?.cache.clone()
+    }
+
+    /// Notes what was heard of a cache.
+    pub fn hears_cache(&self, uid: &str, heard: cache::Heard) {
+        self.entries().entry(uid.to_owned()).or_default().cache = Some(heard);
     }
 
     /// Forgets an object.

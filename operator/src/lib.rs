@@ -8,6 +8,8 @@
 //!   PullThroughCache ── PUT {kind}/{ns}/{n} ─┘
 //! ```
 //!
+//! Apart from all that, [`mirrors`] tells a node's containerd to ask a tenant for other registries' images.
+//!
 //! A folder or file a kind; each reconciles one object at a time: look, decide, act, one status patch. What is
 //! decided is pure and tested without a cluster ([`tenant::credential`], [`tenant::route`], [`condition`]).
 //!
@@ -25,6 +27,7 @@ pub mod follow;
 pub mod keys;
 pub mod leader;
 pub mod metrics;
+pub mod mirrors;
 mod ops;
 pub mod registry;
 pub mod run;

@@ -9,7 +9,11 @@ use clap::{Parser, ValueEnum};
 
 /// Makes a registry, the edge and the Secrets of a cluster what its custom resources say.
 #[derive(Debug, Clone, Parser)]
-#[command(name = "berth-operator", version)]
+#[command(
+    name = "berth-operator",
+    version,
+    after_help = "On nodes: berth-operator node-mirrors --help"
+)]
 pub struct Settings {
     /// Base of the registry's admin API, like https://berth-admin.berth.svc:5001.
     #[arg(long, env = "BERTH_OPERATOR_REGISTRY_URL")]
@@ -139,7 +143,8 @@ impl Settings {
     }
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+/// A length of time.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
     let span: Span = text.parse()?;
     Ok(span.duration())
 }

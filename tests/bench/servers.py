@@ -113,10 +113,17 @@ class Server:
 
     def peak_bytes(self):
         """The most resident memory since `forget_peak`, summed over its processes."""
+        return self.memory("VmHWM")
+
+    def resident_bytes(self):
+        """Resident memory now."""
+        return self.memory("VmRSS")
+
+    def memory(self, field):
         total = 0
         for one in self.processes():
             status = Path(f"/proc/{one}/status").read_text()
-            total += next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:"))
+            total += next(int(line.split()[1]) for line in status.splitlines() if line.startswith(f"{field}:"))
         return total * 1024
 
     # -- Filling it ---------------------------------------------------------------------------------

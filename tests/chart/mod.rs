@@ -8,6 +8,7 @@ mod definitions;
 mod docs;
 mod image;
 mod kind;
+mod mirrors;
 mod notes;
 mod objects;
 mod observing;

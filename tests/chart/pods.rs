@@ -31,7 +31,7 @@ fn list(value: &Value) -> &[Value] {
 }
 
 /// What of `restricted` a pod breaks.
-fn broken(pod: &Value) -> Vec<String> {
+pub fn broken(pod: &Value) -> Vec<String> {
     let mut broken = Vec::new();
     let mut must = |holds: bool, what: &str| {
         if !holds {

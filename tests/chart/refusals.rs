@@ -95,6 +95,27 @@ const REFUSED: &[(&str, &[&str])] = &[
         "metrics.podMonitor.interval=often",
         &["/metrics/podMonitor/interval"],
     ),
+    ("nodeMirrors.hostsDir=certs.d", &["/nodeMirrors/hostsDir"]),
+    ("nodeMirrors.hostsDir=/etc/../root", &["/nodeMirrors/hostsDir"]),
+    ("nodeMirrors.hostsDir=/", &["/nodeMirrors/hostsDir"]),
+    ("nodeMirrors.endpoint=https://a.b", &["/nodeMirrors/endpoint"]),
+    (
+        "nodeMirrors.mirrors[0].upstream=docker.io",
+        &["/nodeMirrors/mirrors/0", "tenant", "endpoint"],
+    ),
+    (
+        "nodeMirrors.mirrors[0].upstream=a/b,nodeMirrors.mirrors[0].tenant=acme",
+        &["/nodeMirrors/mirrors/0/upstream"],
+    ),
+    (
+        "nodeMirrors.mirrors[0].upstream=docker.io,nodeMirrors.mirrors[0].endpoint=https://a.b/acme",
+        &["/nodeMirrors/mirrors/0/endpoint"],
+    ),
+    (
+        "nodeMirrors.mirrors[0].upstream=a.b,nodeMirrors.mirrors[0].tenant=acme,\
+         nodeMirrors.mirrors[1].upstream=a.b,nodeMirrors.mirrors[1].tenant=acme",
+        &["nodeMirrors.mirrors", "a.b twice"],
+    ),
     (
         "admissionPolicy.reservedNames={a.b}",
         &["/admissionPolicy/reservedNames/0"],

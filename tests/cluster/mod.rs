@@ -1,5 +1,6 @@
 //! Custom resources on a real API server, and what the operator makes of them.
 
+mod caches;
 mod chaos;
 mod credentials;
 mod declared;
@@ -10,6 +11,7 @@ mod helm;
 mod keys;
 mod leaders;
 mod lifecycle;
+mod mirrors;
 mod node;
 mod rights;
 mod routes;

@@ -27,6 +27,7 @@ pub struct Builder {
     variables: Vec<(String, String)>,
     admin_port: Option<u16>,
     listen: Option<String>,
+    is_peer: bool,
 }
 
 impl Builder {
@@ -39,6 +40,12 @@ impl Builder {
     /// `host:port` of the OCI API, instead of a free port on loopback.
     pub fn listen(mut self, address: &str) -> Self {
         self.listen = Some(address.to_owned());
+        self
+    }
+
+    /// Further replicas reach the OCI API where it listens (`--peer-address`).
+    pub fn reached_by_peers(mut self) -> Self {
+        self.is_peer = true;
         self
     }
 
@@ -125,6 +132,7 @@ impl Berth {
             variables: Vec::new(),
             admin_port: None,
             listen: None,
+            is_peer: false,
         }
     }
 
@@ -291,11 +299,16 @@ impl Berth {
             .open(&self.log)
             .expect("a log file");
         let [_, admin, ops] = self.ports;
+        let peer = self
+            .builder
+            .is_peer
+            .then(|| format!("--peer-address={}", self.address()));
         let child = self
             .command("serve")
             .arg(format!("--listen={}", self.address()))
             .arg(format!("--admin-listen=127.0.0.1:{admin}"))
             .arg(format!("--ops-listen=127.0.0.1:{ops}"))
+            .args(peer)
             .args(&self.builder.flags)
             .stdout(log.try_clone().expect("a second handle of the log"))
             .stderr(log)

@@ -146,6 +146,19 @@ affinity:
 {{- end }}
 {{- end }}
 
+{{/* A mirror of nodes, as a flag. Takes (dict "root" $ "mirror" {…}). */}}
+{{- define "berth.nodeMirror" -}}
+{{- $values := .root.Values }}
+{{- $endpoint := .mirror.endpoint }}
+{{- if not $endpoint }}
+{{- $made := printf "%s://{tenant}.%s" (include "berth.externalScheme" .root) (include "berth.externalName" .root) }}
+{{- $endpoint = default $made $values.nodeMirrors.endpoint | replace "{tenant}" .mirror.tenant }}
+{{- end }}
+{{- printf "--mirror=upstream=%s,endpoint=%s" .mirror.upstream $endpoint }}
+{{- with .mirror.server }},server={{ . }}{{ end }}
+{{- with .mirror.ca }},ca={{ . }}{{ end }}
+{{- end }}
+
 {{/* What a schema cannot say. */}}
 {{- define "berth.validate" -}}
 {{- $registry := .Values.registry }}
@@ -155,6 +168,13 @@ affinity:
 {{- end }}
 {{- if and $registry.autoscaling.enabled (gt (int $registry.autoscaling.minReplicas) (int $registry.autoscaling.maxReplicas)) }}
 {{- fail "registry.autoscaling.minReplicas is more than registry.autoscaling.maxReplicas" }}
+{{- end }}
+{{- $upstreams := list }}
+{{- range .Values.nodeMirrors.mirrors }}
+{{- if has .upstream $upstreams }}
+{{- fail (printf "nodeMirrors.mirrors names %s twice: a node has one file for each registry" .upstream) }}
+{{- end }}
+{{- $upstreams = append $upstreams .upstream }}
 {{- end }}
 {{- if has .Release.Namespace .Values.operator.namespaces }}
 {{- fail (printf "operator.namespaces names %s, the release's own namespace: no Secret of a tenant is ever written there" .Release.Namespace) }}

@@ -4,12 +4,13 @@ use berth_crds::{Invalid, PullThroughCache, Repository, RetentionPolicy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde_json::Value;
 
+use super::cache::{self, UPSTREAM_REACHABLE};
 use super::retention::{self, LAST_RUN};
 use super::{Answer, Declared, Ending, Told, erase, usage};
-use crate::condition::{Fact, State};
+use crate::condition::Fact;
 use crate::context::Context;
 use crate::follow::Followed;
-use crate::registry::{Retention, Usage};
+use crate::registry::{PullThrough, Retention, Usage};
 use crate::status::{Status, fits};
 use crate::trouble::Trouble;
 use crate::watches::Stores;
@@ -158,7 +159,7 @@ impl Declared for PullThroughCache {
     type Status = berth_crds::PullThroughCacheStatus;
     const PATH: &'static str = "caches";
     const KIND: &'static str = "PullThroughCache";
-    type Report = ();
+    type Report = PullThrough;
 
     fn tenant(&self) -> &str {
         &self.spec.tenant_ref.name
@@ -167,7 +168,10 @@ impl Declared for PullThroughCache {
         self.spec.validate()
     }
     fn claim(&self) -> Option<String> {
-        Some(format!("the prefix {}", self.spec.prefix))
+        Some(match self.spec.prefix.as_str() {
+            "" => "all repositories".to_owned(),
+            prefix => format!("the prefix {prefix}"),
+        })
     }
     fn secrets(&self) -> Vec<&str> {
         let credentials = self.spec.upstream.credentials_secret_ref.as_ref();
@@ -182,23 +186,20 @@ impl Declared for PullThroughCache {
     fn status(&self) -> Option<&Self::Status> {
         self.status.as_ref()
     }
-    async fn ask(&self, _: &Context, _: bool) -> Result<Answer<()>, Trouble> {
-        Ok(Answer::from(Told::NoNews))
+    async fn ask(&self, ctx: &Context, is_programmed: bool) -> Result<Answer<PullThrough>, Trouble> {
+        Ok(cache::ask(self, ctx, is_programmed).await)
     }
-    fn aspects(&self, _: &Told<()>) -> Vec<Fact> {
-        vec![Fact::new(
-            "UpstreamReachable",
-            State::Unknown,
-            "NotReported",
-            "the registry has not reported it yet",
+    fn aspects(&self, told: &Told<PullThrough>) -> Vec<Fact> {
+        let old = self.status.as_ref();
+        let old = old.map(Status::conditions).unwrap_or_default();
+        vec![cache::upstream_reachable(
+            told,
+            old.iter().find(|old| old.type_ == UPSTREAM_REACHABLE),
         )]
     }
-    fn report(&self, conditions: Vec<Condition>, _: Told<()>) -> Self::Status {
-        Self::Status {
-            observed_generation: self.metadata.generation.unwrap_or_default(),
-            conditions,
-            ..self.status.clone().unwrap_or_default()
-        }
+    fn report(&self, conditions: Vec<Condition>, told: Told<PullThrough>) -> Self::Status {
+        let generation = self.metadata.generation.unwrap_or_default();
+        cache::new_status(self.status.as_ref(), generation, conditions, told)
     }
     fn all(ctx: &Context) -> &Stores<Self> {
         &ctx.watched.caches

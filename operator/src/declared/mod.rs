@@ -3,6 +3,7 @@
 //! They differ in their specs alone, so that one life serves all three: admission by both sides, the oldest claim
 //! wins, one put, one status. What loses its admission or its claim is withdrawn from the registry.
 
+pub mod cache;
 mod claim;
 mod delete;
 mod erase;

@@ -189,6 +189,45 @@ pub struct RetentionPreview {
     pub sample: Vec<String>,
 }
 
+/// What a cache does.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullThrough {
+    /// Whether its upstream answers, once that is known.
+    #[serde(default)]
+    pub reachable: Option<bool>,
+    /// Why not.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Requests answered from the cache.
+    #[serde(default)]
+    pub hits: i64,
+    /// Requests that asked the upstream for bytes.
+    #[serde(default)]
+    pub misses: i64,
+    /// Bytes that were not fetched again.
+    #[serde(default)]
+    pub bytes_saved: i64,
+    /// What the upstream says about its limit.
+    #[serde(default)]
+    pub rate_limit: Option<PullLimit>,
+    /// Repositories below the prefix.
+    #[serde(default)]
+    pub repositories: i64,
+    /// What they store.
+    #[serde(default)]
+    pub bytes: i64,
+}
+
+/// An upstream's limit on pulls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct PullLimit {
+    /// Pulls allowed in the upstream's window.
+    pub limit: i64,
+    /// Pulls left in it.
+    pub remaining: i64,
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -233,5 +272,24 @@ mod tests {
             .last_run
             .unwrap();
         assert!(run.dry_run && run.error.is_none() && run.evaluated == 5);
+    }
+
+    #[test]
+    fn a_cache_that_was_never_used_is_told_with_nothing_but_zeros() {
+        let bare = json!({ "cache": "apps/hub", "upstream": "https://a.example", "hits": 0, "misses": 0 });
+        assert_eq!(
+            serde_json::from_value::<PullThrough>(bare).unwrap(),
+            PullThrough::default()
+        );
+        let limit =
+            json!({ "reachable": null, "rateLimit": { "limit": 100, "remaining": 76, "window": 21600 } });
+        let limit = serde_json::from_value::<PullThrough>(limit).unwrap().rate_limit;
+        assert_eq!(
+            limit,
+            Some(PullLimit {
+                limit: 100,
+                remaining: 76
+            })
+        );
     }
 }

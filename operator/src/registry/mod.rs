@@ -18,7 +18,8 @@ use tokio::sync::{Mutex, OnceCell};
 
 use answers::Everything;
 pub use answers::{
-    Changed, Object, Replicas, Retention, RetentionPreview, RetentionRun, Stored, TokenInfo, Usage,
+    Changed, Object, PullThrough, Replicas, Retention, RetentionPreview, RetentionRun, Stored, TokenInfo,
+    Usage,
 };
 
 /// Longest wait for an answer.
@@ -272,6 +273,21 @@ impl Registry {
         let term = self.term().await?;
         let path = format!("tenants/{tenant}/retention/run?{policy}&term={term}");
         self.ask(Method::POST, &path, None::<&()>).await
+    }
+
+    /// What a cache does, by the namespace and the name of its object, which a query takes as they are; nothing if the
+    /// registry has no such cache.
+    pub async fn pull_through(
+        &self,
+        tenant: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<PullThrough>, RegistryError> {
+        let path = format!("tenants/{tenant}/pull-through?cache={namespace}%2F{name}");
+        match self.ask(Method::GET, &path, None::<&()>).await {
+            Err(RegistryError::NotFound(_)) => Ok(None),
+            answer => answer,
+        }
     }
 
     /// All tokens of a tenant.

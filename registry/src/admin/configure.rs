@@ -14,6 +14,7 @@ use crate::identity::keys::{KeyRing, SealError};
 use crate::identity::trust::check_expression;
 use crate::metadata::configuration::{
     Applied, Change, ChangeSet, Claim, Configuration, NewSpec, OBJECT_NAME_LIMIT, ObjectKind, Wish,
+    secret_place,
 };
 use crate::metadata::{MetadataError, Time};
 use crate::tenancy::Directory;
@@ -211,7 +212,7 @@ impl Configurator {
                 self.validate(&spec).map_err(Refused::Invalid)?;
                 let hash = self.hash(&spec);
                 let claims = claims(&spec);
-                let place = place(tenant.as_str(), kind, &name);
+                let place = secret_place(tenant.as_str(), kind, &name);
                 Wish::Put(NewSpec {
                     uid,
                     generation,
@@ -290,11 +291,6 @@ impl Wanted {
             "spec": spec,
         })
     }
-}
-
-/// What a sealed secret belongs to.
-pub fn place(tenant: &str, kind: ObjectKind, name: &str) -> String {
-    format!("{tenant}/{}/{name}", kind.text())
 }
 
 enum Refused {

@@ -17,6 +17,7 @@ pub mod manifests;
 mod objects;
 mod openapi;
 mod patience;
+mod pull_through;
 mod reports;
 mod retention;
 mod tags;
@@ -33,11 +34,13 @@ use http::{StatusCode, header};
 use tokio::sync::Mutex;
 
 use crate::audit::{Event, Outcome};
+use crate::distribution::Warmer;
 use crate::identity::Identity;
 use crate::lifecycle::Keeper;
 use crate::lifecycle::fsck::Fsck;
 use crate::metadata::configuration::Configuration;
 use crate::tenancy::{Directory, Tenant};
+use crate::upstream::Remotes;
 use answer::Failure;
 pub use configure::{Configurator, ConfigureError, Spec, Wanted, Writer};
 pub use key::AdminKeys;
@@ -62,6 +65,10 @@ pub struct Admin {
     pub collecting: Arc<Mutex<()>>,
     /// The check of the stores.
     pub fsck: Fsck,
+    /// Other registries.
+    pub remotes: Arc<Remotes>,
+    /// What fetches from them before anybody asks; nothing where nobody is served.
+    pub warmer: Option<Warmer>,
 }
 
 impl Admin {

@@ -10,7 +10,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::answer::Failure;
-use super::{Admin, collection, fsck, objects, reports, retention, tags, tokens, usage};
+use super::{Admin, collection, fsck, objects, pull_through, reports, retention, tags, tokens, usage};
 use crate::lifecycle::fsck::Options;
 
 type Schema = fn(&mut SchemaGenerator) -> Value;
@@ -215,6 +215,15 @@ pub fn routes() -> Vec<Route> {
         Route::at("/admin/v1/tenants/{tenant}/retention/explain")
             .on("get", retention::explain, "Why a tag stays or goes", schema::<retention::Explained>)
             .asks(&TAG),
+        Route::at("/admin/v1/tenants/{tenant}/pull-through")
+            .on("get", pull_through::show, "How a cache fares", schema::<pull_through::Known>)
+            .asks(&[("cache", "This cache alone; all, in a list, if absent")]),
+        Route::at("/admin/v1/tenants/{tenant}/pull-through/warm")
+            .on("post", pull_through::warm, "Fetch a manifest or a blob of a cache's upstream, unless it is here",
+                schema::<crate::distribution::Warmed>)
+            .asks(&[("cache", "The cache"), ("image", "`<repository>:<tag>` or `<repository>@<digest>` at the upstream"),
+                ("blob", "Digest of a blob of that repository, instead of the manifest")])
+            .answers(MAY_GO_ON),
         Route::at("/admin/v1/tenants/{tenant}/tags/deleted")
             .on("get", tags::deleted, "Deleted tags that can be brought back", schema::<tags::DeletedTags>)
             .asks(&[TAG[0], AFTER, LIMIT]),

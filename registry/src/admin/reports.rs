@@ -150,12 +150,11 @@ pub struct After {
 }
 
 fn stored(tenant: &Tenant, name: &RepositoryName, usage: Usage) -> Stored {
-    let visibility = tenant.repositories.visibility(name);
     Stored {
         name: name.to_string(),
         bytes: usage.bytes,
         tags: usage.tags,
-        visibility: visibility.unwrap_or(tenant.config.repositories.visibility),
+        visibility: tenant.visibility(name),
         declared: tenant.repositories.declares(name),
         description: tenant.repositories.description(name).map(str::to_owned),
         last_push: None,

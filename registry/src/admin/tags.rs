@@ -199,7 +199,7 @@ pub async fn restore(
         now,
         leased_until: now.plus(admin.keeper.delays().lease),
         limits: tenant.limits(&repository.name),
-        sparse: tenant.sparse(),
+        sparse: tenant.sparse(&repository.name),
     };
     let restored = admin.keeper.store().restore_tag(&repository, wanted).await?;
 

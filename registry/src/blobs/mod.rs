@@ -218,6 +218,12 @@ pub trait BlobStore: Send + Sync + 'static {
     /// Streams `range` (half open, within the object) of an object; memory is constant.
     async fn read(&self, key: &ObjectKey, range: Range<u64>) -> Result<BlobStream, BlobError>;
 
+    /// Streams `range` of an upload that is still being written, all of which its writer has handed to the store a
+    /// while ago; `None` if the store shows nothing before it is published. What is published meanwhile is not found.
+    async fn read_unpublished(&self, _id: Uuid, _range: Range<u64>) -> Result<Option<BlobStream>, BlobError> {
+        Ok(None)
+    }
+
     /// Deletes an object; absent is success.
     async fn delete(&self, key: &ObjectKey) -> Result<(), BlobError>;
 

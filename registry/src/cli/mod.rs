@@ -5,6 +5,7 @@
 //! uses it but `main.rs`.
 
 mod administer;
+mod cache;
 mod client;
 mod config;
 mod data_folder;
@@ -72,6 +73,7 @@ fn command() -> Command {
         .subcommands([
             tags::command(),
             retention::command(),
+            cache::command(),
             usage::command(),
             gc::command(),
         ])
@@ -140,13 +142,14 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
 
 /// Whether a command asks the admin API and shows its answer.
 fn asks(name: &str) -> bool {
-    let others = [gc::NAME, retention::NAME, tags::NAME, usage::NAME];
+    let others = [cache::NAME, gc::NAME, retention::NAME, tags::NAME, usage::NAME];
     administer::NAMES.contains(&name) || others.contains(&name)
 }
 
 async fn ask(settings: &Settings, path: &[&str], matches: &ArgMatches) -> Ended {
     let output = output(matches);
     match path {
+        [cache::NAME, leaf] => cache::run(settings, leaf, matches, output).await,
         [gc::NAME, leaf] => gc::run(settings, leaf, output).await,
         [retention::NAME, leaf] => retention::run(settings, leaf, matches, output).await,
         [tags::NAME, leaf] => tags::run(settings, leaf, matches, output).await,

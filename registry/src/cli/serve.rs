@@ -29,6 +29,7 @@ use crate::lifecycle::{self, Keeper};
 use crate::metadata::configuration::{Configuration, FirstTenant};
 use crate::metadata::inspection::Inspection;
 use crate::metadata::lifecycle::Lifecycle;
+use crate::metadata::pull_through::PullThrough;
 use crate::metadata::{self, Store, Time};
 use crate::ops;
 use crate::ops::metrics::Metrics;
@@ -38,6 +39,7 @@ use crate::server::{Limits, Server, bind};
 use crate::settings::{Settings, TlsFiles};
 use crate::tenancy::Directory;
 use crate::tenancy::names::{Apex, FIRST_TENANT};
+use crate::upstream::{self, Remotes};
 
 /// Between two looks at the keys.
 const KEYS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -54,6 +56,7 @@ struct Stores {
     configuration: Arc<dyn Configuration>,
     lifecycle: Arc<dyn Lifecycle>,
     inspection: Arc<dyn Inspection>,
+    pull_through: Arc<dyn PullThrough>,
     blobs: Arc<dyn BlobStore>,
     /// Whether no other process can use them.
     alone: bool,
@@ -123,12 +126,34 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         pulls: tenancy.keeper.pulls.clone(),
         traffic: tenancy.keeper.traffic.clone(),
         lifecycle: stores.lifecycle.clone(),
+        caches: distribution::CacheParts {
+            remotes: tenancy.remotes.clone(),
+            shared: !stores.alone,
+            address: settings
+                .peer_address
+                .filter(|_| settings.tls.is_none())
+                .map(|address| format!("http://{address}")),
+            spool_folder: std::env::temp_dir(),
+            spool_size: settings.spool_size,
+        },
     };
+    tokio::spawn(tenancy.remotes.clone().follow());
+    tokio::spawn(tenancy.remotes.clone().watch());
     tenancy.keeper.start();
-    metrics.also(Box::new(Figures::of(tenancy.keeper.clone())));
-    let api_router = distribution::router(distribution::Registry::open(settings, parts).await?);
+    metrics.also(vec![
+        Box::new(Figures::of(tenancy.keeper.clone())),
+        Box::new(upstream::Figures::of(
+            tenancy.remotes.clone(),
+            settings.tenant_metrics,
+        )),
+    ]);
+    let registry = distribution::Registry::open(settings, parts).await?;
+    let api_router = distribution::router(registry.clone());
     tokio::spawn(follow_admin_keys(admin_keys.clone()));
-    let admin = tenancy.admin(&stores);
+    let admin = Admin {
+        warmer: Some(distribution::Warmer::new(registry)),
+        ..tenancy.admin(&stores)
+    };
     tokio::spawn(admin.fsck.clone().follow());
     let admin_router = admin::router(admin_keys, admin);
 
@@ -165,6 +190,7 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     end.cancel();
     tenancy.identity.settle().await;
     tenancy.keeper.pulls.flush(&*stores.lifecycle).await;
+    tenancy.remotes.flush().await;
     // Only a panic is an error here, and it has been logged.
     let _ = following.await;
     drained
@@ -215,6 +241,7 @@ async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<
         configuration: opened.configuration,
         lifecycle: opened.lifecycle,
         inspection: opened.inspection,
+        pull_through: opened.pull_through,
         blobs,
         alone: settings.holds_data_folder(),
     })
@@ -241,6 +268,7 @@ struct Tenancy {
     identity: Arc<Identity>,
     configurator: Arc<Configurator>,
     keeper: Arc<Keeper>,
+    remotes: Arc<Remotes>,
 }
 
 impl Tenancy {
@@ -261,7 +289,14 @@ impl Tenancy {
         }
         let known = keys.clone();
         let directory = Directory::open(store.clone(), Arc::new(move || known.signing_ids())).await?;
-        let client = Client::new(Dialer::new(Allow(settings.egress_allow.clone())));
+        let dialer = Dialer::new(Allow(settings.egress_allow.clone())).with_proxies_of_environment();
+        let client = Client::new(dialer);
+        let remotes = Remotes::new(
+            client.clone(),
+            keys.clone(),
+            stores.pull_through.clone(),
+            directory.clone(),
+        );
         let verifier = Verifier::new(client, settings.domain.clone());
         let audit = Audit::start(store.clone(), settings.audit_retention);
         let recorded = audit.clone();
@@ -289,6 +324,7 @@ impl Tenancy {
             identity,
             configurator,
             keeper,
+            remotes,
         })
     }
 
@@ -309,6 +345,8 @@ impl Tenancy {
                 },
                 stores.alone,
             ),
+            remotes: self.remotes.clone(),
+            warmer: None,
         }
     }
 }

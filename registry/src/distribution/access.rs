@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue};
 use super::TOKEN_PATH;
 use super::answer;
 use super::asked::{Asked, Named};
+use super::cached::read_only;
 use super::error::{ApiError, Code};
 use super::state::Registry;
 use crate::audit::Outcome;
@@ -59,8 +60,7 @@ pub fn actions_on(tenant: &Tenant, principal: &Principal, name: &RepositoryName)
 }
 
 fn is_public(tenant: &Tenant, name: &RepositoryName) -> bool {
-    let visibility = tenant.repositories.visibility(name);
-    visibility.unwrap_or(tenant.config.repositories.visibility) == Visibility::Public
+    tenant.visibility(name) == Visibility::Public
 }
 
 impl<'r> Arrival<'r> {
@@ -282,6 +282,11 @@ impl<'r> Arrival<'r> {
         self.not_suspended(asked, name.as_str())?;
         let declared = asked.tenant.config.repositories.creation == Creation::OnPush
             || asked.tenant.repositories.declares(name);
+        if matches!(action, Action::Push | Action::Delete)
+            && let Some((cache, _)) = asked.tenant.caches.of(name)
+        {
+            return Err(read_only(named, cache));
+        }
         if action == Action::Push && !declared {
             asked.audit("push", name.as_str(), Outcome::Denied, "not declared");
             let message = format!(

@@ -17,7 +17,7 @@ use crate::domain::grant::{Action, Actions};
 use crate::domain::{RepositoryName, TagName};
 use crate::identity::Principal;
 use crate::lifecycle::coverage;
-use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Sparse, Standing};
+use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Standing};
 use crate::settings::Redirect;
 use crate::tenancy::limits::{exhausted, of_quota};
 use crate::tenancy::snapshot::Snapshot;
@@ -134,11 +134,6 @@ impl Asked {
             berth_crds::Redirect::Always => Redirect::Always,
             berth_crds::Redirect::Never => Redirect::Never,
         }
-    }
-
-    /// Which manifests may lack what they name.
-    pub fn sparse(&self) -> Sparse {
-        self.tenant.sparse()
     }
 
     /// Whether a tag may not be moved or deleted once it is set.

@@ -26,7 +26,6 @@ pub(super) async fn get(
     reference: &str,
     parts: &Parts,
 ) -> Result<Response, ApiError> {
-    let registry = &asked.registry;
     let digest = parse(reference)?;
     let unknown = || {
         ApiError::of(
@@ -34,16 +33,30 @@ pub(super) async fn get(
             format!("{digest} is not in {}", repository.shown),
         )
     };
-    let blob = registry
+    let blob = asked
+        .registry
         .metadata
         .blob(repository, &digest)
         .await?
         .ok_or_else(unknown)?;
-    if conditions::has_it(&parts.headers, &digest) {
+    let sent = send_found(asked, repository, &digest, &blob, parts).await?;
+    sent.ok_or_else(unknown)
+}
+
+/// Sends a blob that was found in the repository; `None` if it has gone since.
+pub(super) async fn send_found(
+    asked: &Asked,
+    repository: &Named,
+    digest: &Digest,
+    blob: &BlobRow,
+    parts: &Parts,
+) -> Result<Option<Response>, ApiError> {
+    let registry = &asked.registry;
+    if conditions::has_it(&parts.headers, digest) {
         let mut response = answer::empty(StatusCode::NOT_MODIFIED);
-        describe(response.headers_mut(), &digest);
+        describe(response.headers_mut(), digest);
         response.headers_mut().remove(CONTENT_LENGTH);
-        return Ok(response);
+        return Ok(Some(response));
     }
     if parts.method == Method::HEAD {
         let now = Time::now();
@@ -51,31 +64,32 @@ pub(super) async fn get(
         if blob.leased_until < now.plus(registry.delays.lease_least())
             && !registry
                 .metadata
-                .lease_blob(repository, &digest, now.plus(registry.delays.lease))
+                .lease_blob(repository, digest, now.plus(registry.delays.lease))
                 .await?
         {
-            return Err(unknown());
+            return Ok(None);
         }
         let mut response = Response::new(Body::empty());
-        whole(response.headers_mut(), &digest, blob.size);
-        return Ok(response);
+        whole(response.headers_mut(), digest, blob.size);
+        return Ok(Some(response));
     }
-    let requested = requested(&parts.headers, &blob, &digest);
+    let requested = requested(&parts.headers, blob.size, digest);
     // Object stores disagree on what to say to several ranges and to ranges that make no sense.
     if matches!(requested, Requested::Whole | Requested::One(_))
         && redirect::wanted(asked.redirect(), &parts.headers)
         && let Some(url) = registry.blobs.presign(&blob.key, URL_LIFETIME).await?
         && redirect::is_followed(asked.redirect(), &parts.headers, &url)
     {
-        return found_elsewhere(&url, &digest);
+        return found_elsewhere(&url, digest).map(Some);
     }
-    send(asked, &blob, &digest, requested).await
+    send(asked, blob, digest, requested).await.map(Some)
 }
 
-fn requested(headers: &HeaderMap, blob: &BlobRow, digest: &Digest) -> Requested {
+/// Which bytes of a blob of `size` a request wants.
+pub(super) fn requested(headers: &HeaderMap, size: u64, digest: &Digest) -> Requested {
     let asked = headers.get(RANGE).and_then(|range| range.to_str().ok());
     match asked.filter(|_| conditions::range_counts(headers, digest)) {
-        Some(text) => range::requested(text, blob.size),
+        Some(text) => range::requested(text, size),
         None => Requested::Whole,
     }
 }
@@ -125,7 +139,7 @@ async fn send(
 }
 
 /// Headers of a full or partial answer of `length` bytes.
-fn whole(headers: &mut HeaderMap, digest: &Digest, length: u64) {
+pub(super) fn whole(headers: &mut HeaderMap, digest: &Digest, length: u64) {
     describe(headers, digest);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
@@ -188,7 +202,7 @@ pub(super) async fn delete(asked: &Asked, repository: &Named, reference: &str) -
 }
 
 /// A blob's digest in a path. Content of an algorithm that is not computed here cannot be here.
-fn parse(reference: &str) -> Result<Digest, ApiError> {
+pub(super) fn parse(reference: &str) -> Result<Digest, ApiError> {
     reference.parse().map_err(|error: DigestError| match error {
         DigestError::Unsupported(_) => ApiError::of(Code::BlobUnknown, error.to_string()),
         DigestError::Malformed => error.into(),

@@ -105,7 +105,7 @@ impl Code {
 }
 
 /// One error answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,

@@ -41,16 +41,42 @@ pub(super) async fn get(
         .manifest(repository, &reference)
         .await?
         .ok_or_else(unknown)?;
-    if !pulled(asked, repository, &reference, &row.digest, &parts.method).await? {
-        return Err(unknown());
+    let found = Found { row, payload: None };
+    let sent = send(asked, repository, &reference, found, parts).await?;
+    sent.ok_or_else(unknown)
+}
+
+/// A manifest that is to be sent.
+pub(super) struct Found {
+    /// What it is.
+    pub row: ManifestRow,
+    /// Its bytes, if they are at hand.
+    pub payload: Option<Bytes>,
+}
+
+/// Sends a manifest that was found under a reference; `None` if it has gone since.
+pub(super) async fn send(
+    asked: &Asked,
+    repository: &Named,
+    reference: &Reference,
+    found: Found,
+    parts: &Parts,
+) -> Result<Option<Response>, ApiError> {
+    let registry = &asked.registry;
+    let Found {
+        row,
+        payload: at_hand,
+    } = found;
+    if at_hand.is_none() && !pulled(asked, repository, reference, &row.digest, &parts.method).await? {
+        return Ok(None);
     }
     if conditions::has_it(&parts.headers, &row.digest) {
         let mut response = answer::empty(StatusCode::NOT_MODIFIED);
-        describe(response.headers_mut(), &row, &reference);
+        describe(response.headers_mut(), &row, reference);
         response.headers_mut().remove(CONTENT_LENGTH);
-        return Ok(response);
+        return Ok(Some(response));
     }
-    let payload = if parts.method == Method::HEAD {
+    let bytes = if parts.method == Method::HEAD {
         let now = Time::now();
         // Whoever is told that a manifest exists may go on to push an index of it.
         if row.leased_until < now.plus(registry.delays.lease_least())
@@ -59,18 +85,23 @@ pub(super) async fn get(
                 .lease_manifest(repository, &row.digest, now.plus(registry.delays.lease))
                 .await?
         {
-            return Err(unknown());
+            return Ok(None);
         }
         Bytes::new()
     } else {
-        payload(asked, repository, &row).await?.ok_or_else(unknown)?
+        let bytes = match at_hand {
+            Some(bytes) => Some(bytes),
+            None => payload(asked, repository, &row).await?,
+        };
+        let Some(bytes) = bytes else { return Ok(None) };
+        bytes
     };
-    let mut response = Response::new(Body::from(payload));
-    describe(response.headers_mut(), &row, &reference);
+    let mut response = Response::new(Body::from(bytes));
+    describe(response.headers_mut(), &row, reference);
     response
         .headers_mut()
         .insert(CONTENT_LENGTH, HeaderValue::from(row.size));
-    Ok(response)
+    Ok(Some(response))
 }
 
 /// Counts a pull: a GET or HEAD by tag, since some clients resolve tags by HEAD alone, or a GET by digest. A HEAD by

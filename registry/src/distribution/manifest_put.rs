@@ -97,7 +97,7 @@ pub(super) async fn put(
         limits,
         tags: tags.iter().cloned().collect(),
         precondition: conditions::precondition(&parts.headers),
-        sparse: asked.sparse(),
+        sparse: asked.tenant.sparse(&repository.name),
         principal: asked.principal.label.clone(),
         now,
         leased_until: now.plus(registry.delays.lease),

@@ -9,6 +9,7 @@ mod answer;
 mod asked;
 mod blob;
 mod blob_body;
+mod cached;
 mod catalog;
 mod conditions;
 mod error;
@@ -35,6 +36,8 @@ use tracing::Instrument as _;
 use crate::domain::grant::Action;
 use access::{Arrival, Wish};
 use asked::{Asked, Named};
+use cached::Mirrored;
+pub use cached::{CacheParts, WarmError, Warmed, Warmer};
 use error::{ApiError, Code};
 use route::{Endpoint, Route};
 pub use state::{OpenError, Parts, Registry};
@@ -61,6 +64,10 @@ async fn serve(State(registry): State<Registry>, request: Request) -> Response {
 }
 
 async fn answer(registry: &Registry, request: Request) -> Result<Response, ApiError> {
+    if request.uri().path() == cached::peer::PATH {
+        let (parts, _) = request.into_parts();
+        return cached::peer::serve(registry, &parts).await;
+    }
     // 1. The host, and the one that it is a mirror for, before anything else is read.
     let arrival = Arrival::of(registry, &request)?;
     let namespace = arrival.via.namespace().map(|namespace| namespace.text.clone());
@@ -122,16 +129,28 @@ async fn work(
         Endpoint::Base => Ok(answer::json(StatusCode::OK, "{}")),
         Endpoint::Discover => Ok(answer::json(StatusCode::OK, r#"{"extensions":[]}"#)),
         Endpoint::Catalog => catalog::list(asked, &parts).await,
-        Endpoint::Tags => tags::list(asked, named()?, &parts).await,
-        Endpoint::Referrers(subject) => referrers::list(asked, named()?, &subject, &parts).await,
+        Endpoint::Tags => match Mirrored::of(asked, named()?) {
+            Some(mirrored) => mirrored.tags(&parts).await,
+            None => tags::list(asked, named()?, &parts).await,
+        },
+        Endpoint::Referrers(subject) => match Mirrored::of(asked, named()?) {
+            Some(mirrored) => mirrored.referrers(&subject, &parts).await,
+            None => referrers::list(asked, named()?, &subject, &parts).await,
+        },
         Endpoint::Manifest(reference) => match parts.method {
             Method::PUT => manifest_put::put(asked, named()?, &reference, &parts, body).await,
             Method::DELETE => manifest::delete(asked, named()?, &reference).await,
-            _ => manifest::get(asked, named()?, &reference, &parts).await,
+            _ => match Mirrored::of(asked, named()?) {
+                Some(mirrored) => mirrored.manifest(&reference, &parts).await,
+                None => manifest::get(asked, named()?, &reference, &parts).await,
+            },
         },
         Endpoint::Blob(digest) => match parts.method {
             Method::DELETE => blob::delete(asked, named()?, &digest).await,
-            _ => blob::get(asked, named()?, &digest, &parts).await,
+            _ => match Mirrored::of(asked, named()?) {
+                Some(mirrored) => mirrored.blob(&digest, &parts).await,
+                None => blob::get(asked, named()?, &digest, &parts).await,
+            },
         },
         Endpoint::Uploads => uploads::start::start(asked, named()?, &parts, body).await,
         Endpoint::Upload(id) => match parts.method {

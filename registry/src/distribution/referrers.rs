@@ -19,7 +19,7 @@ const PAGE_BYTES: u64 = 3_500_000;
 /// Descriptors of a page.
 const PAGE_LIMIT: u32 = 10_000;
 
-const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
+pub(super) const FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
 /// An index of the manifests whose subject is `subject`; empty, never 404, for whatever is unknown.
 pub(super) async fn list(
@@ -68,6 +68,19 @@ pub(super) async fn list(
         headers.insert(LINK, next(asked, repository, &wanted, last)?);
     }
     Ok(response)
+}
+
+/// Whether nothing here refers to a subject.
+pub(super) async fn none(asked: &Asked, repository: &Named, subject: &str) -> Result<bool, ApiError> {
+    let one = ReferrersQuery {
+        subject: subject.to_owned(),
+        artifact_types: Vec::new(),
+        after: None,
+        limit: 1,
+        bytes: PAGE_BYTES,
+    };
+    let page = asked.registry.metadata.referrers(repository, &one).await?;
+    Ok(page.descriptors.is_empty())
 }
 
 fn next(

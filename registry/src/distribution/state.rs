@@ -9,6 +9,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use uuid::Uuid;
 
+use super::cached::{CacheParts, Cached};
 use crate::blobs::budget::Budget;
 use crate::blobs::{BlobStore, ObjectKey};
 use crate::domain::Digest;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub(super) lifecycle: Arc<dyn Lifecycle>,
     /// Open sessions of each tenant: counted now and then, and raised by each new one in between.
     open_uploads: Mutex<HashMap<TenantId, u64>>,
+    /// What caches share.
+    pub(super) cached: Cached,
     /// Manifest bytes. Immutable under their digest; whether a repository has them is asked each time.
     pub(super) payloads: Cache<(TenantId, Digest), Bytes>,
 }
@@ -137,6 +140,8 @@ pub struct Parts {
     pub traffic: Arc<Traffic>,
     /// What is kept, and what goes.
     pub lifecycle: Arc<dyn Lifecycle>,
+    /// Other registries.
+    pub caches: CacheParts,
 }
 
 impl Registry {
@@ -151,6 +156,7 @@ impl Registry {
             pulls,
             traffic,
             lifecycle,
+            caches,
         } = parts;
         if settings.redirect != Redirect::Never {
             check_redirect_host(settings, &*blobs).await?;
@@ -179,6 +185,7 @@ impl Registry {
             pulls,
             traffic,
             lifecycle,
+            cached: Cached::new(caches),
             open_uploads: Mutex::default(),
             payloads: Cache::builder()
                 .max_capacity(PAYLOAD_CACHE)

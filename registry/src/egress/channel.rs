@@ -113,7 +113,10 @@ impl Connector {
                     host: host.to_owned(),
                     why,
                 };
-                let stream = self.dialer.connect(host, uri.port_u16().unwrap_or(443)).await?;
+                let stream = self
+                    .dialer
+                    .connect("https", host, uri.port_u16().unwrap_or(443))
+                    .await?;
                 let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
                     .map_err(|error| unreachable(error.to_string()))?;
                 let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
@@ -121,7 +124,10 @@ impl Connector {
                 Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
             }
             Some("http") if self.dialer.lists(host) => {
-                let stream = self.dialer.connect(host, uri.port_u16().unwrap_or(80)).await?;
+                let stream = self
+                    .dialer
+                    .connect("http", host, uri.port_u16().unwrap_or(80))
+                    .await?;
                 Ok(Stream::Plain(TokioIo::new(stream)))
             }
             _ => Err(EgressError::Url(format!(

@@ -104,7 +104,7 @@ impl Client {
             .ok_or_else(|| refused("names no port"))?;
         match url.scheme() {
             "https" => {
-                let stream = self.dialer.connect(host, port).await?;
+                let stream = self.dialer.connect("https", host, port).await?;
                 let unreachable = |why: String| EgressError::Unreachable {
                     host: host.to_owned(),
                     why,
@@ -121,7 +121,7 @@ impl Client {
                 .await
             }
             "http" if self.dialer.lists(host) => {
-                exchange(self.dialer.connect(host, port).await?, url, limit).await
+                exchange(self.dialer.connect("http", host, port).await?, url, limit).await
             }
             _ => Err(refused(
                 "use https; plain HTTP goes only to hosts that --egress-allow lists",

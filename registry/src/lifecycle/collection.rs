@@ -301,6 +301,7 @@ impl Keeper {
             now,
             claimed,
             untagged_after: None,
+            pulls_count: false,
             immutable: Vec::new(),
             review_at: now,
         };
@@ -309,6 +310,7 @@ impl Keeper {
             && let Ok(coverage) = Coverage::of(tenant, &repository.name, self.delays.restore)
         {
             judgement.untagged_after = coverage.untagged_after;
+            judgement.pulls_count = tenant.caches.of(&repository.name).is_some();
             judgement.immutable = coverage.immutable;
         }
         (repository, judgement)

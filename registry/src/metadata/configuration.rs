@@ -56,6 +56,11 @@ impl ObjectKind {
     }
 }
 
+/// What the sealed secrets of an object belong to: elsewhere they cannot be opened.
+pub fn secret_place(tenant: &str, kind: ObjectKind, name: &str) -> String {
+    format!("{tenant}/{}/{name}", kind.text())
+}
+
 /// A configuration object, or what is left of a deleted one.
 #[derive(Debug, Clone)]
 pub struct Object {

@@ -1,9 +1,9 @@
 //! The metadata store: everything but blob bytes, in SQLite or Postgres.
 //!
-//! Four traits by capability, of which [`Store`] is the first, written once: the statements live in `statements/` and are compiled against each
-//! database, since nearly all of them are the same text in both dialects; what differs sits in
-//! `sqlite/dialect.rs` and `postgres/dialect.rs`. Every method is one transaction with a constant number of
-//! round trips. `tenant_id` leads every key, and no method reads across tenants.
+//! Five traits by capability, of which [`Store`] is the first, written once: the statements live in `statements/` and
+//! are compiled against each database, since nearly all of them are the same text in both dialects; what differs sits
+//! in `sqlite/dialect.rs` and `postgres/dialect.rs`. Every method is one transaction with a constant number of round
+//! trips. `tenant_id` leads every key, and no method reads across tenants.
 //!
 //! Lock order in every transaction: blobs by digest, manifests by digest, tags by name.
 
@@ -25,9 +25,9 @@ mod cached;
 pub mod configuration;
 pub mod inspection;
 pub mod lifecycle;
-pub mod pull_through;
 mod outcome;
 mod postgres;
+pub mod pull_through;
 mod sqlite;
 #[cfg(test)]
 mod suite;
@@ -98,7 +98,7 @@ impl Default for Options {
     }
 }
 
-/// The two sides of one store.
+/// The sides of one store, a trait each.
 #[derive(Clone)]
 pub struct Opened {
     /// What is stored.
@@ -109,6 +109,8 @@ pub struct Opened {
     pub lifecycle: Arc<dyn lifecycle::Lifecycle>,
     /// Whether it all fits together.
     pub inspection: Arc<dyn inspection::Inspection>,
+    /// What replicas share about other registries.
+    pub pull_through: Arc<dyn pull_through::PullThrough>,
 }
 
 /// Opens the store that `url` names: `sqlite:<file>` or `postgres://…`.
@@ -120,6 +122,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
             store: cached.clone(),
             lifecycle: cached,
             inspection: store.clone(),
+            pull_through: store.clone(),
             configuration: store,
         });
     }
@@ -129,6 +132,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
             store: store.clone(),
             lifecycle: store.clone(),
             inspection: store.clone(),
+            pull_through: store.clone(),
             configuration: store,
         });
     }

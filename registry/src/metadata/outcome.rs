@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::configuration::{Applied, TokenChange};
 use super::lifecycle::{Candidate, Collected, Drift, Erased, Job, Purge, PurgeStep, Restored};
+use super::pull_through::Claimed;
 use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
 use crate::blobs::{ObjectKey, UploadState};
 
@@ -37,6 +38,12 @@ impl Outcome for bool {
 impl Outcome for Taken {
     fn commits(&self) -> bool {
         matches!(self, Self::Yours(_))
+    }
+}
+
+impl Outcome for Claimed {
+    fn commits(&self) -> bool {
+        matches!(self, Self::Yours { .. })
     }
 }
 

@@ -111,7 +111,7 @@ pub trait PullThrough: Send + Sync + 'static {
     /// Forgets how caches of a tenant fared that are not among these.
     async fn keep_cache_figures(&self, tenant: TenantId, caches: &[String]) -> Result<()>;
 
-    /// Number of repositories whose names begin with `prefix/`, and their bytes summed up: what two of them share counts
+    /// Number of repositories whose names begin with `prefix/`, or of all if it is empty, and their bytes summed up: what two of them share counts
     /// in both.
     async fn stored_below(&self, tenant: TenantId, prefix: &str) -> Result<(u64, u64)>;
 }

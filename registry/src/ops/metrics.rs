@@ -174,12 +174,14 @@ impl Metrics {
         }
     }
 
-    /// Shows what this collector says besides. Once.
-    pub fn also(&self, collector: Box<dyn Collector>) {
+    /// Shows what these collectors say besides. Once.
+    pub fn also(&self, collectors: Vec<Box<dyn Collector>>) {
         let mut registry = Registry::default();
-        registry.register_collector(collector);
+        for collector in collectors {
+            registry.register_collector(collector);
+        }
         if self.further.set(registry).is_err() {
-            tracing::error!("a second collector of metrics is not shown");
+            tracing::error!("further collectors of metrics are not shown");
         }
     }
 

@@ -30,7 +30,7 @@ use crate::tenancy::names::Apex;
 
 pub use resolve::{Resolved, Source};
 pub use values::{ApexTenant, LogFormat, Open, Redirect, Scheme, Sparse};
-use values::{BlobsUrl, Currency, HostName, List, LogFilter, MetadataUrl, Price};
+use values::{BlobsUrl, Currency, HostName, List, LogFilter, MetadataUrl, PeerAddress, Price};
 
 use units::{Rate, Size, Span};
 
@@ -115,6 +115,10 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// TLS of the OCI API's listener.
     pub tls: Option<TlsFiles>,
+    /// Most bytes of blobs that arrive, on disk.
+    pub spool_size: u64,
+    /// Where other replicas reach the OCI API's listener.
+    pub peer_address: Option<SocketAddr>,
     /// Where the admin API listens.
     pub admin_listen: SocketAddr,
     /// TLS of the admin API's listener.
@@ -223,6 +227,10 @@ impl Settings {
             tenant_metrics: resolved.get("tenant-metrics")?,
             listen: resolved.get("listen")?,
             tls: tls_files(resolved, "tls-cert", "tls-key")?,
+            spool_size: resolved.get::<Size>("spool-size")?.0,
+            peer_address: resolved
+                .find::<PeerAddress>("peer-address")?
+                .map(|address| address.0),
             admin_listen: resolved.get("admin-listen")?,
             admin_tls: tls_files(resolved, "admin-tls-cert", "admin-tls-key")?,
             admin_key_file: resolved.get("admin-key-file")?,

@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use super::resolve::Lookup;
 use super::units::{Rate, Size, Span};
 use super::values::{
-    ApexTenant, BlobsUrl, Currency, HostName, List, LogFilter, LogFormat, MetadataUrl, Open, Price, Redirect,
-    Scheme, Sparse,
+    ApexTenant, BlobsUrl, Currency, HostName, List, LogFilter, LogFormat, MetadataUrl, Open, PeerAddress,
+    Price, Redirect, Scheme, Sparse,
 };
 use crate::egress::AllowEntry;
 
@@ -129,13 +129,16 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 45] = [
+pub static SETTINGS: [Setting; 47] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
         "PEM certificate chain of --listen; reloaded when it changes and on SIGHUP"),
     setting(LISTENERS, "tls-key", "FILE", "/etc/berth/tls.key", check_path, Fallback::None,
         "PEM private key of --listen"),
+    setting(LISTENERS, "peer-address", "ADDRESS", "10.244.1.7:5000", check::<PeerAddress>, Fallback::None,
+        "Where the other replicas reach --listen, to read what this one fetches for a cache while it arrives; without it, \
+         or with TLS on --listen, they wait"),
     setting(LISTENERS, "admin-listen", "ADDRESS", "127.0.0.1:5001", check::<SocketAddr>, Fixed("127.0.0.1:5001"),
         "The admin API"),
     setting(LISTENERS, "admin-tls-cert", "FILE", "/etc/berth/admin.crt", check_path, Fallback::None,
@@ -190,6 +193,9 @@ pub static SETTINGS: [Setting; 45] = [
     setting(ACCESS, "sparse", "WHAT", "Indexes", check::<Sparse>, Fixed("Never"),
         "For the apex tenant of a first run, accept manifests whose children are absent: \
          Never, Indexes, Always"),
+    setting(TRANSFERS, "spool-size", "SIZE", "2GiB", check::<Size>, Fixed("2GiB"),
+        "Most bytes in $TMPDIR (/tmp) of blobs that are being fetched for caches, for clients that come late or are slow; \
+         used where the blobs are in a bucket"),
     setting(TRANSFERS, "upload-memory", "SIZE", "512MiB", check::<Size>, Fixed("512MiB"),
         "Memory that all upload buffers together may take; beyond it uploads wait"),
     setting(TRANSFERS, "redirect", "WHEN", "Auto", check::<Redirect>, Fixed("Auto"),

@@ -1,6 +1,7 @@
 //! The values that settings take besides numbers: choices, names, URLs, lists.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 /// Declares a choice: an enum, how each member is written, and its parser, which ignores case.
@@ -162,6 +163,34 @@ impl fmt::Display for Currency {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(pub String);
 
+/// Where replicas reach each other. The brackets of an IPv6 address may be missing, as they are where a cluster's
+/// variables are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerAddress(pub SocketAddr);
+
+impl FromStr for PeerAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = || {
+            let (ip, port) = text.rsplit_once(':')?;
+            Some(SocketAddr::new(ip.parse().ok()?, port.parse().ok()?))
+        };
+        let address = text.parse().ok().or_else(parts);
+        let address: SocketAddr = address.ok_or("it is no address with a port, like 10.244.1.7:5000")?;
+        if address.ip().is_unspecified() {
+            return Err("nobody is reached there: name one address of this replica".to_owned());
+        }
+        Ok(Self(address))
+    }
+}
+
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl FromStr for HostName {
     type Err = &'static str;
 
@@ -305,6 +334,21 @@ mod tests {
         );
         for bad in ["", "http://a", "a:5000", "a..b", "-a", "a/b", "*.a"] {
             assert!(bad.parse::<HostName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_peer_s_address_needs_no_brackets_and_is_one_where_somebody_is_reached() {
+        for (text, expected) in [
+            ("10.1.2.3:5000", "10.1.2.3:5000"),
+            ("[fd00::1]:5000", "[fd00::1]:5000"),
+            ("fd00::1:5000", "[fd00::1]:5000"),
+        ] {
+            let address: PeerAddress = text.parse().unwrap();
+            assert_eq!(address.to_string(), expected);
+        }
+        for bad in ["", "host:5000", "10.1.2.3", "0.0.0.0:5000", ":5000", "[::]:5000"] {
+            assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
         }
     }
 

@@ -23,8 +23,11 @@ impl Tenant {
         }
     }
 
-    /// Which manifests may lack what they name.
-    pub fn sparse(&self) -> Sparse {
+    /// Which manifests of a repository may lack what they name: those of caches all, since it comes when it is asked for.
+    pub fn sparse(&self, name: &RepositoryName) -> Sparse {
+        if self.caches.of(name).is_some() {
+            return Sparse::Always;
+        }
         match self.config.repositories.sparse {
             berth_crds::Sparse::Never => Sparse::Never,
             berth_crds::Sparse::Indexes => Sparse::Indexes,

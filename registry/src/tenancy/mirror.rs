@@ -5,11 +5,10 @@
 //! there. On a tenant's host, `ns` may name a registry for which a cache of the tenant is a mirror. It never leads
 //! from one tenant to another, and whatever is not configured is nowhere.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use berth_crds::admin::CacheConfig;
-
+use super::caches::Cache;
 use super::names::{Names, Place};
 use super::origin::host_name;
 use super::snapshot::{Snapshot, Tenant};
@@ -81,31 +80,32 @@ fn registry(host: &str, authority: &str) -> String {
     }
 }
 
+/// Whether a host, with the port that `authority` names, is Docker Hub.
+pub(super) fn is_hub(host: &str, authority: &str) -> bool {
+    registry(host, authority) == HUB
+}
+
 /// The registries for which a tenant's caches are mirrors, and under which prefix.
 #[derive(Debug, Clone, Default)]
-pub struct Mirrors(HashMap<String, RepositoryName>);
+pub struct Mirrors(HashMap<String, Option<RepositoryName>>);
 
 impl Mirrors {
     /// Those of these caches. Of two that name one registry the first counts.
-    pub fn of(caches: &BTreeMap<String, Arc<CacheConfig>>) -> Result<Self, String> {
+    pub fn of<'c>(caches: impl Iterator<Item = &'c Cache>) -> Result<Self, String> {
         let mut mirrors = HashMap::new();
-        for cache in caches.values() {
-            let prefix: RepositoryName = cache
-                .prefix
-                .parse()
-                .map_err(|error| format!("spec.prefix: {error}"))?;
-            for entry in &cache.mirror_for {
+        for cache in caches {
+            for entry in &cache.config.mirror_for {
                 let host =
                     host_name(entry).ok_or_else(|| format!("spec.mirrorFor: {entry:?} is no registry"))?;
                 mirrors
                     .entry(registry(&host, entry))
-                    .or_insert_with(|| prefix.clone());
+                    .or_insert_with(|| cache.prefix.clone());
             }
         }
         Ok(Self(mirrors))
     }
 
-    fn prefix(&self, namespace: &Namespace) -> Option<&RepositoryName> {
+    fn prefix(&self, namespace: &Namespace) -> Option<&Option<RepositoryName>> {
         self.0.get(&namespace.registry())
     }
 }
@@ -117,8 +117,8 @@ pub enum Via {
     Host,
     /// That of another host of this installation.
     Mirror(Namespace),
-    /// That of a registry whose repositories lie below a prefix.
-    Cache(Namespace, RepositoryName),
+    /// That of a registry whose repositories lie below a prefix, or everywhere.
+    Cache(Namespace, Option<RepositoryName>),
 }
 
 impl Via {
@@ -134,15 +134,15 @@ impl Via {
     pub fn prefix(&self) -> Option<&str> {
         match self {
             Self::Host | Self::Mirror(_) => None,
-            Self::Cache(_, prefix) => Some(prefix.as_str()),
+            Self::Cache(_, prefix) => prefix.as_ref().map(RepositoryName::as_str),
         }
     }
 
     /// What is meant at the place by a repository's name; `None` if nothing can be called so there.
     pub fn repository(&self, name: &RepositoryName) -> Option<RepositoryName> {
         match self {
-            Self::Host | Self::Mirror(_) => Some(name.clone()),
-            Self::Cache(_, prefix) => format!("{prefix}/{name}").parse().ok(),
+            Self::Host | Self::Mirror(_) | Self::Cache(_, None) => Some(name.clone()),
+            Self::Cache(_, Some(prefix)) => format!("{prefix}/{name}").parse().ok(),
         }
     }
 }
@@ -230,7 +230,7 @@ impl Names {
 }
 
 fn cached(tenant: Arc<Tenant>, host: &str, namespace: Namespace) -> Result<(Place, Via), Nowhere> {
-    match tenant.mirrors.prefix(&namespace).cloned() {
+    match tenant.caches.mirrors.prefix(&namespace).cloned() {
         Some(prefix) => Ok((Place::Tenant(tenant), Via::Cache(namespace, prefix))),
         None => Err(Nowhere::tenant(host, namespace)),
     }

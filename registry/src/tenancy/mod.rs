@@ -3,13 +3,15 @@
 //!
 //! [`directory`] holds an immutable [`snapshot`] of the configuration and follows the store; [`origin`] says
 //! where a request comes from and which host it names; [`names`] turns host and path into a tenant and a
-//! repository, and nothing else does; [`mirror`] says what a request means that names another host than its own. It
+//! repository, and nothing else does; [`mirror`] says what a request means that names another host than its own, and [`caches`] which repositories are
+//! another registry's. It
 //! may use the metadata store and the kinds of `berth-crds`.
 //!
 //! What must hold: a request sees one snapshot from its beginning to its end; a spec that cannot be read
 //! leaves the last good one in force; no lookup here costs more than the length of the name that is looked
 //! up and the globs of one tenant.
 
+pub mod caches;
 pub mod directory;
 pub mod limits;
 pub mod mirror;
@@ -19,6 +21,7 @@ pub mod policies;
 pub mod repositories;
 pub mod snapshot;
 
+pub use caches::Cache;
 pub use directory::Directory;
 pub use mirror::{Namespace, Via};
 pub use names::{Names, Place};

@@ -107,14 +107,14 @@ impl Names {
         match place {
             Place::Tenant(tenant) => Some(Named {
                 tenant: tenant.clone(),
-                name: tenant.repositories.canonical(name.clone()),
+                name: tenant.canonical(name.clone()),
             }),
             Place::Apex => match name.as_str().split_once('/') {
                 Some((tenant, rest)) => {
                     let tenant = snapshot.by_name(tenant)?;
                     Some(Named {
                         tenant: tenant.clone(),
-                        name: tenant.repositories.canonical(rest.parse().ok()?),
+                        name: tenant.canonical(rest.parse().ok()?),
                     })
                 }
                 // A tenant's name alone is no repository, and wins over whoever holds it as an older name.
@@ -123,7 +123,7 @@ impl Names {
                     let tenant = snapshot.by_apex_name(name.as_str())?;
                     Some(Named {
                         tenant: tenant.clone(),
-                        name: tenant.repositories.canonical(name.clone()),
+                        name: tenant.canonical(name.clone()),
                     })
                 }
             },

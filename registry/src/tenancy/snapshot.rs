@@ -6,10 +6,10 @@ use std::sync::Arc;
 use berth_crds::Visibility;
 use berth_crds::admin::{CacheConfig, RepositoryConfig, ResolvedTrust, RetentionPolicyConfig, TenantConfig};
 
-use super::mirror::Mirrors;
+use super::caches::{Caches, POLICY_PREFIX};
 use super::policies::Policy;
 use super::repositories::Repositories;
-use crate::domain::TenantName;
+use crate::domain::{RepositoryName, TenantName};
 use crate::identity::trust::Rule;
 use crate::metadata::TenantId;
 use crate::metadata::configuration::{Object, ObjectKind};
@@ -51,10 +51,8 @@ pub struct Tenant {
     pub repositories: Repositories,
     /// Retention policies by object name.
     pub policies: BTreeMap<String, Arc<Policy>>,
-    /// Caches by object name.
-    pub caches: BTreeMap<String, Arc<CacheConfig>>,
-    /// The registries for which they are mirrors.
-    pub mirrors: Mirrors,
+    /// Other registries, read through it.
+    pub caches: Caches,
 }
 
 /// A foreign issuer's tokens, and what they may do.
@@ -183,9 +181,24 @@ pub fn object_key(object: &Object) -> String {
 }
 
 impl Tenant {
+    /// Who may see a repository: what is declared of it, then what its cache says, then what the tenant does.
+    pub fn visibility(&self, name: &RepositoryName) -> Visibility {
+        self.repositories
+            .visibility(name)
+            .or_else(|| self.caches.of(name)?.0.visibility())
+            .unwrap_or(self.config.repositories.visibility)
+    }
+
+    /// The repository that a name of the tenant's host means.
+    pub fn canonical(&self, name: RepositoryName) -> RepositoryName {
+        self.caches.canonical(self.repositories.canonical(name))
+    }
+
     /// Whether any repository may be public.
     pub fn has_public(&self) -> bool {
-        self.config.repositories.visibility == Visibility::Public || self.repositories.has_public()
+        self.config.repositories.visibility == Visibility::Public
+            || self.repositories.has_public()
+            || self.caches.has_public()
     }
 
     /// A tenant of which only a part has been seen.
@@ -200,8 +213,7 @@ impl Tenant {
             trust: Arc::new([]),
             repositories: Repositories::default(),
             policies: BTreeMap::new(),
-            caches: BTreeMap::new(),
-            mirrors: Mirrors::default(),
+            caches: Caches::default(),
         })
     }
 
@@ -238,26 +250,19 @@ impl Tenant {
                 None => drop(self.policies.remove(&name)),
             },
             ObjectKind::Cache => {
+                let config = spec.map(|spec| parse::<CacheConfig>(&spec)).transpose()?;
                 let mut caches = self.caches.clone();
-                set(&mut caches, name, spec)?;
-                self.mirrors = Mirrors::of(&caches)?;
+                caches.set(&name, config)?;
+                let implied = caches.policies()?;
+                self.policies.retain(|name, _| !name.starts_with(POLICY_PREFIX));
+                for policy in implied {
+                    self.policies.insert(policy.name.to_string(), Arc::new(policy));
+                }
                 self.caches = caches;
             }
         }
         Ok(())
     }
-}
-
-fn set<T: serde::de::DeserializeOwned>(
-    map: &mut BTreeMap<String, Arc<T>>,
-    name: String,
-    spec: Option<String>,
-) -> Result<(), String> {
-    match spec {
-        Some(spec) => drop(map.insert(name, Arc::new(parse(&spec)?))),
-        None => drop(map.remove(&name)),
-    }
-    Ok(())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(spec: &str) -> Result<T, String> {

@@ -46,6 +46,9 @@ spec:
       args:
         - serve
         - {{ printf "--listen=%s:5000" $listen | quote }}
+        {{- if eq $registry.mode "distributed" }}
+        - --peer-address=$(POD_IP):5000
+        {{- end }}
         - {{ printf "--admin-listen=%s:5001" $listen | quote }}
         - {{ printf "--ops-listen=%s:5002" $listen | quote }}
         - --domain={{ .Values.domain }}
@@ -156,6 +159,12 @@ spec:
 {{/* What comes from Secrets, and what the user adds. */}}
 {{- define "berth.registry.env" -}}
 {{- $registry := .Values.registry }}
+{{- if eq $registry.mode "distributed" }}
+- name: POD_IP
+  valueFrom:
+    fieldRef:
+      fieldPath: status.podIP
+{{- end }}
 {{- if $registry.metadata.existingSecret }}
 - name: BERTH_METADATA
   valueFrom:

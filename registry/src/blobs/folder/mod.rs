@@ -139,6 +139,12 @@ impl BlobStore for FolderStore {
         .await
     }
 
+    async fn read_unpublished(&self, id: Uuid, range: Range<u64>) -> Result<Option<BlobStream>, BlobError> {
+        let path = self.folder.layout.unpublished(id);
+        let stream = reader::read(path, ObjectKey::of_upload(id), range, self.buffers.clone());
+        stream.await.map(Some)
+    }
+
     async fn delete(&self, key: &ObjectKey) -> Result<(), BlobError> {
         let (folder, key) = (self.folder.clone(), key.clone());
         blocking(move || folder.delete(&key)).await

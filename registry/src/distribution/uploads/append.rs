@@ -47,7 +47,7 @@ pub async fn append(
             return Err(refused);
         }
     };
-    let mut writing = Writing::open(asked, &row, hashes, None).await?;
+    let mut writing = Writing::open(&asked.registry, asked.tenant.id, &row, hashes, None).await?;
     writing.room = room;
     let end = sent.range.map(|range| range.end);
     receive(asked, &row, &mut writing, body, end).await?;

@@ -156,7 +156,7 @@ async fn publish_rest(
         .range
         .map(|range| range.end)
         .or(sent.length.map(|length| row.offset + length));
-    let mut writing = Writing::open(asked, row, running, end).await?;
+    let mut writing = Writing::open(&asked.registry, asked.tenant.id, row, running, end).await?;
     writing.room = super::start::room(asked, repository, 0).await?;
     receive(asked, row, &mut writing, body, end).await?;
     match writing.hashes.digest(digest.algorithm()) {

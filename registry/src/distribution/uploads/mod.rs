@@ -13,6 +13,10 @@ pub mod start;
 pub mod status;
 mod writing;
 
+pub(super) use hashes::Hashes;
+pub(super) use lease::LEASE;
+pub(super) use writing::Writing;
+
 use axum::response::Response;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, LOCATION, RANGE};
 use http::request::Parts;

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::body::Body;
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use uuid::Uuid;
 
-use super::super::Asked;
 use super::super::error::{ApiError, Code};
 use super::super::state::Registry;
 use super::hashes::Hashes;
@@ -44,20 +44,20 @@ impl Writing {
     /// Opens the session of `row`, whose lease the caller holds, for appending. `expected` is the size of
     /// the whole blob if it is known.
     pub async fn open(
-        asked: &Asked,
+        registry: &Registry,
+        tenant: TenantId,
         row: &UploadRow,
         hashes: Hashes,
         expected: Option<u64>,
     ) -> Result<Self, ApiError> {
-        let renewal = Renewal::start(&asked.registry, asked.tenant.id, row.id, row.epoch);
-        let writer = asked
-            .registry
+        let renewal = Renewal::start(registry, tenant, row.id, row.epoch);
+        let writer = registry
             .blobs
             .resume(row.id, row.epoch, row.state.clone(), expected)
             .await?;
         Ok(Self {
-            registry: asked.registry.clone(),
-            tenant: asked.tenant.id,
+            registry: registry.clone(),
+            tenant,
             id: row.id,
             epoch: row.epoch,
             hashes,
@@ -92,7 +92,7 @@ impl Writing {
                     return Err(body_failed(&error));
                 }
             };
-            let Ok(mut bytes) = frame.into_data() else {
+            let Ok(bytes) = frame.into_data() else {
                 continue;
             };
             if limit.is_some_and(|limit| self.offset + bytes.len() as u64 > limit) {
@@ -109,24 +109,30 @@ impl Writing {
                                the quota raised";
                 return Err(ApiError::of(Code::Denied, message));
             }
-            while !bytes.is_empty() {
-                let step = STEP.min(self.writer.until_boundary()).min(bytes.len() as u64);
-                // At most the length of a buffer in memory.
-                let piece = bytes.split_to(usize::try_from(step).unwrap_or(bytes.len()));
-                self.hashes.update(&piece);
-                self.offset += piece.len() as u64;
-                self.writer.write(piece).await?;
-                if self.writer.at_boundary() {
-                    self.marks.push_back((self.offset, self.hashes.to_stored()));
-                }
-            }
-            if let Some(state) = self.writer.durable() {
-                self.store_mark(state).await?;
-            }
-            if self.renewal.lost() {
-                return Err(unknown(self.id));
+            self.add(bytes).await?;
+        }
+    }
+
+    /// Appends bytes.
+    pub async fn add(&mut self, mut bytes: Bytes) -> Result<(), ApiError> {
+        while !bytes.is_empty() {
+            let step = STEP.min(self.writer.until_boundary()).min(bytes.len() as u64);
+            // At most the length of a buffer in memory.
+            let piece = bytes.split_to(usize::try_from(step).unwrap_or(bytes.len()));
+            self.hashes.update(&piece);
+            self.offset += piece.len() as u64;
+            self.writer.write(piece).await?;
+            if self.writer.at_boundary() {
+                self.marks.push_back((self.offset, self.hashes.to_stored()));
             }
         }
+        if let Some(state) = self.writer.durable() {
+            self.store_mark(state).await?;
+        }
+        if self.renewal.lost() {
+            return Err(unknown(self.id));
+        }
+        Ok(())
     }
 
     /// Stores progress up to a boundary that has become durable.

@@ -8,7 +8,7 @@ mod json;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::digest::{self, Digest};
@@ -82,6 +82,20 @@ struct Referrer<'a> {
     annotations: Option<&'a RawValue>,
 }
 
+/// What a manifest says of its blobs' sizes.
+#[derive(Deserialize)]
+struct Sized {
+    config: Option<SizedBlob>,
+    #[serde(default)]
+    layers: Vec<SizedBlob>,
+}
+
+#[derive(Deserialize)]
+struct SizedBlob {
+    digest: String,
+    size: Option<u64>,
+}
+
 impl Manifest {
     /// Reads a document of at most a few MiB. `content_type` is the request's, if it had one.
     pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
@@ -103,6 +117,14 @@ impl Manifest {
             }
         };
         document.into_manifest(media_type)
+    }
+
+    /// The size in bytes that a stored manifest gives to a blob, if it names it.
+    pub fn size_of_blob(bytes: &[u8], blob: &Digest) -> Option<u64> {
+        let sized: Sized = serde_json::from_slice(bytes).ok()?;
+        let blob = blob.to_string();
+        let mut named = sized.config.iter().chain(&sized.layers);
+        named.find(|named| named.digest == blob)?.size
     }
 
     /// The descriptor under which this manifest, of `size` bytes, is listed with its subject.

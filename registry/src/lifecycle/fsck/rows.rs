@@ -79,6 +79,15 @@ impl Worker {
         if tenant.is_none_or(|tenant| tenant.config.repositories.sparse == Sparse::Always) {
             return Ok(true);
         }
+        // What a cache lacks comes when it is asked for.
+        let names = self
+            .inspection()
+            .names(fault.at.tenant, Some(fault.at.repository))
+            .await?;
+        let name = names.repository.and_then(|name| name.parse().ok());
+        if name.is_some_and(|name| tenant.is_some_and(|tenant| tenant.caches.of(&name).is_some())) {
+            return Ok(true);
+        }
         let manifest = Position {
             other: Vec::new(),
             ..fault.at.clone()

@@ -175,6 +175,8 @@ pub struct Judgement {
     pub claimed: Time,
     /// For how long manifests without a tag stay; for ever if absent.
     pub untagged_after: Option<Duration>,
+    /// Whether each pull begins that time anew.
+    pub pulls_count: bool,
     /// Tags that may not be deleted.
     pub immutable: Vec<TagGlob>,
     /// When what has lost a reference is looked at.

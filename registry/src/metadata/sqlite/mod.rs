@@ -48,6 +48,8 @@ mod manifests;
 mod metering;
 #[path = "../statements/objects.rs"]
 mod objects;
+#[path = "../statements/pull_through.rs"]
+mod pull_through;
 #[path = "../statements/purge.rs"]
 mod purge;
 #[path = "../statements/replicas.rs"]
@@ -68,6 +70,8 @@ mod tags;
 mod tokens;
 #[path = "../statements/uploads.rs"]
 mod uploads;
+#[path = "../statements/upstreams.rs"]
+mod upstreams;
 #[path = "../statements/usage.rs"]
 mod usage;
 

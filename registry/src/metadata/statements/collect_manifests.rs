@@ -28,7 +28,7 @@ pub(super) async fn look(
         return Ok(Collected::Absent);
     };
     let row = sqlx::query(concat!(
-        "SELECT size, leased_until, subject FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        "SELECT size, leased_until, subject, pulled_at FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
         for_update!()
     ))
     .bind(place.tenant)
@@ -42,6 +42,7 @@ pub(super) async fn look(
     };
     let (bytes, leased_until): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let subject: Option<String> = row.try_get(2)?;
+    let pulled_at: Option<i64> = row.try_get(3)?;
     // The review too: whoever drops a reference asks for it once more, before this or after it.
     let review = sqlx::query(concat!(
         "SELECT since, condemned, due_at FROM review_manifest \
@@ -72,7 +73,10 @@ pub(super) async fn look(
     let condemned = review.try_get::<i16, _>(1)? != 0;
     let ends = match judgement.untagged_after {
         _ if condemned => judgement.now,
-        Some(after) => since.plus(after),
+        Some(after) => {
+            let pulled_at = pulled_at.filter(|_| judgement.pulls_count).map(Time);
+            pulled_at.map_or(since, |at| at.max(since)).plus(after)
+        }
         None => PARKED,
     };
     if ends > judgement.now {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::super::lifecycle::{EraseRepository, Erased, Purge, PurgeStep};
 use super::super::{Limits, MetadataError, Repository, Result, TenantId, Time};
 use super::usage::{self, Growth};
-use super::{Connection, config, dialect};
+use super::{Connection, config, dialect, pull_through};
 
 /// Looks at a purge again after this many microseconds if it is not done.
 const AGAIN: i64 = 5_000_000;
@@ -79,6 +79,7 @@ pub(super) async fn erase(
     if config::declared(c, tenant, &erase.object).await?.as_deref() != Some(repository.name.as_str()) {
         return Ok(Erased::NotDeclared);
     }
+    pull_through::forget_repository(c, repository).await?;
     let retired: Option<String> = sqlx::query_scalar(
         "UPDATE repository SET name = name || '~' || id WHERE tenant_id = $1 AND name = $2 RETURNING name",
     )
@@ -144,6 +145,7 @@ async fn finish(c: &mut Connection, purge: &Purge, step: &mut PurgeStep) -> Resu
         for query in [
             "DELETE FROM usage WHERE tenant_id = $1",
             "DELETE FROM job WHERE tenant_id = $1",
+            "DELETE FROM cache_figures WHERE tenant_id = $1",
         ] {
             sqlx::query(query).bind(tenant).execute(&mut *c).await?;
         }
@@ -300,6 +302,8 @@ async fn tenant(c: &mut Connection, tenant: TenantId, object_due: Time, limit: u
         some_of_tenant!("deleted_manifest", "repository_id, digest"),
         some_of_tenant!("tag_history", "repository_id, name, at, id"),
         some_of_tenant!("repository_blob", "repository_id, digest"),
+        some_of_tenant!("cached_tag", "repository, tag"),
+        some_of_tenant!("upstream_claim", "repository, what"),
     ] {
         let gone = sqlx::query(query)
             .bind(tenant.0)

@@ -19,6 +19,7 @@ pub(super) fn judgement(now: Time) -> Judgement {
         now,
         claimed: PARKED,
         untagged_after: None,
+        pulls_count: false,
         immutable: Vec::new(),
         review_at: now,
     }
@@ -480,6 +481,7 @@ async fn what_was_asked_for_anew_since_it_was_taken_waits(store: Arc<TestStore>)
     let judged = Judgement {
         claimed,
         untagged_after: Some(Duration::ZERO),
+        pulls_count: false,
         ..judgement(now)
     };
     let outcome = store

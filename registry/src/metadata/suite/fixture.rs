@@ -11,6 +11,7 @@ use uuid::Uuid;
 use crate::metadata::configuration::Configuration;
 use crate::metadata::inspection::Inspection;
 use crate::metadata::lifecycle::Lifecycle;
+use crate::metadata::pull_through::PullThrough;
 use crate::metadata::{self, Opened, Options, Store};
 
 /// A store that nobody else uses. It is removed when this is dropped.
@@ -145,6 +146,11 @@ impl TestStore {
     /// The side of what is kept.
     pub(super) fn lifecycle(&self) -> &dyn Lifecycle {
         &*self.opened.lifecycle
+    }
+
+    /// The side of other registries.
+    pub(super) fn pull_through(&self) -> &dyn PullThrough {
+        &*self.opened.pull_through
     }
 
     /// The side of configuration.

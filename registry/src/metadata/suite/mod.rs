@@ -44,6 +44,7 @@ mod lists;
 mod manifests;
 mod mounts;
 mod plans;
+mod pull_through;
 mod pulls;
 mod purges;
 mod reads;

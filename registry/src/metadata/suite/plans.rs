@@ -9,10 +9,11 @@ use uuid::Uuid;
 use super::builders::*;
 use super::fixture::TestStore;
 use crate::domain::{Algorithm, Digest};
+use crate::metadata::pull_through::{CacheNews, ClaimKey, Claimed, TakeClaim};
 use crate::metadata::*;
 
 /// A repository of 50,000 tags, 10,000 manifests and 10,000 blobs, and long queues.
-const GROWN: [&str; 10] = [
+const GROWN: [&str; 13] = [
     "INSERT INTO repository VALUES (1, 10, 'grown', 0), (1, 11, 'small', 0), (2, 12, 'grown', 0)",
     "INSERT INTO blob SELECT 1, '\\x01' || sha256(i::text::bytea), gen_random_uuid(), 1, 0, 0 \
      FROM generate_series(1, 10000) AS i",
@@ -31,11 +32,16 @@ const GROWN: [&str; 10] = [
     "INSERT INTO upload SELECT 1, gen_random_uuid(), 'grown', 'ci', i, i, 0, 0, 0, '', '{\"folder\":{\"offset\":0}}' \
      FROM generate_series(1, 5000) AS i",
     "INSERT INTO object_deletion SELECT 1, gen_random_uuid(), i FROM generate_series(1, 5000) AS i",
+    "INSERT INTO cached_tag SELECT 1, 'grown', 'v' || i, i FROM generate_series(1, 50000) AS i",
+    "INSERT INTO upstream_claim SELECT 1, 'grown', 'tag:v' || i, gen_random_uuid(), NULL, NULL, i \
+     FROM generate_series(1, 10000) AS i",
+    "INSERT INTO cache_figures SELECT i, 'hub', 0, 0, 0, 0 FROM generate_series(1, 10000) AS i",
 ];
 
 /// Tables that a request must not read from end to end; the others have a few rows here.
 const SCANS: &str = "SELECT coalesce(string_agg(relname, ' '), '') FROM pg_stat_user_tables WHERE seq_scan > 0 AND relname IN ('blob', \
-    'repository_blob', 'manifest', 'manifest_blob', 'manifest_child', 'tag', 'referrer', 'upload', 'object_deletion')";
+    'repository_blob', 'manifest', 'manifest_blob', 'manifest_child', 'tag', 'referrer', 'upload', 'object_deletion', \
+    'cached_tag', 'upstream_claim', 'cache_figures')";
 
 fn numbered(number: u32) -> Digest {
     digest(&number.to_string())
@@ -155,6 +161,61 @@ async fn requests(store: &Arc<TestStore>, round: u32) {
         10
     );
     assert!(store.upload(&here, Uuid::new_v4()).await.unwrap().is_none());
+    through_the_cache(store, &here).await;
+}
+
+/// What a request for another registry's content asks.
+async fn through_the_cache(store: &TestStore, here: &Repository) {
+    let shared = store.pull_through();
+    assert!(shared.tag_checked(here, &tag("v49999")).await.unwrap().is_some());
+    shared.note_tag_checked(here, &tag("v49999"), NOW).await.unwrap();
+    let key = ClaimKey {
+        repository: here.clone(),
+        what: "tag:v9999".into(),
+    };
+    let take = TakeClaim {
+        holder: Uuid::new_v4(),
+        address: None,
+        now: NOW,
+        until: after(15),
+    };
+    let holder = take.holder;
+    let other = TakeClaim {
+        holder: Uuid::new_v4(),
+        ..take.clone()
+    };
+    assert_eq!(
+        shared.take_claim(&key, take).await.unwrap(),
+        Claimed::Yours { upload: None }
+    );
+    assert!(matches!(
+        shared.take_claim(&key, other).await.unwrap(),
+        Claimed::Busy { .. }
+    ));
+    assert!(shared.renew_claim(&key, holder, None, after(20)).await.unwrap());
+    shared.release_claim(&key, holder).await.unwrap();
+    assert!(shared.names_blob(here, &numbered(9)).await.unwrap().is_some());
+    assert!(
+        shared
+            .names_blob(here, &digest("named by none"))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    let forgotten = shared
+        .forget_pull_through(Time(1_000_000), Time(1_000_000), 10)
+        .await;
+    assert_eq!(forgotten.unwrap(), 20);
+    let news = CacheNews {
+        hits: 1,
+        ..CacheNews::default()
+    };
+    shared.add_cache_news(here.tenant, "hub", news).await.unwrap();
+    assert!(shared.cache_figures(here.tenant, "hub").await.unwrap().hits > 0);
+    shared
+        .keep_cache_figures(here.tenant, &["hub".to_owned()])
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

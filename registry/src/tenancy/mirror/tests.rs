@@ -203,9 +203,8 @@ fn a_cache_that_cannot_be_read_leaves_the_mirrors_as_they_are() {
     let after = before.with(vec![unread]);
     let prefix = |snapshot: &Snapshot| {
         let acme = snapshot.by_name("acme").unwrap();
-        acme.mirrors
-            .prefix(&namespace("docker.io"))
-            .map(ToString::to_string)
+        let prefix = acme.caches.mirrors.prefix(&namespace("docker.io"));
+        prefix.map(|prefix| prefix.as_ref().map(ToString::to_string).unwrap_or_default())
     };
     assert_eq!(prefix(&after).as_deref(), Some("hub"));
     let mut gone = object(1, "acme", ObjectKind::Cache, "hub", &json!({}));
@@ -216,7 +215,7 @@ fn a_cache_that_cannot_be_read_leaves_the_mirrors_as_they_are() {
 #[test]
 fn a_name_that_grows_too_long_below_the_prefix_is_nothing() {
     let name: RepositoryName = "a".repeat(250).parse().unwrap();
-    let via = Via::Cache(namespace("docker.io"), "docker.io".parse().unwrap());
+    let via = Via::Cache(namespace("docker.io"), Some("docker.io".parse().unwrap()));
     assert_eq!(via.repository(&name), None);
 }
 

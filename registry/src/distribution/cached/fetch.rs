@@ -1,0 +1,585 @@
+//! A blob's way from the upstream into the store, once for all who want it.
+//!
+//! It is an upload session like a client's: what is durable of it is noted in its row, so that a fetch goes on after a
+//! broken connection, and another replica goes on with it when this one dies.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tracing::Instrument as _;
+use uuid::Uuid;
+
+use super::super::state::Registry;
+use super::super::uploads::{Hashes, LEASE, Writing};
+use super::claim::{Claim, LOOK, Taking};
+use super::growing::{Growing, Phase, WINDOW};
+use super::peer;
+use super::spool::Spool;
+use super::trouble::Trouble;
+use crate::blobs::ObjectKey;
+use crate::domain::Digest;
+use crate::domain::manifest::Manifest;
+use crate::metadata::{
+    BlobRow, CommitUpload, Linked, NewUpload, Repository, SessionKey, TakeUpload, Taken, Time, UploadRow,
+    row_id,
+};
+use crate::tenancy::{Tenant, limits};
+use crate::upstream::{Kind, Question, Remote, UpstreamError};
+
+/// How often the upstream is asked to go on before the fetch is given up, if nothing comes in between.
+const TRIES: u32 = 5;
+/// Most requests for one blob, whatever each of them brings.
+const REQUESTS: u32 = 100;
+/// Bytes for which another replica's session is waited for, rather than to begin anew.
+const WORTH_WAITING: u64 = 128 << 20;
+/// First pause between them; it doubles.
+const PAUSE: Duration = Duration::from_millis(100);
+
+type Key = (Repository, Digest);
+
+/// Blobs that are being fetched by this replica, or waited for.
+#[derive(Default)]
+pub(super) struct Fetches(Arc<Mutex<HashMap<Key, Arc<Growing>>>>);
+
+/// What is to be fetched.
+pub(super) struct Wanted {
+    pub registry: Registry,
+    pub tenant: Arc<Tenant>,
+    pub repository: Repository,
+    pub digest: Digest,
+    pub remote: Arc<Remote>,
+    /// The repository at the upstream.
+    pub upstream: String,
+}
+
+/// Sees to it that nobody waits for a fetch that has ended, however it ended.
+struct Ending {
+    fetches: Arc<Mutex<HashMap<Key, Arc<Growing>>>>,
+    key: Key,
+    growing: Arc<Growing>,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let mut fetches = self.fetches.lock().unwrap_or_else(PoisonError::into_inner);
+        fetches.remove(&self.key);
+        drop(fetches);
+        if !self.growing.is_over() {
+            self.growing.set(Phase::Failed(Trouble::ended()));
+        }
+    }
+}
+
+impl Fetches {
+    /// The blob that is under way, if it is.
+    pub fn find(&self, key: &Key) -> Option<Arc<Growing>> {
+        let fetches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        fetches.get(key).cloned()
+    }
+
+    /// The blob that is under way, or is from now on; the flag says whether it was begun here. It goes on when whoever
+    /// asked for it goes away.
+    pub fn join(&self, wanted: Wanted) -> (Arc<Growing>, bool) {
+        let key = (wanted.repository.clone(), wanted.digest);
+        let mut fetches = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(growing) = fetches.get(&key) {
+            return (growing.clone(), false);
+        }
+        let growing = Growing::new();
+        fetches.insert(key.clone(), growing.clone());
+        let ending = Ending {
+            fetches: self.0.clone(),
+            key,
+            growing: growing.clone(),
+        };
+        let task = async move {
+            let growing = &ending.growing;
+            let phase = match (Fetch { wanted, growing }).run().await {
+                Ok(row) => Phase::Stored(row),
+                Err(trouble) => Phase::Failed(trouble),
+            };
+            growing.set(phase);
+        };
+        tokio::spawn(task.in_current_span());
+        (growing, true)
+    }
+}
+
+/// A fetch under way.
+struct Fetch<'g> {
+    wanted: Wanted,
+    growing: &'g Growing,
+}
+
+/// Why one request to the upstream did not bring the rest.
+enum Cut {
+    /// Another one may.
+    Again(UpstreamError),
+    /// None will.
+    For(Trouble),
+}
+
+impl<T: Into<Trouble>> From<T> for Cut {
+    fn from(error: T) -> Self {
+        Self::For(error.into())
+    }
+}
+
+impl Fetch<'_> {
+    async fn run(&self) -> Result<BlobRow, Trouble> {
+        let Wanted {
+            registry,
+            repository,
+            digest,
+            ..
+        } = &self.wanted;
+        let (claim, begun) = loop {
+            if let Some(row) = registry.metadata.blob(repository, digest).await? {
+                return Ok(row);
+            }
+            match Claim::take(&registry.cached, repository, format!("blob:{digest}")).await? {
+                Taking::Mine(claim, begun) => break (claim, begun),
+                Taking::Theirs(address) => self.along(address).await,
+            }
+        };
+        let fetched = self.fetch_claimed(&claim, begun).await;
+        claim.release().await;
+        fetched
+    }
+
+    /// Takes in what another replica fetches, as far as that can be had from it; or waits a little.
+    async fn along(&self, address: Option<String>) {
+        let Wanted {
+            registry,
+            repository,
+            digest,
+            ..
+        } = &self.wanted;
+        if !matches!(self.growing.phase(), Phase::Arriving { .. }) {
+            self.growing.set(Phase::Elsewhere);
+        }
+        let mut at = self.growing.end();
+        let peer = match &address {
+            Some(address) => peer::ask(registry, (repository, digest), address, at).await,
+            None => None,
+        };
+        let Some(peer) = peer else {
+            return tokio::time::sleep(LOOK).await;
+        };
+        let spool = registry.cached.spools.open(peer.size).await;
+        self.growing.begin(peer.size, at, None, spool);
+        let mut pieces = peer.bytes;
+        loop {
+            match pieces.try_next().await {
+                Ok(Some(bytes)) => {
+                    self.growing.room(bytes.len()).await;
+                    let length = bytes.len() as u64;
+                    self.growing.push(at, bytes);
+                    at += length;
+                }
+                // All of it, or another replica goes on; whoever holds the claim next is asked next.
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::info!(%error, %digest, "another replica broke off");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn fetch_claimed(&self, claim: &Claim, begun: Option<Uuid>) -> Result<BlobRow, Trouble> {
+        let Wanted {
+            registry,
+            repository,
+            digest,
+            ..
+        } = &self.wanted;
+        // Whoever held the claim before may have stored it just now.
+        if let Some(row) = registry.metadata.blob(repository, digest).await? {
+            return Ok(row);
+        }
+        let _permit = registry.cached.permits.acquire().await;
+        let (session, hashes) = self.session(begun).await?;
+        claim.note(session.id).await?;
+        let named = named_size(registry, repository, digest).await?;
+        let mut writing = Writing::open(registry, repository.tenant, &session, hashes, named).await?;
+        let received = self.receive(&mut writing, claim, session.id, named).await;
+        let last = match received {
+            Ok(last) => last,
+            Err(trouble) => {
+                drop(writing);
+                self.drop_session(&session.id).await;
+                return Err(trouble);
+            }
+        };
+        // It is what was asked for: now the last byte may leave.
+        self.growing.push(self.growing.end(), last);
+        let (size, renewal) = writing.finish().await?;
+        let row = self.commit(&session, size).await;
+        drop(renewal);
+        row
+    }
+
+    fn key(&self, id: Uuid) -> SessionKey {
+        SessionKey {
+            repository: self.wanted.repository.clone(),
+            id,
+            principal: format!("cache/{}", self.wanted.remote.cache.name),
+        }
+    }
+
+    /// The session of whoever fetched before and died, or a new one.
+    async fn session(&self, begun: Option<Uuid>) -> Result<(UploadRow, Hashes), Trouble> {
+        let Wanted { registry, digest, .. } = &self.wanted;
+        if let Some(id) = begun {
+            let now = Time::now();
+            let take = TakeUpload {
+                now,
+                until: now.plus(LEASE),
+                closing: None,
+            };
+            let mut taken = registry.metadata.take_upload(&self.key(id), take.clone()).await?;
+            if let Taken::Busy(row) = &taken
+                && row.offset >= WORTH_WAITING
+            {
+                // A dead writer's lease is longer than its claim.
+                let left = u64::try_from(row.writer_until.0 - now.0).unwrap_or_default();
+                tokio::time::sleep(Duration::from_micros(left).min(LEASE)).await;
+                let now = Time::now();
+                let again = TakeUpload {
+                    now,
+                    until: now.plus(LEASE),
+                    ..take
+                };
+                taken = registry.metadata.take_upload(&self.key(id), again).await?;
+            }
+            if let Taken::Yours(row) = taken
+                && let Ok(hashes) = Hashes::from_stored(&row.hash_states)
+            {
+                tracing::info!(%digest, offset = row.offset, "going on with what another replica had begun to fetch");
+                return Ok((row, hashes));
+            }
+        }
+        let hashes = Hashes::new(Some(digest.algorithm()));
+        let new = NewUpload {
+            repository: self.wanted.repository.clone(),
+            id: Uuid::new_v4(),
+            principal: self.key(Uuid::nil()).principal,
+            hash_states: hashes.to_stored(),
+            state: registry.blobs.begin(),
+            now: Time::now(),
+        };
+        let row = UploadRow {
+            id: new.id,
+            epoch: 0,
+            writer_until: Time(0),
+            offset: 0,
+            hash_states: new.hash_states.clone(),
+            state: new.state.clone(),
+            digest: None,
+            committed: false,
+        };
+        registry.metadata.create_upload(new).await?;
+        Ok((row, hashes))
+    }
+
+    async fn drop_session(&self, id: &Uuid) {
+        let registry = &self.wanted.registry;
+        let dropped = async {
+            if let Some(row) = registry.metadata.cancel_upload(&self.key(*id)).await? {
+                registry.blobs.discard(*id, &row.state).await?;
+            }
+            Ok::<_, Trouble>(())
+        };
+        if dropped.await.is_err() {
+            tracing::debug!(upload = %id, "what was fetched in vain stays until its session expires");
+        }
+    }
+
+    /// Takes all bytes in, by as many requests as it takes, and returns the last one, which nobody has been shown.
+    async fn receive(
+        &self,
+        writing: &mut Writing,
+        claim: &Claim,
+        upload: Uuid,
+        named: Option<u64>,
+    ) -> Result<Bytes, Trouble> {
+        let mut last = Bytes::new();
+        let (mut tries, mut pause) = (0, PAUSE);
+        for request in 1.. {
+            let before = writing.offset;
+            let cut = match self.request(writing, claim, upload, named, &mut last).await {
+                Ok(()) => break,
+                Err(cut) => cut,
+            };
+            let error = match cut {
+                Cut::For(trouble) => return Err(trouble),
+                Cut::Again(error) => error,
+            };
+            if writing.offset > before {
+                (tries, pause) = (0, PAUSE);
+            }
+            tries += 1;
+            // Who has got nothing yet is answered at once and may ask another.
+            if tries > TRIES
+                || request >= REQUESTS
+                || matches!(self.growing.phase(), Phase::Asking | Phase::Elsewhere)
+            {
+                return Err(error.into());
+            }
+            tracing::info!(%error, offset = writing.offset, "an upstream broke off; asking it to go on");
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+        }
+        let Wanted { digest, .. } = &self.wanted;
+        let computed = writing.hashes.digest(digest.algorithm());
+        if computed != Some(*digest) {
+            let computed = computed.map(|digest| digest.to_string()).unwrap_or_default();
+            return Err(self
+                .strange(format!("it sent a blob of digest {computed} for {digest}"))
+                .into());
+        }
+        Ok(last)
+    }
+
+    fn strange(&self, why: String) -> UpstreamError {
+        UpstreamError::Strange {
+            host: self.wanted.remote.host().to_owned(),
+            why,
+        }
+    }
+
+    /// Asks for what is missing and takes it in.
+    async fn request(
+        &self,
+        writing: &mut Writing,
+        claim: &Claim,
+        upload: Uuid,
+        named: Option<u64>,
+        last: &mut Bytes,
+    ) -> Result<(), Cut> {
+        let Wanted { remote, digest, .. } = &self.wanted;
+        let offset = writing.offset;
+        let mut headers = HeaderMap::new();
+        if offset > 0 {
+            if named == Some(offset) {
+                // Whoever began it died when all was there.
+                self.growing.begin(offset, offset, Some(upload), None);
+                return Ok(());
+            }
+            let range = HeaderValue::try_from(format!("bytes={offset}-"));
+            headers.extend(range.ok().map(|range| (RANGE, range)));
+        }
+        let path = format!("blobs/{digest}");
+        let question = Question {
+            method: Method::GET,
+            repository: &self.wanted.upstream,
+            path: &path,
+            headers,
+        };
+        let answer = remote
+            .ask(&question, Kind::Blob)
+            .await
+            .map_err(|error| match error {
+                UpstreamError::Late { .. }
+                | UpstreamError::Egress(_)
+                | UpstreamError::Broken { .. }
+                | UpstreamError::Failing { .. }
+                | UpstreamError::Paused { .. } => Cut::Again(error),
+                error => Cut::For(error.into()),
+            })?;
+        let (size, skip) = self.extent(&answer, offset, named)?;
+        if let Phase::Arriving { size: before, .. } = self.growing.phase()
+            && before != size
+        {
+            return Err(self
+                .strange(format!("a blob has {size} bytes, and had {before} before"))
+                .into());
+        }
+        let spool = self.spool(size).await;
+        self.growing.begin(size, offset, Some(upload), spool);
+        let mut incoming = Arriving {
+            body: answer.into_body(),
+            timeout: remote.timeout(),
+            host: remote.host(),
+            skip,
+        };
+        while writing.offset < size {
+            let next = incoming.next().await;
+            if let Err(error) = &next {
+                remote.met(Kind::Blob, Some(error));
+            }
+            let Some(bytes) = next.map_err(Cut::Again)? else {
+                return Err(Cut::Again(self.strange("it ended a blob before its end".into())));
+            };
+            if claim.is_lost() {
+                return Err(Cut::For(Trouble::ended()));
+            }
+            let left = size - writing.offset;
+            if bytes.len() as u64 > left {
+                return Err(self
+                    .strange(format!("it sends more than the {size} bytes of {digest}"))
+                    .into());
+            }
+            remote.news.fetched(bytes.len() as u64);
+            let mut shown = bytes.clone();
+            if shown.len() as u64 == left {
+                *last = shown.split_off(shown.len() - 1);
+            }
+            self.growing.room(shown.len()).await;
+            self.growing.push(writing.offset, shown);
+            writing.add(bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Where those read who fall behind, unless they can read what the store has so far, or all is in memory.
+    async fn spool(&self, size: u64) -> Option<Spool> {
+        let cached = &self.wanted.registry.cached;
+        if !cached.shared || matches!(self.growing.phase(), Phase::Arriving { .. }) || size <= WINDOW {
+            return None;
+        }
+        cached.spools.open(size).await
+    }
+
+    /// How many bytes the blob has, and how many of the answer are here already.
+    fn extent(
+        &self,
+        answer: &http::Response<Incoming>,
+        offset: u64,
+        named: Option<u64>,
+    ) -> Result<(u64, u64), Cut> {
+        let number = |name| {
+            let value: Option<&HeaderValue> = answer.headers().get(name);
+            value.and_then(|value| value.to_str().ok()?.parse::<u64>().ok())
+        };
+        if answer.status() == StatusCode::PARTIAL_CONTENT {
+            let range = answer
+                .headers()
+                .get(CONTENT_RANGE)
+                .and_then(|value| value.to_str().ok());
+            let (first, size) = range
+                .and_then(partial)
+                .ok_or_else(|| self.strange(format!("it sent a part of a blob, and says {range:?} of it")))?;
+            if first != offset {
+                return Err(self
+                    .strange(format!("it sent byte {first} where {offset} was asked for"))
+                    .into());
+            }
+            return Ok((size, 0));
+        }
+        let size = number(CONTENT_LENGTH).or(named).ok_or_else(|| {
+            self.strange("it does not say how long a blob is, and no manifest here does".into())
+        })?;
+        if offset > size {
+            return Err(self
+                .strange(format!("a blob has {size} bytes, and had more before"))
+                .into());
+        }
+        Ok((size, offset))
+    }
+
+    async fn commit(&self, session: &UploadRow, size: u64) -> Result<BlobRow, Trouble> {
+        let Wanted {
+            registry,
+            tenant,
+            repository,
+            digest,
+            ..
+        } = &self.wanted;
+        let now = Time::now();
+        let commit = CommitUpload {
+            id: session.id,
+            epoch: session.epoch,
+            digest: *digest,
+            size,
+            now,
+            leased_until: now.plus(registry.delays.lease),
+            repository_id: row_id(),
+            limits: tenant.limits(&repository.name),
+            spare_due: now.plus(registry.delays.object),
+        };
+        match registry.metadata.commit_upload(repository, commit).await? {
+            Linked::Done(_) => {}
+            Linked::Gone => return Err(Trouble::ended()),
+            Linked::OverQuota(over) => {
+                self.drop_session(&session.id).await;
+                registry.blobs.delete(&ObjectKey::of_upload(session.id)).await?;
+                tracing::warn!(
+                    tenant = tenant.name.as_str(),
+                    repository = repository.name.as_str(),
+                    %digest,
+                    "a blob was not kept: {}",
+                    limits::exhausted(&over)
+                );
+                return Err(Trouble::over_quota(&over));
+            }
+        }
+        let row = registry.metadata.blob(repository, digest).await?;
+        row.ok_or_else(Trouble::ended)
+    }
+}
+
+/// An answer's body, each piece of which must come in time.
+struct Arriving<'r> {
+    body: Incoming,
+    timeout: Duration,
+    host: &'r str,
+    /// Bytes that are here already.
+    skip: u64,
+}
+
+impl Arriving<'_> {
+    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        loop {
+            let frame = tokio::time::timeout(self.timeout, self.body.frame()).await;
+            let frame = frame.map_err(|_| UpstreamError::Late {
+                host: self.host.to_owned(),
+                timeout: self.timeout,
+            })?;
+            let Some(frame) = frame else { return Ok(None) };
+            let frame = frame.map_err(|error| UpstreamError::Broken {
+                host: self.host.to_owned(),
+                why: error.to_string(),
+            })?;
+            let Ok(mut bytes) = frame.into_data() else {
+                continue;
+            };
+            let skipped = self.skip.min(bytes.len() as u64);
+            self.skip -= skipped;
+            // At most the length of a piece in memory.
+            let rest = bytes.split_off(usize::try_from(skipped).unwrap_or_default());
+            if !rest.is_empty() {
+                return Ok(Some(rest));
+            }
+        }
+    }
+}
+
+/// The size that a manifest here gives to a blob, if one names it.
+pub(super) async fn named_size(
+    registry: &Registry,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Option<u64>, Trouble> {
+    let store = registry.cached.remotes.store();
+    let Some(manifest) = store.names_blob(repository, digest).await? else {
+        return Ok(None);
+    };
+    let payload = registry.metadata.manifest_payload(repository, &manifest).await?;
+    Ok(payload.and_then(|payload| Manifest::size_of_blob(&payload, digest)))
+}
+
+/// First byte and size of the whole, of a `Content-Range` (RFC 9110, section 14.4).
+pub(super) fn partial(text: &str) -> Option<(u64, u64)> {
+    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, _) = range.split_once('-')?;
+    Some((first.trim().parse().ok()?, size.trim().parse().ok()?))
+}
