@@ -328,6 +328,19 @@ fn what_a_cache_lists_is_bounded_in_its_schema_too() {
 }
 
 #[test]
+fn a_cache_may_be_without_a_prefix() {
+    let mut document = value(CACHE);
+    document["spec"].as_object_mut().unwrap().remove("prefix");
+    let Resource::PullThroughCache(cache) = Resource::from_value(document.clone()).unwrap() else {
+        panic!("it is a cache");
+    };
+    let again = serde_json::to_value(&cache.spec).unwrap();
+    assert!(again.get("prefix").is_none(), "{again}");
+    document["spec"]["prefix"] = json!("");
+    assert!(Resource::from_value(document).is_ok());
+}
+
+#[test]
 fn the_registry_gets_nothing_of_a_cache_that_it_would_refuse() {
     let config = |pointer: &str, wrong: Value| {
         let mut config = json!({

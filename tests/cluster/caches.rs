@@ -47,11 +47,11 @@ async fn an_upstreams_login_may_be_a_docker_configuration_and_is_followed_withou
             "stringData": { ".dockerconfigjson": configuration },
         })
     };
-    let other = json!({ "ghcr.io": { "username": "reader", "password": "other" } });
+    let other = json!({ "other.test": { "username": "reader", "password": "other" } });
     berth.plane.apply(secret(other)).await.expect("a Secret");
     let spec = json!({
         "tenantRef": { "name": name }, "prefix": "docker.io",
-        "upstream": { "url": "https://registry-1.docker.io", "credentialsSecretRef": { "name": "hub" } },
+        "upstream": { "url": "https://192.0.2.1", "credentialsSecretRef": { "name": "hub" } },
     });
     berth
         .plane
@@ -63,11 +63,11 @@ async fn an_upstreams_login_may_be_a_docker_configuration_and_is_followed_withou
         .wait_for("PullThroughCache", &apps, "hub", "Stalled", "True", "Invalid")
         .await;
     let told = condition(&stalled, "Stalled").expect("a condition")["message"].to_string();
-    assert!(told.contains("has no login for docker.io"), "{told}");
+    assert!(told.contains("has no login for 192.0.2.1"), "{told}");
     assert!(!told.contains("other"), "{told}");
 
     // Nothing watches it: it is looked at every now and then.
-    let hub = |password: &str| json!({ "https://index.docker.io/v1/": { "username": "reader", "password": password } });
+    let hub = |password: &str| json!({ "https://192.0.2.1": { "username": "reader", "password": password } });
     berth.plane.apply(secret(hub("first"))).await.expect("a Secret");
     berth
         .plane

@@ -50,7 +50,7 @@ async fn what_a_namespace_declares_is_served_until_it_is_deleted() {
         (
             "PullThroughCache",
             "caches",
-            json!({ "tenantRef": tenant, "upstream": { "url": "https://registry.example.com" }, "prefix": "docker.io" }),
+            json!({ "tenantRef": tenant, "upstream": { "url": "https://192.0.2.1" }, "prefix": "docker.io" }),
         ),
     ];
     for (kind, segment, spec) in objects {
@@ -180,7 +180,7 @@ async fn an_upstreams_credentials_are_followed_as_their_secret_changes() {
         .await;
     let spec = json!({
         "tenantRef": { "name": name }, "prefix": "docker.io",
-        "upstream": { "url": "https://registry.example.com", "credentialsSecretRef": { "name": "hub" } },
+        "upstream": { "url": "https://192.0.2.1", "credentialsSecretRef": { "name": "hub" } },
     });
     berth
         .plane

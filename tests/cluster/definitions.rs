@@ -119,7 +119,7 @@ async fn what_is_sound_is_accepted_counts_as_unfinished_and_keeps_its_tenant() {
         ),
         (
             "PullThroughCache",
-            json!({ "tenantRef": tenant, "prefix": "docker.io", "upstream": { "url": "https://registry.example.com" } }),
+            json!({ "tenantRef": tenant, "prefix": "docker.io", "upstream": { "url": "https://192.0.2.1" } }),
         ),
     ];
     for (kind, spec) in accepted {

@@ -47,10 +47,13 @@ fn of_each_kind(namespace: &str, tenant: &str) -> [Value; 3] {
     let tenant = json!({ "name": tenant });
     [
         ("Repository", json!({ "tenantRef": tenant, "name": "api" })),
-        ("RetentionPolicy", json!({ "tenantRef": tenant, "repositories": ["**"] })),
+        (
+            "RetentionPolicy",
+            json!({ "tenantRef": tenant, "repositories": ["**"] }),
+        ),
         (
             "PullThroughCache",
-            json!({ "tenantRef": tenant, "upstream": { "url": "https://registry.example.com" }, "prefix": "docker.io" }),
+            json!({ "tenantRef": tenant, "upstream": { "url": "https://192.0.2.1" }, "prefix": "docker.io" }),
         ),
     ]
     .map(|(kind, spec)| declared(kind, namespace, spec))

@@ -168,6 +168,8 @@ impl Release {
             "exposure.mode=gateway".to_owned(),
             "exposure.gateway.name=edge".to_owned(),
             "exposure.gateway.namespace=edge".to_owned(),
+            // Upstreams of caches.
+            format!("registry.egressAllow={{{NODE}}}"),
         ];
         if self.backend == Backend::Distributed {
             let stores = [
@@ -585,6 +587,9 @@ pub fn entry(secret: &Value, key: &str) -> String {
         .unwrap_or_else(|| panic!("no {key} in {secret}"));
     text(&STANDARD.decode(data).expect("base64"))
 }
+
+/// The node's address, in tests/tools/node: where pods reach what a test serves.
+pub const NODE: &str = "10.88.0.1";
 
 /// A file of the node, by its name below the node's folder.
 pub fn node_file(name: &str) -> String {

@@ -19,6 +19,7 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Upstream {
     folder: TempDir,
+    host: String,
     port: u16,
     child: Option<Child>,
 }
@@ -33,8 +34,14 @@ impl Upstream {
 
     /// A new and empty one, open to anybody.
     pub async fn start() -> Upstream {
+        Upstream::start_at("127.0.0.1").await
+    }
+
+    /// The same at another address of this machine, or of the network namespace that the test is in.
+    pub async fn start_at(host: &str) -> Upstream {
         let mut upstream = Upstream {
             folder: TempDir::with_prefix("berth-upstream-").expect("a temporary folder"),
+            host: host.to_owned(),
             port: 0,
             child: None,
         };
@@ -50,7 +57,7 @@ impl Upstream {
 
     /// `host:port`.
     pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.host, self.port)
     }
 
     /// One of its repositories.

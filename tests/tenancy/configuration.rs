@@ -117,7 +117,7 @@ async fn a_put_repeated_changes_nothing_and_an_older_term_is_refused() {
     let (_berth, admin) = two_tenants(settings()).await;
     let put = async |path: &str, body: serde_json::Value| admin.ask(Method::PUT, path, Some(body)).await;
     let cache = json!({ "spec": {
-        "upstream": { "url": "https://registry-1.docker.io", "username": "u", "password": "hunter2" }, "prefix": "docker.io" } });
+        "upstream": { "url": "https://192.0.2.1", "username": "u", "password": "hunter2" }, "prefix": "docker.io" } });
     let first = put("tenants/acme/caches/ns/hub", cache.clone())
         .await
         .expect(200)
@@ -329,7 +329,7 @@ async fn a_deleted_tenant_is_not_there_any_more_and_its_tokens_never_again() {
 async fn a_put_repeated_seals_with_the_new_key_once_and_specs_without_secrets_stay() {
     let (berth, admin) = two_tenants(settings()).await;
     let cache = json!({ "spec": {
-        "upstream": { "url": "https://registry-1.docker.io", "username": "u", "password": "hunter2" }, "prefix": "hub" } });
+        "upstream": { "url": "https://192.0.2.1", "username": "u", "password": "hunter2" }, "prefix": "hub" } });
     let repository = json!({ "spec": { "name": "app" } });
     let put = async |path: &str, body: &serde_json::Value| {
         let answer = admin.ask(Method::PUT, path, Some(body.clone())).await.expect(200);

@@ -3,6 +3,7 @@
 mod alone;
 mod apps;
 mod builds;
+mod caches;
 mod containerd;
 mod cutting;
 mod edge;

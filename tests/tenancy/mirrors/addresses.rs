@@ -158,8 +158,8 @@ async fn a_tenant_s_host_never_leads_to_another_tenant() {
     // Both have the repository; a cache of acme's even claims the other's names.
     push(&berth, &acme(), &mine, "app", b"of acme", "v1").await;
     let (blob, manifest) = push(&berth, &other, &theirs, "app", b"of other", "v1").await;
-    put_cache(&admin, "acme", "theirs", &[&other, "registry.other.com"]).await;
     push(&berth, &acme(), &mine, "theirs/app", b"of acme", "v1").await;
+    put_cache(&admin, "acme", "theirs", &[&other, "registry.other.com"]).await;
     let paths = [
         "/v2/".to_owned(),
         "/v2/_catalog".to_owned(),

@@ -1,7 +1,9 @@
 //! `ns` names a registry for which a cache of the tenant is a mirror.
 
+use harness::content::sha256;
 use harness::http::send;
-use harness::{Admin, Backend, Berth};
+use harness::image::MANIFEST;
+use harness::{Admin, Backend, Berth, Upstream};
 use reqwest::Method;
 use serde_json::json;
 
@@ -10,12 +12,27 @@ use super::{HUB, acme, parameter, put_cache, read, reads_everything, token_by_po
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tenant_s_host_is_a_mirror_for_the_registries_of_its_caches() {
+    let upstream = Upstream::start().await;
+    let there = upstream.repository("library/alpine");
+    let blob = there.push_blob(b"0123456789").await;
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": MANIFEST, "layers": [],
+        "config": { "mediaType": "application/x-test", "digest": blob, "size": 10 },
+    })
+    .to_string();
+    for tag in ["v1", "v2"] {
+        there
+            .put_manifest(tag, MANIFEST, manifest.as_bytes())
+            .await
+            .expect(201);
+    }
+    let pushed = (blob, sha256(manifest.as_bytes()));
+    let url = format!("http://{}", upstream.address());
     for backend in Backend::BOTH {
-        let (berth, admin) = two_tenants(settings().backend(backend)).await;
+        let settings = settings().backend(backend).flag("--egress-allow", "127.0.0.1");
+        let (berth, admin) = two_tenants(settings).await;
         let token = admin.token("acme", &["**"], &["pull", "push"]).await;
         let name = "docker.io/library/alpine";
-        let pushed = push(&berth, &acme(), &token, name, b"0123456789", "v1").await;
-        push(&berth, &acme(), &token, name, b"0123456789", "v2").await;
         let path = format!("/v2/library/alpine/manifests/v1?ns={HUB}");
         let unknown = async |host: &str, path: &str| {
             for password in [None, Some(&token)] {
@@ -31,7 +48,8 @@ async fn a_tenant_s_host_is_a_mirror_for_the_registries_of_its_caches() {
         };
         // The client goes on to the Hub at once.
         unknown(&acme(), &path).await;
-        put_cache(&admin, "acme", HUB, &[HUB, "quay.test:5000"]).await;
+        let hub = json!({ "upstream": { "url": url }, "prefix": HUB, "mirrorFor": [HUB, "quay.test:5000"] });
+        admin.put("tenants/acme/caches/cache", hub).await;
         let challenge = read(&berth, &acme(), &path).await.expect(401);
         assert_eq!(parameter(&challenge, "scope"), format!("repository:{name}:pull"));
         assert_eq!(
@@ -116,7 +134,7 @@ async fn blobs_of_a_mirror_are_redirected_as_on_the_tenant_s_own_host() {
     let (berth, admin) = two_tenants(distributed).await;
     let token = admin.token("acme", &["**"], &["pull", "push"]).await;
     let (blob, _) = push(&berth, &acme(), &token, "app", b"content", "v1").await;
-    push(&berth, &acme(), &token, "docker.io/app", b"content", "v1").await;
+    push(&berth, &acme(), &token, "docker.io/library/app", b"content", "v1").await;
     put_cache(&admin, "acme", HUB, &[HUB]).await;
     let own = acme();
     for (host, ns) in [("10.96.3.4", own.as_str()), (&own, HUB)] {

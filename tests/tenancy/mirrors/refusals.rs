@@ -76,7 +76,7 @@ async fn a_mirror_takes_no_writes() {
     let (berth, admin) = two_tenants(settings()).await;
     let token = admin.token("acme", &["**"], &["pull", "push", "delete"]).await;
     let (blob, manifest) = push(&berth, &acme(), &token, "app", b"content", "v1").await;
-    push(&berth, &acme(), &token, "docker.io/app", b"content", "v1").await;
+    push(&berth, &acme(), &token, "docker.io/library/app", b"content", "v1").await;
     put_cache(&admin, "acme", HUB, &[HUB]).await;
     let started = to(&berth, &acme(), Method::POST, "/v2/app/blobs/uploads/").basic_auth("", Some(&token));
     let started = send(started).await.expect(202);

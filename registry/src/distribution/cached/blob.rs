@@ -20,8 +20,10 @@ use crate::domain::Digest;
 use crate::domain::range::Requested;
 use crate::upstream::{Kind, Question, Remote};
 
-/// A range that begins this far behind what has arrived is asked of the upstream by itself.
+/// A part that begins this far behind what has arrived is asked of the upstream by itself,
 const FAR: u64 = 16 << 20;
+/// if it is no longer than this: containerd reads a layer as several parts, each from its place to the end.
+const PART: u64 = 4 << 20;
 
 pub(super) async fn get(at: &Mirrored<'_>, reference: &str, parts: &Parts) -> Result<Response, ApiError> {
     let digest = stored::parse(reference)?;
@@ -132,7 +134,8 @@ async fn along(
             Response::new(reading.body(0, size))
         }
         Requested::One(range) => {
-            let far = range.start > reading.growing.end().saturating_add(FAR);
+            let far =
+                range.start > reading.growing.end().saturating_add(FAR) && range.end - range.start <= PART;
             let ahead = match far && conditions::range_counts(&parts.headers, digest) {
                 true => ask_for_range(at, remote, digest, &range).await?,
                 false => None,
