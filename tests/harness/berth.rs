@@ -198,6 +198,17 @@ impl Berth {
     pub fn command(&self, subcommand: &str) -> Command {
         let mut command = Command::new(setting("BERTH_BIN"));
         command.arg(subcommand).envs(self.settings()).stdin(Stdio::null());
+        // What it asks lies on this machine.
+        for name in [
+            "HTTPS_PROXY",
+            "https_proxy",
+            "HTTP_PROXY",
+            "http_proxy",
+            "ALL_PROXY",
+            "all_proxy",
+        ] {
+            command.env_remove(name);
+        }
         command
     }
 
