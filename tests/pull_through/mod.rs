@@ -14,6 +14,7 @@ mod isolation;
 mod manifests;
 mod policy;
 mod programs;
+mod quotas;
 mod ranges;
 mod redirects;
 mod referrers;
@@ -21,6 +22,7 @@ mod replicas;
 mod streams;
 mod tags;
 mod tokens;
+mod warming;
 mod ways;
 
 use std::time::Duration;

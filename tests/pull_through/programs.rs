@@ -7,7 +7,7 @@ use harness::{Client, Image, Index, Layout};
 use super::{CACHE, KIB, Place};
 
 /// An index of two images at the upstream.
-async fn two_platforms(place: &Place) -> Index {
+pub async fn two_platforms(place: &Place) -> Index {
     let images = ["amd64", "arm64"].iter().zip(1..);
     let index = Index::new(
         images

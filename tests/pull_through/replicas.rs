@@ -147,6 +147,28 @@ async fn a_peer_sends_on_what_the_other_fetches_while_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_bytes_that_one_peer_was_sent_reach_nobody_as_a_whole_blob() {
+    let two = two_peers().await;
+    for seed in 0..6 {
+        let layer = blob(8 * MIB, seed);
+        let digest = two.layer(&layer).await;
+        two.way.once("GET", "/blobs/", Fault::Flipped(5 * MIB));
+        let path = format!("blobs/{digest}");
+        let got = at_once(6, async |client| {
+            digest_of(two.here[client % 2].request(Method::GET, &path)).await
+        })
+        .await;
+        assert!(got.iter().any(Result::is_err), "it was sent to somebody: {got:?}");
+        for found in got.iter().flatten() {
+            assert_eq!(found, &digest);
+        }
+        for here in &two.here {
+            here.assert_blob(&digest, &layer).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_but_a_peer_is_sent_what_a_replica_fetches() {
     let mut two = two_peers().await;
     let digest = two.layer(&blob(MIB, 1)).await;

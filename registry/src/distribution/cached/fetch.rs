@@ -23,7 +23,7 @@ use super::growing::{Growing, Phase, WINDOW};
 use super::peer;
 use super::spool::Spool;
 use super::trouble::Trouble;
-use crate::blobs::ObjectKey;
+use crate::blobs::{BlobStream, ObjectKey};
 use crate::domain::Digest;
 use crate::domain::manifest::Manifest;
 use crate::metadata::{
@@ -92,7 +92,7 @@ impl Fetches {
         if let Some(growing) = fetches.get(&key) {
             return (growing.clone(), false);
         }
-        let growing = Growing::new();
+        let growing = Growing::new(wanted.digest);
         fetches.insert(key.clone(), growing.clone());
         let ending = Ending {
             fetches: self.0.clone(),
@@ -142,11 +142,11 @@ impl Fetch<'_> {
         } = &self.wanted;
         let (claim, begun) = loop {
             if let Some(row) = registry.metadata.blob(repository, digest).await? {
-                return Ok(row);
+                return self.conclude(row).await;
             }
             match Claim::take(&registry.cached, repository, format!("blob:{digest}")).await? {
                 Taking::Mine(claim, begun) => break (claim, begun),
-                Taking::Theirs(address) => self.along(address).await,
+                Taking::Theirs(address) => self.along(address).await?,
             }
         };
         let fetched = self.fetch_claimed(&claim, begun).await;
@@ -155,7 +155,7 @@ impl Fetch<'_> {
     }
 
     /// Takes in what another replica fetches, as far as that can be had from it; or waits a little.
-    async fn along(&self, address: Option<String>) {
+    async fn along(&self, address: Option<String>) -> Result<(), Trouble> {
         let Wanted {
             registry,
             repository,
@@ -165,33 +165,68 @@ impl Fetch<'_> {
         if !matches!(self.growing.phase(), Phase::Arriving { .. }) {
             self.growing.set(Phase::Elsewhere);
         }
-        let mut at = self.growing.end();
         let peer = match &address {
-            Some(address) => peer::ask(registry, (repository, digest), address, at).await,
+            Some(address) => peer::ask(registry, (repository, digest), address, self.growing.end()).await,
             None => None,
         };
-        let Some(peer) = peer else {
-            return tokio::time::sleep(LOOK).await;
-        };
-        let spool = registry.cached.spools.open(peer.size).await;
-        self.growing.begin(peer.size, at, None, spool);
-        let mut pieces = peer.bytes;
-        loop {
-            match pieces.try_next().await {
-                Ok(Some(bytes)) => {
-                    self.growing.room(bytes.len()).await;
-                    let length = bytes.len() as u64;
-                    self.growing.push(at, bytes);
-                    at += length;
-                }
-                // All of it, or another replica goes on; whoever holds the claim next is asked next.
-                Ok(None) => return,
-                Err(error) => {
-                    tracing::info!(%error, %digest, "another replica broke off");
-                    return;
-                }
+        match peer {
+            // All of it, or another replica goes on; whoever holds the claim next is asked next.
+            Some(peer) => self.take_in(peer.size, peer.bytes).await.map(drop),
+            None => {
+                tokio::time::sleep(LOOK).await;
+                Ok(())
             }
         }
+    }
+
+    /// Shows what was fetched elsewhere, and whether all of it came. What was shown before may be from another replica,
+    /// which may have failed since: the last byte is shown when all of them make up the digest.
+    async fn take_in(&self, size: u64, mut pieces: BlobStream) -> Result<bool, Trouble> {
+        let digest = &self.wanted.digest;
+        let mut at = self.growing.end();
+        let spool = self.wanted.registry.cached.spools.open(size).await;
+        self.growing.begin(size, at, None, spool);
+        loop {
+            let mut bytes = match pieces.try_next().await {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => return Ok(false),
+                Err(error) => {
+                    tracing::info!(%error, %digest, "another replica broke off");
+                    return Ok(false);
+                }
+            };
+            let left = size.saturating_sub(at);
+            if (bytes.len() as u64) < left {
+                self.growing.room(bytes.len()).await;
+                let length = bytes.len() as u64;
+                self.growing.push(at, bytes);
+                at += length;
+                continue;
+            }
+            // At most the length of a piece in memory.
+            bytes.truncate(usize::try_from(left).unwrap_or(bytes.len()));
+            let last = bytes.split_off(bytes.len().saturating_sub(1));
+            self.growing.push(at, bytes);
+            if self.growing.confirms(&last) != Some(true) {
+                return Err(self
+                    .strange(format!("what two replicas were sent for {digest} differs"))
+                    .into());
+            }
+            self.growing.push(size - last.len() as u64, last);
+            return Ok(true);
+        }
+    }
+
+    /// What is stored by now ends what has been shown so far, if anything has.
+    async fn conclude(&self, row: BlobRow) -> Result<BlobRow, Trouble> {
+        let end = self.growing.end();
+        if matches!(self.growing.phase(), Phase::Arriving { .. }) && end < row.size {
+            let rest = self.wanted.registry.blobs.read(&row.key, end..row.size).await?;
+            if !self.take_in(row.size, rest).await? {
+                return Err(Trouble::ended());
+            }
+        }
+        Ok(row)
     }
 
     async fn fetch_claimed(&self, claim: &Claim, begun: Option<Uuid>) -> Result<BlobRow, Trouble> {
@@ -203,7 +238,7 @@ impl Fetch<'_> {
         } = &self.wanted;
         // Whoever held the claim before may have stored it just now.
         if let Some(row) = registry.metadata.blob(repository, digest).await? {
-            return Ok(row);
+            return self.conclude(row).await;
         }
         let _permit = registry.cached.permits.acquire().await;
         let (session, hashes) = self.session(begun).await?;
@@ -215,16 +250,27 @@ impl Fetch<'_> {
             Ok(last) => last,
             Err(trouble) => {
                 drop(writing);
-                self.drop_session(&session.id).await;
+                // Whoever has taken the claim over may go on with the session.
+                if !claim.is_lost() {
+                    self.drop_session(&session.id).await;
+                }
                 return Err(trouble);
             }
         };
-        // It is what was asked for: now the last byte may leave.
-        self.growing.push(self.growing.end(), last);
+        // It is what was asked for: now the last byte may leave, unless what another replica had sent before was not.
+        let is_shown = self.growing.confirms(&last) != Some(false);
+        if is_shown {
+            self.growing.push(writing.offset - last.len() as u64, last);
+        }
         let (size, renewal) = writing.finish().await?;
         let row = self.commit(&session, size).await;
         drop(renewal);
-        row
+        match is_shown {
+            true => row,
+            false => Err(self
+                .strange(format!("what two replicas were sent for {digest} differs"))
+                .into()),
+        }
     }
 
     fn key(&self, id: Uuid) -> SessionKey {

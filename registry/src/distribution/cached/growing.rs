@@ -14,6 +14,8 @@ use uuid::Uuid;
 
 use super::spool::Spool;
 use super::trouble::Trouble;
+use crate::domain::Digest;
+use crate::domain::hasher::Hasher;
 use crate::metadata::BlobRow;
 
 /// Most bytes of one blob's window.
@@ -49,6 +51,7 @@ pub(super) struct Growing {
     /// Raised by each piece.
     end: watch::Sender<u64>,
     ring: Mutex<Ring>,
+    digest: Digest,
     /// A reader has moved, come or gone.
     moved: Notify,
 }
@@ -60,6 +63,8 @@ struct Ring {
     pieces: VecDeque<Bytes>,
     /// Where to go with what leaves the window, from the first byte on.
     spool: Option<Spool>,
+    /// The running hash of all that was shown, if other replicas sent it.
+    shown: Option<Hasher>,
     /// Where each reader is that reads along.
     along: HashMap<u64, u64>,
     next_reader: u64,
@@ -76,8 +81,9 @@ enum Look {
 }
 
 impl Growing {
-    pub fn new() -> Arc<Self> {
+    pub fn new(digest: Digest) -> Arc<Self> {
         Arc::new(Self {
+            digest,
             phase: watch::Sender::new(Phase::Asking),
             end: watch::Sender::new(0),
             ring: Mutex::default(),
@@ -156,6 +162,7 @@ impl Growing {
             ring.pieces.clear();
             (ring.start, ring.end) = (offset, offset);
             ring.spool = spool.filter(|_| offset == 0);
+            ring.shown = (offset == 0 && upload.is_none()).then(|| Hasher::new(self.digest.algorithm()));
             drop(ring);
             self.end.send_replace(offset);
         }
@@ -173,10 +180,20 @@ impl Growing {
                 return;
             }
             ring.end += bytes.len() as u64;
+            if let Some(shown) = &mut ring.shown {
+                shown.update(&bytes);
+            }
             ring.pieces.push_back(bytes);
             ring.end
         };
         self.end.send_replace(end);
+    }
+
+    /// Whether all that was shown and these bytes make up the digest; nothing if it was never sent by another replica.
+    pub fn confirms(&self, last: &[u8]) -> Option<bool> {
+        let mut shown = self.ring().shown.clone()?;
+        shown.update(last);
+        Some(shown.digest() == self.digest)
     }
 
     /// Makes room for bytes: what leaves the window is spooled, and if it cannot be, readers are waited for, as far as
@@ -404,6 +421,10 @@ mod tests {
         Bytes::from(vec![value; length])
     }
 
+    fn digest(bytes: &[u8]) -> Digest {
+        Digest::of(crate::domain::Algorithm::Sha256, bytes)
+    }
+
     async fn bytes(reader: &mut Reader) -> Bytes {
         match reader.next().await {
             Next::Bytes(bytes) => bytes,
@@ -419,7 +440,7 @@ mod tests {
 
     #[tokio::test]
     async fn everybody_who_reads_along_gets_every_byte_from_its_place_on() {
-        let growing = Growing::new();
+        let growing = Growing::new(digest(b""));
         growing.begin(30, 0, None, None);
         push(&growing, piece(10, 1)).await;
         let (mut first, mut later) = (growing.reader(0), growing.reader(5));
@@ -433,7 +454,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_falls_out_of_the_window_is_told_and_the_window_is_bounded() {
-        let growing = Growing::new();
+        let growing = Growing::new(digest(b""));
         growing.begin(1 << 30, 0, None, None);
         for _ in 0..100 {
             push(&growing, piece(1 << 20, 1)).await;
@@ -450,7 +471,7 @@ mod tests {
     async fn with_a_spool_nobody_falls_behind_and_memory_is_bounded() {
         let folder = tempfile::tempdir().unwrap();
         let spools = Spools::new(folder.path().to_owned(), 64 << 20);
-        let growing = Growing::new();
+        let growing = Growing::new(digest(b""));
         growing.begin(40 << 20, 0, None, spools.open(40 << 20).await);
         for n in 0..40 {
             push(&growing, piece(1 << 20, n)).await;
@@ -470,7 +491,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_comes_again_from_another_source_is_shown_once() {
-        let growing = Growing::new();
+        let growing = Growing::new(digest(b""));
         growing.begin(30, 0, None, None);
         growing.push(0, piece(20, 1));
         let mut reader = growing.reader(0);
@@ -483,8 +504,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_several_replicas_sent_is_confirmed_as_a_whole() {
+        let growing = Growing::new(digest(b"abcdef"));
+        growing.begin(6, 0, None, None);
+        growing.push(0, Bytes::from_static(b"abc"));
+        // Another begins anew; what is known of it is not shown again.
+        growing.begin(6, 0, Some(Uuid::nil()), None);
+        growing.push(0, Bytes::from_static(b"xbcde"));
+        assert_eq!(growing.confirms(b"f"), Some(true));
+        assert_eq!(growing.confirms(b"g"), Some(false));
+
+        let growing = Growing::new(digest(b"abcdef"));
+        growing.begin(6, 0, None, None);
+        growing.push(0, Bytes::from_static(b"xbc"));
+        growing.begin(6, 0, Some(Uuid::nil()), None);
+        growing.push(0, Bytes::from_static(b"abcde"));
+        assert_eq!(growing.confirms(b"f"), Some(false), "its first byte was another");
+
+        let own = Growing::new(digest(b"abcdef"));
+        own.begin(6, 0, Some(Uuid::nil()), None);
+        assert_eq!(own.confirms(b"f"), None, "its session is hashed");
+    }
+
+    #[tokio::test]
     async fn the_fetch_waits_for_the_fastest_reader_only_while_nobody_waits_behind() {
-        let growing = Growing::new();
+        let growing = Growing::new(digest(b""));
         growing.begin(1 << 30, 0, None, None);
         push(&growing, piece(1 << 20, 1)).await;
         let window = usize::try_from(WINDOW).unwrap();
@@ -505,7 +549,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_in_the_window_is_read_to_its_end_when_it_is_over() {
-        let growing = Growing::new();
+        let growing = Growing::new(digest(b""));
         growing.begin(10, 0, None, None);
         let mut reader = growing.reader(0);
         growing.push(0, piece(10, 1));

@@ -1,0 +1,41 @@
+//! A tenant whose quota is exhausted goes on pulling; what is fetched is not kept then.
+
+use harness::content::blob;
+use serde_json::json;
+
+use super::{KIB, Place, push_layer};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulls_go_on_when_a_quota_leaves_no_room_and_nothing_is_kept() {
+    let place = Place::new().await;
+    let layer = blob(300 * KIB, 1);
+    let digest = push_layer(&place.there("app"), "v1", &layer).await;
+    place
+        .admin
+        .put_tenant(
+            "default",
+            json!({ "quota": { "storage": "100Ki" }, "repositories": { "visibility": "Public" } }),
+        )
+        .await;
+    let here = place.here("app");
+    here.get_manifest("v1").await.expect(200);
+    for _ in 0..2 {
+        here.assert_blob(&digest, &layer).await;
+    }
+    let gets = place.way.count("GET", &format!("/blobs/{digest}"));
+    assert_eq!(gets, 2, "it was not kept");
+
+    // Without room for a manifest too.
+    let image = place.pushed("other", "v1", 5).await;
+    place
+        .admin
+        .put_tenant(
+            "default",
+            json!({ "quota": { "storage": "1" }, "repositories": { "visibility": "Public" } }),
+        )
+        .await;
+    let answer = place.here("other").get_manifest("v1").await.expect(200);
+    assert_eq!(answer.body, image.manifest);
+    let head = place.here("other").head("manifests/v1").await.expect(200);
+    assert_eq!(head.header("docker-content-digest"), image.digest());
+}
