@@ -152,7 +152,7 @@ async fn other_bytes_that_one_peer_was_sent_reach_nobody_as_a_whole_blob() {
     for seed in 0..6 {
         let layer = blob(8 * MIB, seed);
         let digest = two.layer(&layer).await;
-        two.way.once("GET", "/blobs/", Fault::Flipped(5 * MIB));
+        two.way.once("GET", "/blobs/", Fault::Flipped(5 * MIB as u64));
         let path = format!("blobs/{digest}");
         let got = at_once(6, async |client| {
             digest_of(two.here[client % 2].request(Method::GET, &path)).await
