@@ -118,6 +118,9 @@ struct Fetch<'g> {
     growing: &'g Growing,
 }
 
+/// An upstream's answer.
+type Asked = Result<http::Response<Incoming>, UpstreamError>;
+
 /// Why one request to the upstream did not bring the rest.
 enum Cut {
     /// Another one may.
@@ -241,11 +244,23 @@ impl Fetch<'_> {
             return self.conclude(row).await;
         }
         let _permit = registry.cached.permits.acquire().await;
-        let (session, hashes) = self.session(begun).await?;
-        claim.note(session.id).await?;
-        let named = named_size(registry, repository, digest).await?;
-        let mut writing = Writing::open(registry, repository.tenant, &session, hashes, named).await?;
-        let received = self.receive(&mut writing, claim, session.id, named).await;
+        let prepare = async {
+            let (session, hashes) = self.session(begun).await?;
+            claim.note(session.id).await?;
+            let named = named_size(registry, repository, digest).await?;
+            let writing = Writing::open(registry, repository.tenant, &session, hashes, named).await?;
+            Ok::<_, Trouble>((session, named, writing))
+        };
+        // Meanwhile the upstream is asked, if nothing is here of it yet.
+        let ask = async {
+            match begun {
+                None => Some(self.ask(0).await),
+                Some(_) => None,
+            }
+        };
+        let (prepared, first) = tokio::join!(prepare, ask);
+        let (session, named, mut writing) = prepared?;
+        let received = self.receive(&mut writing, claim, session.id, named, first).await;
         let last = match received {
             Ok(last) => last,
             Err(trouble) => {
@@ -356,12 +371,17 @@ impl Fetch<'_> {
         claim: &Claim,
         upload: Uuid,
         named: Option<u64>,
+        mut first: Option<Asked>,
     ) -> Result<Bytes, Trouble> {
         let mut last = Bytes::new();
         let (mut tries, mut pause) = (0, PAUSE);
         for request in 1.. {
             let before = writing.offset;
-            let cut = match self.request(writing, claim, upload, named, &mut last).await {
+            let asked = first.take();
+            let cut = match self
+                .request(writing, (claim, upload), named, &mut last, asked)
+                .await
+            {
                 Ok(()) => break,
                 Err(cut) => cut,
             };
@@ -402,24 +422,11 @@ impl Fetch<'_> {
         }
     }
 
-    /// Asks for what is missing and takes it in.
-    async fn request(
-        &self,
-        writing: &mut Writing,
-        claim: &Claim,
-        upload: Uuid,
-        named: Option<u64>,
-        last: &mut Bytes,
-    ) -> Result<(), Cut> {
+    /// Asks for the bytes from a place on.
+    async fn ask(&self, offset: u64) -> Asked {
         let Wanted { remote, digest, .. } = &self.wanted;
-        let offset = writing.offset;
         let mut headers = HeaderMap::new();
         if offset > 0 {
-            if named == Some(offset) {
-                // Whoever began it died when all was there.
-                self.growing.begin(offset, offset, Some(upload), None);
-                return Ok(());
-            }
             let range = HeaderValue::try_from(format!("bytes={offset}-"));
             headers.extend(range.ok().map(|range| (RANGE, range)));
         }
@@ -430,17 +437,37 @@ impl Fetch<'_> {
             path: &path,
             headers,
         };
-        let answer = remote
-            .ask(&question, Kind::Blob)
-            .await
-            .map_err(|error| match error {
-                UpstreamError::Late { .. }
-                | UpstreamError::Egress(_)
-                | UpstreamError::Broken { .. }
-                | UpstreamError::Failing { .. }
-                | UpstreamError::Paused { .. } => Cut::Again(error),
-                error => Cut::For(error.into()),
-            })?;
+        remote.ask(&question, Kind::Blob).await
+    }
+
+    /// Takes in what is missing, asking for it unless that was done.
+    async fn request(
+        &self,
+        writing: &mut Writing,
+        (claim, upload): (&Claim, Uuid),
+        named: Option<u64>,
+        last: &mut Bytes,
+        asked: Option<Asked>,
+    ) -> Result<(), Cut> {
+        let Wanted { remote, digest, .. } = &self.wanted;
+        let offset = writing.offset;
+        if offset > 0 && named == Some(offset) {
+            // Whoever began it died when all was there.
+            self.growing.begin(offset, offset, Some(upload), None);
+            return Ok(());
+        }
+        let answer = match asked {
+            Some(answer) => answer,
+            None => self.ask(offset).await,
+        };
+        let answer = answer.map_err(|error| match error {
+            UpstreamError::Late { .. }
+            | UpstreamError::Egress(_)
+            | UpstreamError::Broken { .. }
+            | UpstreamError::Failing { .. }
+            | UpstreamError::Paused { .. } => Cut::Again(error),
+            error => Cut::For(error.into()),
+        })?;
         let (size, skip) = self.extent(&answer, offset, named)?;
         if let Phase::Arriving { size: before, .. } = self.growing.phase()
             && before != size
