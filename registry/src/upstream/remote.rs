@@ -16,8 +16,8 @@ use crate::tenancy::Cache;
 
 /// How long it is remembered that the upstream does not have something.
 const ABSENT_FOR: Duration = Duration::from_secs(10);
-/// Most things that are remembered as absent.
-const ABSENT_LIMIT: u64 = 10_000;
+/// Most bytes of what is remembered as absent: a client's query is in each.
+const ABSENT_LIMIT: u64 = 4 << 20;
 /// Longest reason that is kept.
 const REASON_LIMIT: usize = 500;
 
@@ -148,6 +148,8 @@ impl Remote {
             is_new: AtomicBool::new(true),
             absent: Memory::builder()
                 .max_capacity(ABSENT_LIMIT)
+                // The key is in the error once more.
+                .weigher(|key: &String, _| u32::try_from(2 * key.len() + 256).unwrap_or(u32::MAX))
                 .time_to_live(ABSENT_FOR)
                 .build(),
         }

@@ -159,7 +159,7 @@ async fn along(
         }
         // Rare enough to wait for the whole.
         Requested::Many(_) | Requested::Unsatisfiable => {
-            return match reading.growing.settled().await {
+            return match reading.growing.over().await {
                 Phase::Failed(trouble) => Err(trouble),
                 _ => Ok(None),
             };

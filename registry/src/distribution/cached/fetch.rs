@@ -99,13 +99,24 @@ impl Fetches {
             key,
             growing: growing.clone(),
         };
+        let permits = wanted.registry.cached.permits.clone();
         let task = async move {
-            let growing = &ending.growing;
-            let phase = match (Fetch { wanted, growing }).run().await {
+            // Before the claim, so that whoever holds one goes on; and as long as its window takes memory.
+            let _permit = permits.acquire_owned().await;
+            let growing = ending.growing.clone();
+            let phase = match (Fetch {
+                wanted,
+                growing: &growing,
+            })
+            .run()
+            .await
+            {
                 Ok(row) => Phase::Stored(row),
                 Err(trouble) => Phase::Failed(trouble),
             };
             growing.set(phase);
+            drop(ending);
+            growing.let_go().await;
         };
         tokio::spawn(task.in_current_span());
         (growing, true)
@@ -243,7 +254,6 @@ impl Fetch<'_> {
         if let Some(row) = registry.metadata.blob(repository, digest).await? {
             return self.conclude(row).await;
         }
-        let _permit = registry.cached.permits.acquire().await;
         let prepare = async {
             let (session, hashes) = self.session(begun).await?;
             claim.note(session.id).await?;

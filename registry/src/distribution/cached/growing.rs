@@ -189,6 +189,28 @@ impl Growing {
         self.end.send_replace(end);
     }
 
+    /// Gives back memory and disk when it is over: what is stored is read from the store from now on. Who reads along what
+    /// does not come to be stored has a little time to take the rest.
+    pub async fn let_go(&self) {
+        if matches!(self.phase(), Phase::Failed(_)) {
+            let left = async {
+                loop {
+                    let mut moved = std::pin::pin!(self.moved.notified());
+                    moved.as_mut().enable();
+                    if self.ring().along.is_empty() {
+                        return;
+                    }
+                    moved.await;
+                }
+            };
+            let _ = tokio::time::timeout(STALL, left).await;
+        }
+        let mut ring = self.ring();
+        ring.pieces = VecDeque::new();
+        ring.start = ring.end;
+        ring.spool = None;
+    }
+
     /// Whether all that was shown and these bytes make up the digest; nothing if it was never sent by another replica.
     pub fn confirms(&self, last: &[u8]) -> Option<bool> {
         let mut shown = self.ring().shown.clone()?;
@@ -524,6 +546,19 @@ mod tests {
         let own = Growing::new(digest(b"abcdef"));
         own.begin(6, 0, Some(Uuid::nil()), None);
         assert_eq!(own.confirms(b"f"), None, "its session is hashed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_over_holds_no_memory_whoever_still_reads() {
+        let growing = Growing::new(digest(b""));
+        growing.begin(30, 0, None, None);
+        growing.push(0, piece(20, 1));
+        let mut slow = growing.reader(5);
+        growing.set(Phase::Failed(Trouble::ended()));
+        let gone = tokio::join!(growing.let_go(), async { bytes(&mut slow).await }).1;
+        assert_eq!(gone, piece(15, 1), "it had time to take the rest");
+        assert!(growing.ring().pieces.is_empty());
+        assert!(matches!(slow.next().await, Next::Otherwise(Phase::Failed(_))));
     }
 
     #[tokio::test]

@@ -24,13 +24,15 @@ use crate::domain::media_type::OCI_INDEX;
 use crate::metadata::Repository;
 use crate::upstream::{Kind, Question, Remote, UpstreamError};
 
-/// Most bytes of a page.
-const PAGE_LIMIT: usize = 8 << 20;
+/// Most bytes of a page, and of all pages of referrers: clients read no more of a list.
+const PAGE_LIMIT: usize = 4 << 20;
+/// Memory that reading one list takes, of the uploads' budget.
+const LIST_MEMORY: u64 = 16 << 20;
 /// Most pages of referrers that are read.
 const PAGES: usize = 16;
-/// For how long the referrers of a manifest are remembered, and of how many.
+/// For how long the referrers of a manifest are remembered, and how many bytes of them.
 const REFERRERS_FOR: Duration = Duration::from_secs(30);
-const REFERRERS_LIMIT: u64 = 1000;
+const REFERRERS_LIMIT: u64 = 8 << 20;
 
 /// What came of asking for a list: its entries, and the query of its next page.
 pub(in crate::distribution) type Listed = Result<(Arc<Vec<Value>>, Option<String>), Trouble>;
@@ -39,6 +41,10 @@ pub(in crate::distribution) type Listed = Result<(Arc<Vec<Value>>, Option<String
 pub(super) fn memory() -> Memory<(Repository, String), Arc<Vec<Value>>> {
     Memory::builder()
         .max_capacity(REFERRERS_LIMIT)
+        .weigher(|_, descriptors: &Arc<Vec<Value>>| {
+            let bytes: usize = descriptors.iter().map(|one| one.to_string().len()).sum();
+            u32::try_from(bytes + 256).unwrap_or(u32::MAX)
+        })
         .time_to_live(REFERRERS_FOR)
         .build()
 }
@@ -183,12 +189,17 @@ async fn share(
 ) -> Listed {
     let lists = &at.asked.registry.cached.lists;
     let key = (at.repository.repository.clone(), what);
-    let (listed, _) = lists.share(key, || work).await;
+    let budget = at.asked.registry.budget.clone();
+    let bounded = async move {
+        let _memory = budget.take(LIST_MEMORY).await;
+        work.await
+    };
+    let (listed, _) = lists.share(key, || bounded).await;
     listed.unwrap_or_else(|| Err(Trouble::ended()))
 }
 
 async fn ask_for_referrers(remote: &Remote, upstream: &str, subject: &str) -> Result<Vec<Value>, Trouble> {
-    let mut found = Vec::new();
+    let (mut found, mut bytes) = (Vec::new(), 0);
     let mut path = format!("referrers/{subject}");
     for pages in 0..PAGES {
         let (body, next) = match page(remote, upstream, &path, OCI_INDEX).await {
@@ -198,6 +209,12 @@ async fn ask_for_referrers(remote: &Remote, upstream: &str, subject: &str) -> Re
             }
             Err(trouble) => return Err(trouble),
         };
+        bytes += body.len();
+        if bytes > PAGE_LIMIT {
+            let why = format!("it lists more than {PAGE_LIMIT} bytes of referrers of {subject}");
+            let host = remote.host().to_owned();
+            return Err(UpstreamError::Strange { host, why }.into());
+        }
         let index: Index = read(remote, &body)?;
         found.extend(index.manifests.unwrap_or_default());
         match next {

@@ -234,6 +234,8 @@ impl Asking {
     }
 
     async fn fetch_claimed(&self, reference: &Reference, tag: Option<&TagName>) -> Result<Outcome, Trouble> {
+        // As for a manifest that is pushed.
+        let _memory = self.registry.budget.take(self.registry.max_manifest_size).await;
         let fetched = self.source().get(reference).await?;
         self.keep(fetched, tag, true).await
     }
