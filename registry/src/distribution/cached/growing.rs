@@ -259,7 +259,9 @@ impl Growing {
         let id = {
             let mut ring = self.ring();
             ring.next_reader += 1;
-            ring.next_reader
+            let id = ring.next_reader;
+            ring.along.insert(id, at);
+            id
         };
         Reader {
             growing: self.clone(),
