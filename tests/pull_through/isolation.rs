@@ -1,12 +1,12 @@
 //! Whose a cache is.
 
-use harness::content::sha256;
+use harness::content::{blob, sha256};
 use harness::http::{Answer, Repository, client, send};
-use harness::{Faulty, Image, Upstream};
+use harness::{Fault, Faulty, Image, Upstream, eventually, within};
 use reqwest::Method;
 use serde_json::json;
 
-use super::{KIB, asked, behind, door, put_cache, two_tenants};
+use super::{AT_ONCE, KIB, WAIT, asked, behind, digest_of, door, put_cache, two_tenants};
 
 /// Everything that is asked of an image, by tag and by digest.
 fn paths(image: &Image) -> Vec<String> {
@@ -68,6 +68,45 @@ async fn what_one_tenant_has_cached_another_gets_from_its_own_upstream_or_not_at
     for blob in image.blobs() {
         let fetched = our_way.count("GET", &sha256(blob));
         assert_eq!(fetched, 1, "all bytes are fetched again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_tenant_whose_upstream_stalls_does_not_keep_others_from_theirs() {
+    let (ours, theirs) = (Upstream::start().await, Upstream::start().await);
+    let our_way = Faulty::before(&ours.address()).await;
+    let their_way = Faulty::before(&theirs.address()).await;
+    let (berth, admin) = two_tenants().await;
+    put_cache(&admin, "acme", &our_way, json!({})).await;
+    put_cache(&admin, "other", &their_way, json!({})).await;
+    let mine = admin.token("acme", &["**"], &["pull"]).await;
+    let other = admin.token("other", &["**"], &["pull"]).await;
+    let (our_door, their_door) = (
+        door(&berth, "acme", Some(&mine)).await,
+        door(&berth, "other", Some(&other)).await,
+    );
+    let here = behind(&our_door, "up/app");
+    our_way.always("GET", "/blobs/", Fault::Held(10));
+    let mut pulls = Vec::new();
+    // More than all tenants together are given at once.
+    for seed in 0..60 {
+        let digest = ours.repository("app").push_blob(&blob(KIB, seed)).await;
+        let request = here.request(Method::GET, &format!("blobs/{digest}"));
+        pulls.push((digest, tokio::spawn(digest_of(request))));
+    }
+    eventually("its fetches stall", WAIT, async || {
+        (our_way.count("GET", "/blobs/") >= 16).then_some(())
+    })
+    .await;
+
+    let image = Image::new(1, KIB);
+    image.push(&theirs.repository("app"), "v1").await;
+    let there = behind(&their_door, "up/app");
+    within("the other's pull", AT_ONCE, image.assert_pullable(&there, "v1")).await;
+
+    our_way.release();
+    for (digest, pull) in pulls {
+        assert_eq!(pull.await.expect("no panic"), Ok(digest));
     }
 }
 

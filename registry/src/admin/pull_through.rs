@@ -151,7 +151,7 @@ pub async fn warm(
         Failure::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "NotServing",
-            "only a running server fetches: start it, or name its admin API with --admin",
+            "only a running server fetches: start it, or say where it is by --admin-listen",
         )
     })?;
     let warmed = match &which.blob {

@@ -8,37 +8,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::super::state::Registry;
-use super::super::uploads::{Hashes, LEASE, Writing};
-use super::claim::{Claim, LOOK, Taking};
+use super::super::uploads::Writing;
+use super::arriving::{Arriving, partial};
+use super::claim::{Claim, Taking};
 use super::growing::{Growing, Phase, WINDOW};
-use super::peer;
 use super::spool::Spool;
 use super::trouble::Trouble;
-use crate::blobs::{BlobStream, ObjectKey};
 use crate::domain::Digest;
 use crate::domain::manifest::Manifest;
-use crate::metadata::{
-    BlobRow, CommitUpload, Linked, NewUpload, Repository, SessionKey, TakeUpload, Taken, Time, UploadRow,
-    row_id,
-};
-use crate::tenancy::{Tenant, limits};
+use crate::metadata::{BlobRow, Repository};
+use crate::tenancy::Tenant;
 use crate::upstream::{Kind, Question, Remote, UpstreamError};
+
+mod elsewhere;
 
 /// How often the upstream is asked to go on before the fetch is given up, if nothing comes in between.
 const TRIES: u32 = 5;
 /// Most requests for one blob, whatever each of them brings.
 const REQUESTS: u32 = 100;
-/// Bytes for which another replica's session is waited for, rather than to begin anew.
-const WORTH_WAITING: u64 = 128 << 20;
 /// First pause between them; it doubles.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -99,10 +93,16 @@ impl Fetches {
             key,
             growing: growing.clone(),
         };
-        let permits = wanted.registry.cached.permits.clone();
+        let cached = &wanted.registry.cached;
+        let (all, own) = (
+            cached.permits.clone(),
+            cached.permits_of(wanted.repository.tenant),
+        );
         let task = async move {
-            // Before the claim, so that whoever holds one goes on; and as long as its window takes memory.
-            let _permit = permits.acquire_owned().await;
+            // Before the claim, so that whoever holds one goes on; and as long as its window takes memory. The tenant's own
+            // first: one with slow upstreams waits for itself.
+            let _own = own.acquire_owned().await;
+            let _permit = all.acquire_owned().await;
             let growing = ending.growing.clone();
             let phase = match (Fetch {
                 wanted,
@@ -168,81 +168,6 @@ impl Fetch<'_> {
         fetched
     }
 
-    /// Takes in what another replica fetches, as far as that can be had from it; or waits a little.
-    async fn along(&self, address: Option<String>) -> Result<(), Trouble> {
-        let Wanted {
-            registry,
-            repository,
-            digest,
-            ..
-        } = &self.wanted;
-        if !matches!(self.growing.phase(), Phase::Arriving { .. }) {
-            self.growing.set(Phase::Elsewhere);
-        }
-        let peer = match &address {
-            Some(address) => peer::ask(registry, (repository, digest), address, self.growing.end()).await,
-            None => None,
-        };
-        match peer {
-            // All of it, or another replica goes on; whoever holds the claim next is asked next.
-            Some(peer) => self.take_in(peer.size, peer.bytes).await.map(drop),
-            None => {
-                tokio::time::sleep(LOOK).await;
-                Ok(())
-            }
-        }
-    }
-
-    /// Shows what was fetched elsewhere, and whether all of it came. What was shown before may be from another replica,
-    /// which may have failed since: the last byte is shown when all of them make up the digest.
-    async fn take_in(&self, size: u64, mut pieces: BlobStream) -> Result<bool, Trouble> {
-        let digest = &self.wanted.digest;
-        let mut at = self.growing.end();
-        let spool = self.wanted.registry.cached.spools.open(size).await;
-        self.growing.begin(size, at, None, spool);
-        loop {
-            let mut bytes = match pieces.try_next().await {
-                Ok(Some(bytes)) => bytes,
-                Ok(None) => return Ok(false),
-                Err(error) => {
-                    tracing::info!(%error, %digest, "another replica broke off");
-                    return Ok(false);
-                }
-            };
-            let left = size.saturating_sub(at);
-            if (bytes.len() as u64) < left {
-                self.growing.room(bytes.len()).await;
-                let length = bytes.len() as u64;
-                self.growing.push(at, bytes);
-                at += length;
-                continue;
-            }
-            // At most the length of a piece in memory.
-            bytes.truncate(usize::try_from(left).unwrap_or(bytes.len()));
-            let last = bytes.split_off(bytes.len().saturating_sub(1));
-            self.growing.push(at, bytes);
-            if self.growing.confirms(&last) != Some(true) {
-                return Err(self
-                    .strange(format!("what two replicas were sent for {digest} differs"))
-                    .into());
-            }
-            self.growing.push(size - last.len() as u64, last);
-            return Ok(true);
-        }
-    }
-
-    /// What is stored by now ends what has been shown so far, if anything has.
-    async fn conclude(&self, row: BlobRow) -> Result<BlobRow, Trouble> {
-        let end = self.growing.end();
-        if matches!(self.growing.phase(), Phase::Arriving { .. }) && end < row.size {
-            let rest = self.wanted.registry.blobs.read(&row.key, end..row.size).await?;
-            if !self.take_in(row.size, rest).await? {
-                return Err(Trouble::ended());
-            }
-        }
-        Ok(row)
-    }
-
     async fn fetch_claimed(&self, claim: &Claim, begun: Option<Uuid>) -> Result<BlobRow, Trouble> {
         let Wanted {
             registry,
@@ -255,7 +180,7 @@ impl Fetch<'_> {
             return self.conclude(row).await;
         }
         let prepare = async {
-            let (session, hashes) = self.session(begun).await?;
+            let (session, hashes) = self.wanted.session(begun).await?;
             claim.note(session.id).await?;
             let named = named_size(registry, repository, digest).await?;
             let writing = Writing::open(registry, repository.tenant, &session, hashes, named).await?;
@@ -277,7 +202,7 @@ impl Fetch<'_> {
                 drop(writing);
                 // Whoever has taken the claim over may go on with the session.
                 if !claim.is_lost() {
-                    self.drop_session(&session.id).await;
+                    self.wanted.drop_session(&session.id).await;
                 }
                 return Err(trouble);
             }
@@ -288,89 +213,13 @@ impl Fetch<'_> {
             self.growing.push(writing.offset - last.len() as u64, last);
         }
         let (size, renewal) = writing.finish().await?;
-        let row = self.commit(&session, size).await;
+        let row = self.wanted.commit(&session, size).await;
         drop(renewal);
         match is_shown {
             true => row,
             false => Err(self
                 .strange(format!("what two replicas were sent for {digest} differs"))
                 .into()),
-        }
-    }
-
-    fn key(&self, id: Uuid) -> SessionKey {
-        SessionKey {
-            repository: self.wanted.repository.clone(),
-            id,
-            principal: format!("cache/{}", self.wanted.remote.cache.name),
-        }
-    }
-
-    /// The session of whoever fetched before and died, or a new one.
-    async fn session(&self, begun: Option<Uuid>) -> Result<(UploadRow, Hashes), Trouble> {
-        let Wanted { registry, digest, .. } = &self.wanted;
-        if let Some(id) = begun {
-            let now = Time::now();
-            let take = TakeUpload {
-                now,
-                until: now.plus(LEASE),
-                closing: None,
-            };
-            let mut taken = registry.metadata.take_upload(&self.key(id), take.clone()).await?;
-            if let Taken::Busy(row) = &taken
-                && row.offset >= WORTH_WAITING
-            {
-                // A dead writer's lease is longer than its claim.
-                let left = u64::try_from(row.writer_until.0 - now.0).unwrap_or_default();
-                tokio::time::sleep(Duration::from_micros(left).min(LEASE)).await;
-                let now = Time::now();
-                let again = TakeUpload {
-                    now,
-                    until: now.plus(LEASE),
-                    ..take
-                };
-                taken = registry.metadata.take_upload(&self.key(id), again).await?;
-            }
-            if let Taken::Yours(row) = taken
-                && let Ok(hashes) = Hashes::from_stored(&row.hash_states)
-            {
-                tracing::info!(%digest, offset = row.offset, "going on with what another replica had begun to fetch");
-                return Ok((row, hashes));
-            }
-        }
-        let hashes = Hashes::new(Some(digest.algorithm()));
-        let new = NewUpload {
-            repository: self.wanted.repository.clone(),
-            id: Uuid::new_v4(),
-            principal: self.key(Uuid::nil()).principal,
-            hash_states: hashes.to_stored(),
-            state: registry.blobs.begin(),
-            now: Time::now(),
-        };
-        let row = UploadRow {
-            id: new.id,
-            epoch: 0,
-            writer_until: Time(0),
-            offset: 0,
-            hash_states: new.hash_states.clone(),
-            state: new.state.clone(),
-            digest: None,
-            committed: false,
-        };
-        registry.metadata.create_upload(new).await?;
-        Ok((row, hashes))
-    }
-
-    async fn drop_session(&self, id: &Uuid) {
-        let registry = &self.wanted.registry;
-        let dropped = async {
-            if let Some(row) = registry.metadata.cancel_upload(&self.key(*id)).await? {
-                registry.blobs.discard(*id, &row.state).await?;
-            }
-            Ok::<_, Trouble>(())
-        };
-        if dropped.await.is_err() {
-            tracing::debug!(upload = %id, "what was fetched in vain stays until its session expires");
         }
     }
 
@@ -568,82 +417,6 @@ impl Fetch<'_> {
         }
         Ok((size, offset))
     }
-
-    async fn commit(&self, session: &UploadRow, size: u64) -> Result<BlobRow, Trouble> {
-        let Wanted {
-            registry,
-            tenant,
-            repository,
-            digest,
-            ..
-        } = &self.wanted;
-        let now = Time::now();
-        let commit = CommitUpload {
-            id: session.id,
-            epoch: session.epoch,
-            digest: *digest,
-            size,
-            now,
-            leased_until: now.plus(registry.delays.lease),
-            repository_id: row_id(),
-            limits: tenant.limits(&repository.name),
-            spare_due: now.plus(registry.delays.object),
-        };
-        match registry.metadata.commit_upload(repository, commit).await? {
-            Linked::Done(_) => {}
-            Linked::Gone => return Err(Trouble::ended()),
-            Linked::OverQuota(over) => {
-                self.drop_session(&session.id).await;
-                registry.blobs.delete(&ObjectKey::of_upload(session.id)).await?;
-                tracing::warn!(
-                    tenant = tenant.name.as_str(),
-                    repository = repository.name.as_str(),
-                    %digest,
-                    "a blob was not kept: {}",
-                    limits::exhausted(&over)
-                );
-                return Err(Trouble::over_quota(&over));
-            }
-        }
-        let row = registry.metadata.blob(repository, digest).await?;
-        row.ok_or_else(Trouble::ended)
-    }
-}
-
-/// An answer's body, each piece of which must come in time.
-struct Arriving<'r> {
-    body: Incoming,
-    timeout: Duration,
-    host: &'r str,
-    /// Bytes that are here already.
-    skip: u64,
-}
-
-impl Arriving<'_> {
-    async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
-        loop {
-            let frame = tokio::time::timeout(self.timeout, self.body.frame()).await;
-            let frame = frame.map_err(|_| UpstreamError::Late {
-                host: self.host.to_owned(),
-                timeout: self.timeout,
-            })?;
-            let Some(frame) = frame else { return Ok(None) };
-            let frame = frame.map_err(|error| UpstreamError::Broken {
-                host: self.host.to_owned(),
-                why: error.to_string(),
-            })?;
-            let Ok(mut bytes) = frame.into_data() else {
-                continue;
-            };
-            let skipped = self.skip.min(bytes.len() as u64);
-            self.skip -= skipped;
-            // At most the length of a piece in memory.
-            let rest = bytes.split_off(usize::try_from(skipped).unwrap_or_default());
-            if !rest.is_empty() {
-                return Ok(Some(rest));
-            }
-        }
-    }
 }
 
 /// The size that a manifest here gives to a blob, if one names it.
@@ -658,11 +431,4 @@ pub(super) async fn named_size(
     };
     let payload = registry.metadata.manifest_payload(repository, &manifest).await?;
     Ok(payload.and_then(|payload| Manifest::size_of_blob(&payload, digest)))
-}
-
-/// First byte and size of the whole, of a `Content-Range` (RFC 9110, section 14.4).
-pub(super) fn partial(text: &str) -> Option<(u64, u64)> {
-    let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    Some((first.trim().parse().ok()?, size.trim().parse().ok()?))
 }

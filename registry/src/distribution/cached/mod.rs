@@ -8,13 +8,14 @@
 //! ```
 //!
 //! [`manifest`] answers for manifests and tags, [`blob`] for blobs, [`lists`] for what is listed. [`flights`] and
-//! [`claim`] see to it that the upstream is asked once, [`fetch`] brings a blob into the store, [`growing`] is what has
+//! [`claim`] see to it that the upstream is asked once, [`fetch`] brings a blob into the store by a [`session`], [`growing`] is what has
 //! arrived of it so far and [`reading`] sends it to a client meanwhile.
 //!
 //! What must hold: nothing is stored, and no manifest leaves, whose digest was not computed from its bytes; what began
 //! for one client goes on without it; a blob's last byte leaves after its digest was found right; an upstream that fails
 //! costs nobody what is stored.
 
+mod arriving;
 mod blob;
 mod claim;
 mod fetch;
@@ -24,6 +25,7 @@ mod lists;
 mod manifest;
 pub(super) mod peer;
 mod reading;
+mod session;
 mod spool;
 mod state;
 mod trouble;

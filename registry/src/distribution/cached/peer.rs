@@ -116,7 +116,7 @@ pub(super) async fn ask(
         }
     };
     let range = answer.headers().get(CONTENT_RANGE)?.to_str().ok()?;
-    let (first, size) = super::fetch::partial(range)?;
+    let (first, size) = super::arriving::partial(range)?;
     if first != at {
         return None;
     }

@@ -11,13 +11,17 @@ use super::flights::Flights;
 use super::lists::Listed;
 use super::manifest::Outcome;
 use super::spool::Spools;
-use crate::metadata::{Reference, Repository, Time};
+use crate::metadata::{Reference, Repository, TenantId, Time};
 use crate::upstream::Remotes;
 
 /// Tags of which is remembered when they were last looked at.
 const CHECKED: u64 = 100_000;
-/// Blobs that are fetched at the same time; more wait.
+/// Blobs that are fetched or taken in at the same time; more wait.
 const FETCHES: usize = 48;
+/// Of these for one tenant.
+const TENANT_FETCHES: usize = 16;
+/// Tenants whose fetches are counted.
+const TENANTS: u64 = 10_000;
 
 /// What caches need of the process.
 pub struct CacheParts {
@@ -49,6 +53,7 @@ pub(in crate::distribution) struct Cached {
     /// Blobs that are being fetched.
     pub(super) fetches: Fetches,
     pub(super) permits: Arc<Semaphore>,
+    tenant_permits: Memory<TenantId, Arc<Semaphore>>,
     pub(super) spools: Spools,
 }
 
@@ -72,7 +77,14 @@ impl Cached {
             referrers: super::lists::memory(),
             fetches: Fetches::default(),
             permits: Arc::new(Semaphore::new(FETCHES)),
+            tenant_permits: Memory::new(TENANTS),
             spools: Spools::new(spool_folder, spool_size),
         }
+    }
+
+    /// The permits of a tenant.
+    pub(super) fn permits_of(&self, tenant: TenantId) -> Arc<Semaphore> {
+        let fresh = || Arc::new(Semaphore::new(TENANT_FETCHES));
+        self.tenant_permits.get_with(tenant, fresh)
     }
 }

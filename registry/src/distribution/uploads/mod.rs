@@ -15,6 +15,7 @@ mod writing;
 
 pub(super) use hashes::Hashes;
 pub(super) use lease::LEASE;
+pub(super) use start::new_session;
 pub(super) use writing::Writing;
 
 use axum::response::Response;

@@ -10,12 +10,15 @@ use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
+use super::super::state::Registry;
 use super::super::{Asked, Named, answer};
 use super::hashes::Hashes;
 use super::{Sent, accepted, close};
 use crate::domain::grant::Action;
 use crate::domain::{Algorithm, Digest, RepositoryName};
-use crate::metadata::{Linked, MountBlob, NewUpload, OverQuota, Quota, Time, UploadRow, row_id};
+use crate::metadata::{
+    Linked, MetadataError, MountBlob, NewUpload, OverQuota, Quota, Repository, Time, UploadRow, row_id,
+};
 
 /// Most repositories looked at for one to mount from.
 const SOURCES: u32 = 100;
@@ -157,11 +160,22 @@ async fn create(asked: &Asked, repository: &Named, hashes: Hashes) -> Result<Upl
             ApiError::of(Code::TooManyRequests, message).header(RETRY_AFTER, HeaderValue::from_static("60"))
         );
     }
+    let by = asked.principal.label.clone();
+    Ok(new_session(registry, repository, by, &hashes).await?)
+}
+
+/// Makes a session for somebody in a repository.
+pub async fn new_session(
+    registry: &Registry,
+    repository: &Repository,
+    principal: String,
+    hashes: &Hashes,
+) -> Result<UploadRow, MetadataError> {
     let now = Time::now();
     let new = NewUpload {
-        repository: repository.repository.clone(),
+        repository: repository.clone(),
         id: Uuid::new_v4(),
-        principal: asked.principal.label.clone(),
+        principal,
         hash_states: hashes.to_stored(),
         state: registry.blobs.begin(),
         now,
