@@ -1,25 +1,81 @@
 //! What an upstream sends of a blob.
 
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use super::growing::Growing;
 use crate::upstream::UpstreamError;
+
+/// Most bytes that are shown before there is a session that they go into.
+const AHEAD: usize = 1 << 20;
 
 /// An answer's body, each piece of which must come in time.
 pub(super) struct Arriving<'r> {
-    pub body: Incoming,
-    pub timeout: Duration,
-    pub host: &'r str,
+    body: Incoming,
+    timeout: Duration,
+    host: &'r str,
+    /// Bytes of the whole blob.
+    pub size: u64,
     /// Bytes that are here already.
-    pub skip: u64,
+    skip: u64,
+    /// What was read ahead, with the failure or the end that may have come then.
+    ahead: VecDeque<Result<Option<Bytes>, UpstreamError>>,
 }
 
-impl Arriving<'_> {
+impl<'r> Arriving<'r> {
+    /// A body of a blob of `size` bytes. Its first `skip` bytes are here already.
+    pub fn new(body: Incoming, (host, timeout): (&'r str, Duration), size: u64, skip: u64) -> Self {
+        Self {
+            body,
+            timeout,
+            host,
+            size,
+            skip,
+            ahead: VecDeque::new(),
+        }
+    }
+
     /// The next piece that is not here already.
     pub async fn next(&mut self) -> Result<Option<Bytes>, UpstreamError> {
+        match self.ahead.pop_front() {
+            Some(piece) => piece,
+            None => self.read().await,
+        }
+    }
+
+    /// Shows the first bytes to those who wait, and keeps them for the session. It never ends, and may be dropped at any
+    /// time.
+    pub async fn show_ahead(&mut self, growing: &Growing) -> Infallible {
+        let mut at = 0;
+        while at < AHEAD {
+            let piece = self.read().await;
+            if let Ok(Some(bytes)) = &piece {
+                // The last byte leaves when the digest was found right.
+                if (at + bytes.len()) as u64 >= self.size {
+                    let shown = usize::try_from(self.size)
+                        .unwrap_or(usize::MAX)
+                        .saturating_sub(at + 1);
+                    growing.push(at as u64, bytes.slice(..shown.min(bytes.len())));
+                    self.ahead.push_back(piece);
+                    break;
+                }
+                growing.push(at as u64, bytes.clone());
+                at += bytes.len();
+                self.ahead.push_back(piece);
+            } else {
+                self.ahead.push_back(piece);
+                break;
+            }
+        }
+        std::future::pending().await
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             let frame = tokio::time::timeout(self.timeout, self.body.frame()).await;
             let frame = frame.map_err(|_| UpstreamError::Late {

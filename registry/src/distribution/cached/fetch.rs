@@ -4,10 +4,13 @@
 //! broken connection, and another replica goes on with it when this one dies.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{self, Either};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use hyper::body::Incoming;
@@ -18,7 +21,7 @@ use super::super::state::Registry;
 use super::super::uploads::Writing;
 use super::arriving::{Arriving, partial};
 use super::claim::{Claim, Taking};
-use super::growing::{Growing, Phase, WINDOW};
+use super::growing::{Growing, Phase, Source, WINDOW};
 use super::spool::Spool;
 use super::trouble::Trouble;
 use crate::domain::Digest;
@@ -129,8 +132,8 @@ struct Fetch<'g> {
     growing: &'g Growing,
 }
 
-/// An upstream's answer.
-type Asked = Result<http::Response<Incoming>, UpstreamError>;
+/// A blob that an upstream sends, or why it does not.
+type Opened<'r> = Result<Arriving<'r>, Cut>;
 
 /// Why one request to the upstream did not bring the rest.
 enum Cut {
@@ -154,13 +157,14 @@ impl Fetch<'_> {
             digest,
             ..
         } = &self.wanted;
+        // Whoever asked for it has just looked whether it is stored.
         let (claim, begun) = loop {
-            if let Some(row) = registry.metadata.blob(repository, digest).await? {
-                return self.conclude(row).await;
-            }
             match Claim::take(&registry.cached, repository, format!("blob:{digest}")).await? {
                 Taking::Mine(claim, begun) => break (claim, begun),
                 Taking::Theirs(address) => self.along(address).await?,
+            }
+            if let Some(row) = registry.metadata.blob(repository, digest).await? {
+                return self.conclude(row).await;
             }
         };
         let fetched = self.fetch_claimed(&claim, begun).await;
@@ -179,21 +183,21 @@ impl Fetch<'_> {
         if let Some(row) = registry.metadata.blob(repository, digest).await? {
             return self.conclude(row).await;
         }
+        let named = named_size(registry, repository, digest).shared();
         let prepare = async {
             let (session, hashes) = self.wanted.session(begun).await?;
             claim.note(session.id).await?;
-            let named = named_size(registry, repository, digest).await?;
+            let named = named.clone().await?;
             let writing = Writing::open(registry, repository.tenant, &session, hashes, named).await?;
             Ok::<_, Trouble>((session, named, writing))
         };
-        // Meanwhile the upstream is asked, if nothing is here of it yet.
-        let ask = async {
-            match begun {
-                None => Some(self.ask(0).await),
-                Some(_) => None,
+        let (prepared, first) = match begun {
+            None => {
+                self.meanwhile(prepare, self.open(0, named.clone(), Source::Upstream))
+                    .await
             }
+            Some(_) => (prepare.await, None),
         };
-        let (prepared, first) = tokio::join!(prepare, ask);
         let (session, named, mut writing) = prepared?;
         let received = self.receive(&mut writing, claim, session.id, named, first).await;
         let last = match received {
@@ -223,6 +227,27 @@ impl Fetch<'_> {
         }
     }
 
+    /// While the session is made, the upstream is asked, and what it sends is shown: nobody waits for the session.
+    async fn meanwhile<'f, T>(
+        &'f self,
+        prepare: impl Future<Output = Result<T, Trouble>>,
+        open: impl Future<Output = Opened<'f>>,
+    ) -> (Result<T, Trouble>, Option<Opened<'f>>) {
+        let (prepare, open) = (pin!(prepare), pin!(open));
+        match future::select(prepare, open).await {
+            Either::Left((Err(trouble), _)) => (Err(trouble), None),
+            Either::Left((prepared, open)) => (prepared, Some(open.await)),
+            Either::Right((Err(cut), prepare)) => (prepare.await, Some(Err(cut))),
+            Either::Right((Ok(mut arriving), prepare)) => {
+                let prepared = tokio::select! {
+                    prepared = prepare => prepared,
+                    never = arriving.show_ahead(self.growing) => match never {},
+                };
+                (prepared, Some(Ok(arriving)))
+            }
+        }
+    }
+
     /// Takes all bytes in, by as many requests as it takes, and returns the last one, which nobody has been shown.
     async fn receive(
         &self,
@@ -230,15 +255,15 @@ impl Fetch<'_> {
         claim: &Claim,
         upload: Uuid,
         named: Option<u64>,
-        mut first: Option<Asked>,
+        mut first: Option<Opened<'_>>,
     ) -> Result<Bytes, Trouble> {
         let mut last = Bytes::new();
         let (mut tries, mut pause) = (0, PAUSE);
         for request in 1.. {
             let before = writing.offset;
-            let asked = first.take();
+            let opened = first.take();
             let cut = match self
-                .request(writing, (claim, upload), named, &mut last, asked)
+                .request(writing, (claim, upload), named, &mut last, opened)
                 .await
             {
                 Ok(()) => break,
@@ -281,8 +306,13 @@ impl Fetch<'_> {
         }
     }
 
-    /// Asks for the bytes from a place on.
-    async fn ask(&self, offset: u64) -> Asked {
+    /// Asks for the bytes from a place on, and lets those who wait know how many all of them are.
+    async fn open(
+        &self,
+        offset: u64,
+        named: impl Future<Output = Result<Option<u64>, Trouble>>,
+        source: Source,
+    ) -> Opened<'_> {
         let Wanted { remote, digest, .. } = &self.wanted;
         let mut headers = HeaderMap::new();
         if offset > 0 {
@@ -296,7 +326,27 @@ impl Fetch<'_> {
             path: &path,
             headers,
         };
-        remote.ask(&question, Kind::Blob).await
+        let (answer, named) = tokio::join!(remote.ask(&question, Kind::Blob), named);
+        let answer = answer.map_err(|error| match error {
+            UpstreamError::Late { .. }
+            | UpstreamError::Egress(_)
+            | UpstreamError::Broken { .. }
+            | UpstreamError::Failing { .. }
+            | UpstreamError::Paused { .. } => Cut::Again(error),
+            error => Cut::For(error.into()),
+        })?;
+        let (size, skip) = self.extent(&answer, offset, named?)?;
+        if let Phase::Arriving { size: before, .. } = self.growing.phase()
+            && before != size
+        {
+            return Err(self
+                .strange(format!("a blob has {size} bytes, and had {before} before"))
+                .into());
+        }
+        let spool = self.spool(size).await;
+        self.growing.begin(size, offset, source, spool);
+        let host = (remote.host(), remote.timeout());
+        Ok(Arriving::new(answer.into_body(), host, size, skip))
     }
 
     /// Takes in what is missing, asking for it unless that was done.
@@ -306,43 +356,21 @@ impl Fetch<'_> {
         (claim, upload): (&Claim, Uuid),
         named: Option<u64>,
         last: &mut Bytes,
-        asked: Option<Asked>,
+        opened: Option<Opened<'_>>,
     ) -> Result<(), Cut> {
         let Wanted { remote, digest, .. } = &self.wanted;
-        let offset = writing.offset;
+        let (offset, source) = (writing.offset, Source::Session(upload));
         if offset > 0 && named == Some(offset) {
             // Whoever began it died when all was there.
-            self.growing.begin(offset, offset, Some(upload), None);
+            self.growing.begin(offset, offset, source, None);
             return Ok(());
         }
-        let answer = match asked {
-            Some(answer) => answer,
-            None => self.ask(offset).await,
+        let mut incoming = match opened {
+            Some(opened) => opened?,
+            None => self.open(offset, future::ready(Ok(named)), source).await?,
         };
-        let answer = answer.map_err(|error| match error {
-            UpstreamError::Late { .. }
-            | UpstreamError::Egress(_)
-            | UpstreamError::Broken { .. }
-            | UpstreamError::Failing { .. }
-            | UpstreamError::Paused { .. } => Cut::Again(error),
-            error => Cut::For(error.into()),
-        })?;
-        let (size, skip) = self.extent(&answer, offset, named)?;
-        if let Phase::Arriving { size: before, .. } = self.growing.phase()
-            && before != size
-        {
-            return Err(self
-                .strange(format!("a blob has {size} bytes, and had {before} before"))
-                .into());
-        }
-        let spool = self.spool(size).await;
-        self.growing.begin(size, offset, Some(upload), spool);
-        let mut incoming = Arriving {
-            body: answer.into_body(),
-            timeout: remote.timeout(),
-            host: remote.host(),
-            skip,
-        };
+        let size = incoming.size;
+        self.growing.begin(size, offset, source, None);
         while writing.offset < size {
             let next = incoming.next().await;
             if let Err(error) = &next {

@@ -39,13 +39,24 @@ pub(super) enum Phase {
     Arriving {
         /// All of them.
         size: u64,
-        /// The session that they go into; none if they come from another replica.
-        upload: Option<Uuid>,
+        /// Where they are from.
+        source: Source,
     },
     /// It is in the store.
     Stored(BlobRow),
     /// It does not come.
     Failed(Trouble),
+}
+
+/// Where bytes that arrive are from, and where they go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// From the upstream; the session that they will go into is being made.
+    Upstream,
+    /// From the upstream, into this session.
+    Session(Uuid),
+    /// From another replica, into memory only.
+    Replica,
 }
 
 /// A blob that arrives.
@@ -158,18 +169,19 @@ impl Growing {
 
     /// Bytes arrive from `offset` on; earlier ones are in the session. If they go on where they have come to before, from
     /// wherever that was, nothing is lost.
-    pub fn begin(&self, size: u64, offset: u64, upload: Option<Uuid>, spool: Option<Spool>) {
+    pub fn begin(&self, size: u64, offset: u64, source: Source, spool: Option<Spool>) {
         let goes_on = matches!(self.phase(), Phase::Arriving { size: before, .. } if before == size);
         if !goes_on || offset > self.end() {
             let mut ring = self.ring();
             ring.pieces.clear();
             (ring.start, ring.end) = (offset, offset);
             ring.spool = spool.filter(|_| offset == 0);
-            ring.shown = (offset == 0 && upload.is_none()).then(|| Hasher::new(self.digest.algorithm()));
+            ring.shown =
+                (offset == 0 && source == Source::Replica).then(|| Hasher::new(self.digest.algorithm()));
             drop(ring);
             self.end.send_replace(offset);
         }
-        self.set(Phase::Arriving { size, upload });
+        self.set(Phase::Arriving { size, source });
     }
 
     /// Adds the bytes at a place; those before the end are here already.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 
 use super::super::state::Registry;
-use super::growing::{Growing, Next, Phase, Reader};
+use super::growing::{Growing, Next, Phase, Reader, Source};
 use super::trouble::Trouble;
 use crate::blobs::BlobStream;
 use crate::metadata::BlobRow;
@@ -92,7 +92,8 @@ impl Rest {
     async fn behind(&mut self) -> io::Result<()> {
         let growing = &self.reading.growing;
         if let Phase::Arriving {
-            upload: Some(upload), ..
+            source: Source::Session(upload),
+            ..
         } = growing.phase()
         {
             let end = growing.start().min(self.end);

@@ -3,7 +3,7 @@
 use futures_util::TryStreamExt as _;
 
 use super::super::claim::LOOK;
-use super::super::growing::Phase;
+use super::super::growing::{Phase, Source};
 use super::super::peer;
 use super::super::trouble::Trouble;
 use super::{Fetch, Wanted};
@@ -42,7 +42,7 @@ impl Fetch<'_> {
         let digest = &self.wanted.digest;
         let mut at = self.growing.end();
         let spool = self.wanted.registry.cached.spools.open(size).await;
-        self.growing.begin(size, at, None, spool);
+        self.growing.begin(size, at, Source::Replica, spool);
         loop {
             let mut bytes = match pieces.try_next().await {
                 Ok(Some(bytes)) => bytes,

@@ -25,7 +25,7 @@ async fn push(growing: &Growing, bytes: Bytes) {
 #[tokio::test]
 async fn everybody_who_reads_along_gets_every_byte_from_its_place_on() {
     let growing = Growing::new(digest(b""));
-    growing.begin(30, 0, None, None);
+    growing.begin(30, 0, Source::Replica, None);
     push(&growing, piece(10, 1)).await;
     let (mut first, mut later) = (growing.reader(0), growing.reader(5));
     assert_eq!(bytes(&mut first).await, piece(10, 1));
@@ -39,7 +39,7 @@ async fn everybody_who_reads_along_gets_every_byte_from_its_place_on() {
 #[tokio::test]
 async fn who_falls_out_of_the_window_is_told_and_the_window_is_bounded() {
     let growing = Growing::new(digest(b""));
-    growing.begin(1 << 30, 0, None, None);
+    growing.begin(1 << 30, 0, Source::Replica, None);
     for _ in 0..100 {
         push(&growing, piece(1 << 20, 1)).await;
     }
@@ -56,7 +56,7 @@ async fn with_a_spool_nobody_falls_behind_and_memory_is_bounded() {
     let folder = tempfile::tempdir().unwrap();
     let spools = Spools::new(folder.path().to_owned(), 64 << 20);
     let growing = Growing::new(digest(b""));
-    growing.begin(40 << 20, 0, None, spools.open(40 << 20).await);
+    growing.begin(40 << 20, 0, Source::Replica, spools.open(40 << 20).await);
     for n in 0..40 {
         push(&growing, piece(1 << 20, n)).await;
     }
@@ -76,11 +76,11 @@ async fn with_a_spool_nobody_falls_behind_and_memory_is_bounded() {
 #[tokio::test]
 async fn what_comes_again_from_another_source_is_shown_once() {
     let growing = Growing::new(digest(b""));
-    growing.begin(30, 0, None, None);
+    growing.begin(30, 0, Source::Replica, None);
     growing.push(0, piece(20, 1));
     let mut reader = growing.reader(0);
     assert_eq!(bytes(&mut reader).await, piece(20, 1));
-    growing.begin(30, 10, Some(Uuid::nil()), None);
+    growing.begin(30, 10, Source::Session(Uuid::nil()), None);
     growing.push(10, piece(5, 1));
     growing.push(15, [piece(5, 1), piece(10, 2)].concat().into());
     assert_eq!(bytes(&mut reader).await, piece(10, 2));
@@ -90,30 +90,30 @@ async fn what_comes_again_from_another_source_is_shown_once() {
 #[tokio::test]
 async fn what_several_replicas_sent_is_confirmed_as_a_whole() {
     let growing = Growing::new(digest(b"abcdef"));
-    growing.begin(6, 0, None, None);
+    growing.begin(6, 0, Source::Replica, None);
     growing.push(0, Bytes::from_static(b"abc"));
     // Another begins anew; what is known of it is not shown again.
-    growing.begin(6, 0, Some(Uuid::nil()), None);
+    growing.begin(6, 0, Source::Session(Uuid::nil()), None);
     growing.push(0, Bytes::from_static(b"xbcde"));
     assert_eq!(growing.confirms(b"f"), Some(true));
     assert_eq!(growing.confirms(b"g"), Some(false));
 
     let growing = Growing::new(digest(b"abcdef"));
-    growing.begin(6, 0, None, None);
+    growing.begin(6, 0, Source::Replica, None);
     growing.push(0, Bytes::from_static(b"xbc"));
-    growing.begin(6, 0, Some(Uuid::nil()), None);
+    growing.begin(6, 0, Source::Session(Uuid::nil()), None);
     growing.push(0, Bytes::from_static(b"abcde"));
     assert_eq!(growing.confirms(b"f"), Some(false), "its first byte was another");
 
     let own = Growing::new(digest(b"abcdef"));
-    own.begin(6, 0, Some(Uuid::nil()), None);
+    own.begin(6, 0, Source::Session(Uuid::nil()), None);
     assert_eq!(own.confirms(b"f"), None, "its session is hashed");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_over_holds_no_memory_whoever_still_reads() {
     let growing = Growing::new(digest(b""));
-    growing.begin(30, 0, None, None);
+    growing.begin(30, 0, Source::Replica, None);
     growing.push(0, piece(20, 1));
     let mut slow = growing.reader(5);
     growing.set(Phase::Failed(Trouble::ended()));
@@ -126,7 +126,7 @@ async fn what_is_over_holds_no_memory_whoever_still_reads() {
 #[tokio::test]
 async fn the_fetch_waits_for_the_fastest_reader_only_while_nobody_waits_behind() {
     let growing = Growing::new(digest(b""));
-    growing.begin(1 << 30, 0, None, None);
+    growing.begin(1 << 30, 0, Source::Replica, None);
     push(&growing, piece(1 << 20, 1)).await;
     let window = usize::try_from(WINDOW).unwrap();
     let mut along = growing.reader(0);
@@ -147,7 +147,7 @@ async fn the_fetch_waits_for_the_fastest_reader_only_while_nobody_waits_behind()
 #[tokio::test]
 async fn what_is_in_the_window_is_read_to_its_end_when_it_is_over() {
     let growing = Growing::new(digest(b""));
-    growing.begin(10, 0, None, None);
+    growing.begin(10, 0, Source::Replica, None);
     let mut reader = growing.reader(0);
     growing.push(0, piece(10, 1));
     growing.set(Phase::Failed(Trouble::ended()));
