@@ -64,8 +64,8 @@ ROOT = Path(__file__).resolve().parents[2]
 class Line:
     """HTTP/1.1 to the upstream. All bodies together go at one rate; what is asked for is counted."""
 
-    def __init__(self, upstream):
-        self.upstream = upstream
+    def __init__(self, upstream, latency=0.0):
+        self.upstream, self.latency = upstream, latency
         self.free_at = 0.0
         self.asked = {}
 
@@ -86,6 +86,7 @@ class Line:
                     return
                 name = f"{method.decode()} {path.decode()}"
                 self.asked[name] = self.asked.get(name, 0) + 1
+                await asyncio.sleep(self.latency)
                 there.write(question)
                 answer = await answers.readuntil(b"\r\n\r\n")
                 writer.write(answer)
@@ -106,9 +107,9 @@ class Line:
                 there.close()
 
 
-async def line(upstream):
+async def line(upstream, latency=0.0):
     """Prints its port, then for each line of its input what was asked until then. Ends with its input."""
-    carrier = Line(upstream)
+    carrier = Line(upstream, latency)
     server = await asyncio.start_server(carrier.serve, "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)
     while order := await asyncio.to_thread(sys.stdin.readline):
@@ -334,7 +335,7 @@ class Process:
     """This program in another role. It ends when its input does."""
 
     def __init__(self, stack, *role):
-        command = [sys.executable, __file__, *map(str, role)]
+        command = [sys.executable, sys.argv[0], *map(str, role)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         stack.callback(self.stop)
 
@@ -443,18 +444,18 @@ def prepare(stack):
 class Image:
     """Layers of random bytes, at the upstream."""
 
-    def __init__(self, folder, upstream, size):
+    def __init__(self, folder, upstream, size, layers=LAYERS):
         config = folder / "config"
         config.write_text(json.dumps({"architecture": "amd64", "os": "linux", "created": str(time.time_ns())}))
         digest = f"sha256:{hashlib.sha256(config.read_bytes()).hexdigest()}"
         upstream.put_blob(config, digest)
         self.blobs = [(digest, config.stat().st_size)]
-        for _ in range(LAYERS):
-            layer, digest = servers.content(folder, size // LAYERS)
+        for _ in range(layers):
+            layer, digest = servers.content(folder, size // layers)
             upstream.put_blob(layer, digest)
-            self.blobs.append((digest, size // LAYERS))
+            self.blobs.append((digest, size // layers))
             layer.unlink()
-        kinds = ["config.v1+json", *["layer.v1.tar"] * LAYERS]
+        kinds = ["config.v1+json", *["layer.v1.tar"] * layers]
         parts = [
             {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest, "size": size}
             for kind, (digest, size) in zip(kinds, self.blobs)
@@ -507,8 +508,10 @@ class Pull:
         ]
         self.seconds = sorted(client["seconds"] for client in seen if client["seconds"]) or [float("nan")]
         layer = f"blobs/{image.blobs[1][0]}"
-        first_bytes = sorted(client["bodies"][layer][1] for client in seen if layer in client["bodies"])
-        self.first_bytes = first_bytes or [float("nan")]
+        moments = [client["bodies"][layer] for client in seen if layer in client["bodies"]] or [[float("nan")] * 3]
+        # From when it was asked for, and from when the pull began, with the manifest before it.
+        self.first_bytes = sorted(first - asked for asked, first, _ in moments)
+        self.begun = sorted(first for _, first, _ in moments)
         self.bytes = sum(client["bytes"] for client in seen)
         self.slowest, self.median = self.seconds[-1], statistics.median(self.seconds)
         self.seen = [process["seen"] for process in told]
@@ -547,7 +550,8 @@ class Bench:
         pull = Pull(self.image, [(port, f"127.0.0.1:{port}", REPOSITORY)], 1)
         figure = f"{pull.slowest:.2f} s, {pull.rate / MIB:.1f} MiB/s"
         self.table.add("direct pull by one client", "upstream", figure)
-        self.table.add("direct: first byte of a layer", "upstream", f"{pull.first_bytes[0] * 1e3:.0f} ms")
+        figure = f"{pull.first_bytes[0] * 1e3:.0f} ms, {pull.begun[0] * 1e3:.0f} ms after the start"
+        self.table.add("direct: first byte of a layer", "upstream", figure)
         self.count("upstream", pull, once=True)
         self.base = pull
 
@@ -569,9 +573,12 @@ class Bench:
         add, direct = self.table.add, self.base
         add(f"slowest of {cold} clients / direct", name, f"{pull.slowest:.2f} s", pull.slowest / direct.slowest, GOAL)
         add(f"median of {cold} clients / direct", name, f"{pull.median:.2f} s", pull.median / direct.slowest)
-        first, last = pull.first_bytes[0], pull.first_bytes[-1]
-        figure = f"{first * 1e3:.0f} ms, last client {last * 1e3:.0f} ms"
-        add("first byte of a layer / direct", name, figure, first / direct.first_bytes[0])
+        for what, mine, theirs in [
+            ("first byte of a layer / direct", pull.first_bytes, direct.first_bytes),
+            ("the same from the start / direct", pull.begun, direct.begun),
+        ]:
+            figure = f"{mine[0] * 1e3:.0f} ms, last client {mine[-1] * 1e3:.0f} ms"
+            add(what, name, figure, mine[0] / theirs[0])
         add("peak memory, of it grown in the pull", name, f"{mebibytes(peaks)}, {mebibytes(grown)} MiB")
         add("CPU, registry + clients", name, f"{seconds(spent)} + {seconds(pull.client_cpu)} s")
         print(f"{'':39} {name:18} {pull.busy:.0%} of {os.cpu_count()} cores busy{pull.limit()}", flush=True)

@@ -351,6 +351,7 @@ fn resource(kind: &str) -> ApiResource {
         "PersistentVolumeClaim" => ("", "v1", "persistentvolumeclaims"),
         "Pod" => ("", "v1", "pods"),
         "Deployment" => ("apps", "v1", "deployments"),
+        "DaemonSet" => ("apps", "v1", "daemonsets"),
         "StatefulSet" => ("apps", "v1", "statefulsets"),
         "SubjectAccessReview" => ("authorization.k8s.io", "v1", "subjectaccessreviews"),
         "ClusterRole" => ("rbac.authorization.k8s.io", "v1", "clusterroles"),

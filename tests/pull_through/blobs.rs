@@ -60,6 +60,23 @@ async fn an_empty_blob_comes_through() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_of_every_size_come_through_cold() {
+    let place = Place::new().await;
+    // Around what is shown before there is a session, and around the window.
+    let sizes = [1, 2, 100, MIB - 1, MIB, MIB + 1, 8 * MIB, 8 * MIB + 1];
+
+    for (size, seed) in sizes.into_iter().zip(1..) {
+        let layer = blob(size, seed);
+        let digest = place.layer(&format!("app-{size}"), &layer).await;
+        let here = place.here(&format!("app-{size}"));
+        for _ in 0..2 {
+            here.assert_blob(&digest, &layer).await;
+        }
+        assert_eq!(place.way.count("GET", "/blobs/"), 1, "{size}");
+    }
+}
+
 #[tokio::test]
 async fn a_blob_of_another_repository_of_the_upstream_is_not_in_this_one() {
     let place = Place::new().await;

@@ -21,7 +21,9 @@ mod referrers;
 mod replicas;
 mod streams;
 mod tags;
+mod tls;
 mod tokens;
+mod upkeep;
 mod warming;
 mod ways;
 

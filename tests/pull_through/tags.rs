@@ -1,10 +1,12 @@
 //! How tags follow the upstream.
 
 use harness::http::{Answer, send};
+use harness::image::INDEX;
+use harness::{Fault, within};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::Place;
+use super::{AT_ONCE, Place, is_failure, is_stale};
 
 #[tokio::test]
 async fn a_tag_is_not_looked_at_again_for_a_while() {
@@ -144,4 +146,38 @@ async fn the_cached_tags_are_listed_while_the_upstream_is_down() {
     let page = here.get("tags/list?n=1").await.expect(200);
     assert_eq!(tags(&page), json!(["v2"]));
     assert!(page.header("link").contains("last=v2"), "{page:?}");
+}
+
+#[tokio::test]
+async fn lists_without_an_end_are_given_up() {
+    let place = Place::new().await;
+    let image = place.pushed("app", "v1", 1).await;
+    let here = place.here("app");
+    here.get_manifest("v1").await.expect(200);
+    place.way.always("GET", "/tags/list", Fault::Endless);
+    // The upstream has no API of referrers but the tag that stands for it.
+    let nothing = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [] }).to_string();
+    let tag = image.digest().replace(':', "-");
+    let put = place
+        .there("app")
+        .put_manifest(&tag, INDEX, nothing.as_bytes())
+        .await;
+    put.expect(201);
+    place.way.always("GET", "/manifests/sha256-", Fault::Endless);
+
+    for path in ["tags/list".to_owned(), format!("referrers/{}", image.digest())] {
+        let answer = within("an answer", AT_ONCE, here.get(&path)).await;
+        assert!(is_failure(&answer) || is_stale(&answer), "{path}: {answer:?}");
+    }
+    for asked in place.asked() {
+        assert!(
+            asked.sent() < 16 << 20,
+            "{} bytes of {}",
+            asked.sent(),
+            asked.path
+        );
+    }
+    place.way.heal();
+    let listed = here.get("tags/list").await.expect(200);
+    assert_eq!(tags(&listed), json!([tag, "v1"]));
 }

@@ -123,6 +123,38 @@ async fn official_images_of_docker_hub_are_found_without_their_library() {
 }
 
 #[tokio::test]
+async fn a_cache_without_a_prefix_serves_clients_that_know_neither_prefix_nor_ns() {
+    let upstream = harness::Upstream::start().await;
+    let way = harness::Faulty::before(&upstream.address()).await;
+    let berth = reaching(harness::Berth::builder()).start().await;
+    let admin = harness::Admin::of(&berth);
+    let spec = json!({ "upstream": { "url": way.url() }, "mirrorFor": ["docker.io"] });
+    admin.put("tenants/default/caches/all", spec).await;
+    put_cache(&admin, "default", &way, json!({})).await;
+    let official = Image::new(1, KIB);
+    official.push(&upstream.repository("library/alpine"), "3").await;
+    let other = Image::new(2, KIB);
+    other.push(&upstream.repository("team/app"), "v1").await;
+    let here = |name: &str| Repository::new(&berth.url(""), name);
+
+    // As docker asks its `registry-mirrors`.
+    official.assert_pullable(&here("library/alpine"), "3").await;
+    official.assert_pullable(&here("alpine"), "3").await;
+    other.assert_pullable(&here("team/app"), "v1").await;
+    // The longer prefix counts.
+    other.assert_pullable(&here("up/team/app"), "v1").await;
+    assert_eq!(
+        way.count("*", "/v2/up/"),
+        0,
+        "that is no repository of the upstream"
+    );
+    let pushed = here("own/app").request(Method::POST, "blobs/uploads/");
+    assert_eq!(send(pushed).await.expect(405).error_code(), "UNSUPPORTED");
+    way.go_down();
+    official.assert_pullable(&here("library/alpine"), "3").await;
+}
+
+#[tokio::test]
 async fn other_upstreams_have_no_library() {
     let place = Place::with(json!({ "mirrorFor": ["quay.test"] })).await;
     let image = place.pushed("alpine", "3", 1).await;

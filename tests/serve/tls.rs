@@ -1,113 +1,59 @@
 //! TLS by the files that settings name, followed when they change. openssl is the client.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use harness::{Berth, eventually};
+use harness::{Berth, TlsFiles, eventually};
 use rustix::process::Signal;
-use tempfile::TempDir;
 
 use super::{ANY_PORTS, Ended, program};
 
-/// A folder with a self-signed certificate for localhost and its key.
-struct Files {
-    folder: TempDir,
+async fn serve(files: &TlsFiles) -> Berth {
+    Berth::builder()
+        .flag("--tls-cert", text(&files.certificate()))
+        .flag("--tls-key", text(&files.key()))
+        .start()
+        .await
 }
 
-impl Files {
-    fn new() -> Files {
-        let folder = TempDir::with_prefix("berth-tls-").expect("a temporary folder");
-        let files = Files { folder };
-        files.renew("first");
-        files
+/// What the server answers to a ping over TLS, and what openssl says of the connection. The
+/// certificate is verified against the file as it is now.
+fn ping(files: &TlsFiles, berth: &Berth, options: &[&str]) -> String {
+    let mut client = Command::new("openssl")
+        .args([
+            "s_client",
+            "-connect",
+            &berth.address(),
+            "-servername",
+            "localhost",
+        ])
+        .args([
+            "-verify_return_error",
+            "-verify_hostname",
+            "localhost",
+            "-ign_eof",
+            "-CAfile",
+        ])
+        .arg(files.certificate())
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl runs");
+    let request = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    if let Some(mut input) = client.stdin.take() {
+        // A refused handshake closes the pipe.
+        let _ = input.write_all(request);
     }
-
-    fn certificate(&self) -> PathBuf {
-        self.folder.path().join("tls.crt")
-    }
-
-    fn key(&self) -> PathBuf {
-        self.folder.path().join("tls.key")
-    }
-
-    /// Replaces both files, as a renewal does: each by a rename.
-    fn renew(&self, organisation: &str) {
-        let (certificate, key) = (
-            self.folder.path().join("new.crt"),
-            self.folder.path().join("new.key"),
-        );
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ])
-            .args(["-subj", &format!("/O={organisation}/CN=localhost")])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output()
-            .expect("openssl runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        std::fs::rename(key, self.key()).expect("a new key");
-        std::fs::rename(certificate, self.certificate()).expect("a new certificate");
-    }
-
-    async fn serve(&self) -> Berth {
-        Berth::builder()
-            .flag("--tls-cert", text(&self.certificate()))
-            .flag("--tls-key", text(&self.key()))
-            .start()
-            .await
-    }
-
-    /// What the server answers to a ping over TLS, and what openssl says of the connection. The
-    /// certificate is verified against the file as it is now.
-    fn ping(&self, berth: &Berth, options: &[&str]) -> String {
-        let mut client = Command::new("openssl")
-            .args([
-                "s_client",
-                "-connect",
-                &berth.address(),
-                "-servername",
-                "localhost",
-            ])
-            .args([
-                "-verify_return_error",
-                "-verify_hostname",
-                "localhost",
-                "-ign_eof",
-                "-CAfile",
-            ])
-            .arg(self.certificate())
-            .args(options)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("openssl runs");
-        let request = b"GET /v2/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        if let Some(mut input) = client.stdin.take() {
-            // A refused handshake closes the pipe.
-            let _ = input.write_all(request);
-        }
-        let output = client.wait_with_output().expect("openssl ends");
-        format!(
-            "{}{}",
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        )
-    }
+    let output = client.wait_with_output().expect("openssl ends");
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 fn text(path: &Path) -> &str {
@@ -116,11 +62,11 @@ fn text(path: &Path) -> &str {
 
 #[tokio::test]
 async fn both_versions_of_tls_are_spoken_and_older_ones_are_not() {
-    let files = Files::new();
-    let berth = files.serve().await;
+    let files = TlsFiles::new();
+    let berth = serve(&files).await;
 
     for version in ["-tls1_2", "-tls1_3"] {
-        let answer = files.ping(&berth, &[version, "-alpn", "http/1.1"]);
+        let answer = ping(&files, &berth, &[version, "-alpn", "http/1.1"]);
         assert!(answer.contains("HTTP/1.1 200 OK"), "{version}: {answer}");
         assert!(
             answer.contains("Verify return code: 0 (ok)"),
@@ -128,8 +74,8 @@ async fn both_versions_of_tls_are_spoken_and_older_ones_are_not() {
         );
         assert!(answer.contains("ALPN protocol: http/1.1"), "{version}: {answer}");
     }
-    assert!(!files.ping(&berth, &["-tls1_1"]).contains("HTTP/1.1"));
-    let offered = files.ping(&berth, &["-alpn", "h2,http/1.1"]);
+    assert!(!ping(&files, &berth, &["-tls1_1"]).contains("HTTP/1.1"));
+    let offered = ping(&files, &berth, &["-alpn", "h2,http/1.1"]);
     assert!(offered.contains("ALPN protocol: h2"), "{offered}");
     // A client that does not speak TLS is not taken for one that does.
     let plain = harness::http::client().get(berth.url("/v2/")).send().await;
@@ -138,9 +84,9 @@ async fn both_versions_of_tls_are_spoken_and_older_ones_are_not() {
 
 #[tokio::test]
 async fn a_renewed_certificate_is_used_without_a_restart() {
-    let files = Files::new();
-    let berth = files.serve().await;
-    assert!(files.ping(&berth, &[]).contains("O = first"));
+    let files = TlsFiles::new();
+    let berth = serve(&files).await;
+    assert!(ping(&files, &berth, &[]).contains("O = first"));
 
     // By itself within seconds, at once after SIGHUP; `ping` trusts the new certificate only.
     for (organisation, told) in [("second", false), ("third", true)] {
@@ -152,7 +98,7 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
             "the new certificate is used",
             Duration::from_secs(15),
             async || {
-                let answer = files.ping(&berth, &[]);
+                let answer = ping(&files, &berth, &[]);
                 (answer.contains("HTTP/1.1 200 OK") && answer.contains(&format!("O = {organisation}")))
                     .then_some(())
             },
@@ -171,15 +117,15 @@ async fn a_renewed_certificate_is_used_without_a_restart() {
     )
     .await;
     std::fs::write(files.certificate(), good).expect("the certificate");
-    assert!(files.ping(&berth, &[]).contains("O = third"));
+    assert!(ping(&files, &berth, &[]).contains("O = third"));
 }
 
 #[test]
 fn files_that_are_no_certificate_and_key_end_the_start() {
-    let files = Files::new();
-    let other = Files::new();
+    let files = TlsFiles::new();
+    let other = TlsFiles::new();
     let data = tempfile::tempdir().expect("a temporary folder");
-    let serve = |certificate: &Path, key: &Path| {
+    let start = |certificate: &Path, key: &Path| {
         let mut command = program();
         command
             .arg("serve")
@@ -190,8 +136,8 @@ fn files_that_are_no_certificate_and_key_end_the_start() {
         Ended::of(command)
     };
 
-    serve(Path::new("/nonexistent"), &files.key()).expect(1, &["--tls-cert", "/nonexistent"]);
-    serve(&files.key(), &files.key()).expect(1, &["--tls-cert"]);
-    serve(&files.certificate(), &files.certificate()).expect(1, &["--tls-key"]);
-    serve(&files.certificate(), &other.key()).expect(1, &["--tls-cert", "--tls-key"]);
+    start(Path::new("/nonexistent"), &files.key()).expect(1, &["--tls-cert", "/nonexistent"]);
+    start(&files.key(), &files.key()).expect(1, &["--tls-cert"]);
+    start(&files.certificate(), &files.certificate()).expect(1, &["--tls-key"]);
+    start(&files.certificate(), &other.key()).expect(1, &["--tls-cert", "--tls-key"]);
 }

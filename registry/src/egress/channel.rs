@@ -21,7 +21,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Dialer, EgressError};
+use super::{Dialer, EgressError, tls_failure};
 
 /// How long a connection without a request is kept.
 const IDLE: Duration = Duration::from_secs(60);
@@ -120,7 +120,7 @@ impl Connector {
                 let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
                     .map_err(|error| unreachable(error.to_string()))?;
                 let stream = TlsConnector::from(self.tls.clone()).connect(name, stream).await;
-                let stream = stream.map_err(|error| unreachable(error.to_string()))?;
+                let stream = stream.map_err(|error| unreachable(tls_failure(&error)))?;
                 Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
             }
             Some("http") if self.dialer.lists(host) => {

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use url::Url;
 
-use super::{Channel, Dialer, EgressError};
+use super::{Channel, Dialer, EgressError, tls_failure};
 
 /// Most redirects followed.
 const REDIRECTS: usize = 3;
@@ -114,7 +114,7 @@ impl Client {
                 let connector = TlsConnector::from(Arc::new(self.tls(bundle).map_err(&unreachable)?));
                 let stream = connector.connect(name, stream).await;
                 exchange(
-                    stream.map_err(|error| unreachable(error.to_string()))?,
+                    stream.map_err(|error| unreachable(tls_failure(&error)))?,
                     url,
                     limit,
                 )

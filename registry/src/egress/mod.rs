@@ -15,6 +15,8 @@ pub use channel::Channel;
 pub use client::{Client, Response};
 pub use dial::Dialer;
 
+use rustls::CertificateError;
+
 /// Why nothing could be fetched. The messages name the host and what to change.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum EgressError {
@@ -47,4 +49,25 @@ pub enum EgressError {
         /// The limit.
         limit: usize,
     },
+}
+
+/// Why TLS was not agreed on, and what to change where that is known.
+fn tls_failure(error: &std::io::Error) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature)) => {
+            "no authority that is trusted here has signed its certificate; add that authority to the CA bundle".into()
+        }
+        // A server's certificate that may itself sign others, as `openssl req -x509` makes them.
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
+            if why.to_string().contains("CaUsedAsEndEntity") =>
+        {
+            "its certificate is an authority's; give it one that an authority has signed, or sign its own anew with \
+             -addext basicConstraints=critical,CA:FALSE"
+                .into()
+        }
+        _ => error.to_string(),
+    }
 }

@@ -1,10 +1,12 @@
 //! Nodes that pull other registries' images through caches of a tenant.
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
 use harness::content::tar;
 use harness::node::{NODE, Release, TenantOf, in_phase, logs, node_file, pod};
-use harness::{Client, Upstream, program};
+use harness::{Client, Upstream, chart, eventually, program};
 use serde_json::json;
 
 use super::apps::{asked, leave};
@@ -16,11 +18,23 @@ struct Mirrored {
     upstream: Upstream,
     /// What is in its image's file.
     content: String,
-    _folder: HostFolder,
+    /// What tells containerd, if the test does.
+    folder: Option<HostFolder>,
 }
 
 impl Mirrored {
     async fn start(tenant: &TenantOf<'_>, name: &str) -> Mirrored {
+        let mut mirrored = Mirrored::cached(tenant, name).await;
+        let hosts = format!(
+            "server = \"https://{}\"\n\n[host.\"https://{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
+            mirrored.name, tenant.host
+        );
+        mirrored.folder = Some(HostFolder::write(&mirrored.name, &hosts));
+        mirrored
+    }
+
+    /// Nobody has told containerd of it.
+    async fn cached(tenant: &TenantOf<'_>, name: &str) -> Mirrored {
         // Nobody else's, so that the node has no layer of it.
         let name = format!("{name}-{}.test", tenant.name);
         let upstream = Upstream::start_at(NODE).await;
@@ -65,16 +79,11 @@ impl Mirrored {
         plane
             .wait_for("PullThroughCache", &tenant.name, &name, "Ready", "True", "")
             .await;
-        let hosts = format!(
-            "server = \"https://{name}\"\n\n[host.\"https://{}\"]\n  capabilities = [\"pull\", \"resolve\"]\n",
-            tenant.host
-        );
-        let _folder = HostFolder::write(&name, &hosts);
         Mirrored {
             name,
             upstream,
             content,
-            _folder,
+            folder: None,
         }
     }
 
@@ -141,4 +150,54 @@ async fn pods_start_from_three_registries_by_one_endpoint_also_when_all_of_them_
         assert!(resolved.count() >= 2, "{theirs:#?}");
     }
     leave(&release, &plain).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_the_chart_tell_containerd_which_tenant_to_ask_and_take_it_back() {
+    let release = Release::shared().await;
+    let acme = release.new_tenant("acme", json!({})).await;
+    let mut registry = Mirrored::cached(&acme, "told").await;
+    let nodes = format!("{}-nodes", acme.name);
+    let privileged = json!({ "pod-security.kubernetes.io/enforce": "privileged" });
+    release.namespace(&nodes, privileged).await;
+    let folder = node_file("certs.d");
+    let values = [
+        "nodeMirrors.enabled=true".to_owned(),
+        format!("nodeMirrors.hostsDir={folder}"),
+        format!("nodeMirrors.mirrors[0].upstream={}", registry.name),
+        format!("nodeMirrors.mirrors[0].tenant={}", acme.name),
+        format!("domain={}", release.domain),
+    ];
+    let mut objects = chart::render("berth", &nodes, &values).into_iter();
+    let set = objects.find(|object| object["kind"] == "DaemonSet");
+    let set = release
+        .plane
+        .apply(set.expect("a DaemonSet"))
+        .await
+        .expect("a DaemonSet");
+    let set = set["metadata"]["name"].as_str().expect("a name");
+    let written = PathBuf::from(&folder).join(&registry.name).join("hosts.toml");
+    let limit = Duration::from_secs(120);
+
+    eventually("the file is there", limit, async || {
+        written.exists().then_some(())
+    })
+    .await;
+    let plain = format!("{}-plain", acme.name);
+    release.namespace(&plain, json!({})).await;
+    registry.runs(&release, &plain, "alive").await;
+    // Nobody but the tenant knows it: the name leads nowhere, and the upstream is dead.
+    registry.upstream.stop();
+    release.plane.delete("Pod", &plain, "alive").await;
+    registry.forget();
+    registry.runs(&release, &plain, "dead").await;
+
+    release.plane.delete("DaemonSet", &nodes, set).await;
+    eventually("the file is gone", limit, async || {
+        (!written.exists()).then_some(())
+    })
+    .await;
+    for namespace in [plain, nodes] {
+        leave(&release, &namespace).await;
+    }
 }

@@ -80,6 +80,14 @@ pub(in crate::metadata) async fn unhurried(c: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// Lets the transaction's end not wait for the disk: a database that dies just then has forgotten it.
+pub(in crate::metadata) async fn forgetful(c: &mut Connection) -> Result<()> {
+    sqlx::query("SET LOCAL synchronous_commit = off")
+        .execute(&mut *c)
+        .await?;
+    Ok(())
+}
+
 /// Globs of tags as LIKE patterns.
 pub(in crate::metadata) fn tag_patterns(globs: &[String]) -> Vec<String> {
     let pattern = |glob: &String| {

@@ -72,6 +72,11 @@ pub(in crate::metadata) async fn unhurried(_: &mut Connection) -> Result<()> {
     Ok(())
 }
 
+/// Nothing: here transactions that come together wait for the disk together.
+pub(in crate::metadata) async fn forgetful(_: &mut Connection) -> Result<()> {
+    Ok(())
+}
+
 /// Globs of tags as GLOB patterns: the same, since tags hold no bracket.
 pub(in crate::metadata) fn tag_patterns(globs: &[String]) -> List {
     texts(globs.iter().map(String::as_str))

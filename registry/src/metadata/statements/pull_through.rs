@@ -38,6 +38,7 @@ pub(super) async fn note_tag_checked(
     tag: &TagName,
     now: Time,
 ) -> Result<()> {
+    dialect::forgetful(c).await?;
     sqlx::query(
         "INSERT INTO cached_tag (tenant_id, repository, tag, checked_at) VALUES ($1, $2, $3, $4) \
          ON CONFLICT (tenant_id, repository, tag) DO UPDATE SET checked_at = excluded.checked_at \
@@ -53,8 +54,11 @@ pub(super) async fn note_tag_checked(
 }
 
 // -- Claims ---------------------------------------------------------------------------------------------
+//
+// They are on the way of a client's first byte, and one that is forgotten costs a request to the upstream.
 
 pub(super) async fn take_claim(c: &mut Connection, key: &ClaimKey, take: &TakeClaim) -> Result<Claimed> {
+    dialect::forgetful(c).await?;
     loop {
         if let Some(yours) = seize(c, key, take).await? {
             return Ok(yours);
@@ -119,6 +123,7 @@ pub(super) async fn renew_claim(
     upload: Option<Uuid>,
     until: Time,
 ) -> Result<bool> {
+    dialect::forgetful(c).await?;
     // Without an upload, the one that was noted stays: bytes that are there already are worth finding.
     let renewed = sqlx::query(
         "UPDATE upstream_claim SET held_until = $5, upload = coalesce($6, upload) \
@@ -136,6 +141,7 @@ pub(super) async fn renew_claim(
 }
 
 pub(super) async fn release_claim(c: &mut Connection, key: &ClaimKey, holder: Uuid) -> Result<()> {
+    dialect::forgetful(c).await?;
     sqlx::query(
         "DELETE FROM upstream_claim WHERE tenant_id = $1 AND repository = $2 AND what = $3 AND holder = $4",
     )
