@@ -4,6 +4,7 @@
 mod chart;
 mod clients;
 mod cluster;
+mod explorer;
 mod faults;
 mod lifecycle;
 mod protocol;

@@ -2,7 +2,7 @@
 //!
 //! Dependencies point inwards: `domain` knows nothing of IO; `blobs` and `metadata` store; `tenancy` knows who
 //! lives here, `identity` who asks, `egress` and `audit` are their doors to the network and to the trail;
-//! `distribution` speaks the protocol, `admin` configures; `settings`, `server`, `ops` and `cli` make a process
+//! `distribution` speaks the protocol, `explorer` shows it to people, `admin` configures; `settings`, `server`, `ops` and `cli` make a process
 //! of it.
 
 pub mod admin;
@@ -12,6 +12,7 @@ pub mod cli;
 pub mod distribution;
 pub mod domain;
 pub mod egress;
+pub mod explorer;
 pub mod identity;
 pub mod lifecycle;
 pub mod metadata;

@@ -11,6 +11,7 @@
 mod admin;
 mod backend;
 mod berth;
+mod browser;
 mod buildkit;
 pub mod chart;
 mod client;
@@ -43,6 +44,7 @@ mod wire;
 pub use admin::Admin;
 pub use backend::{Backend, Bucket, Storage};
 pub use berth::{Berth, Builder};
+pub use browser::{Browser, BrowserOutcome, BrowserStep};
 pub use buildkit::BuildKit;
 pub use client::{Client, Output};
 pub use cluster::Cluster;

@@ -19,6 +19,7 @@ use crate::audit::Audit;
 use crate::blobs::{self, BlobStore, budget::Budget};
 use crate::distribution;
 use crate::egress::{Allow, Client, Dialer};
+use crate::explorer::{self, Explorer};
 use crate::identity::Identity;
 use crate::identity::keys::KeyRing;
 use crate::identity::trust::Verifier;
@@ -39,6 +40,7 @@ use crate::server::{Limits, Server, bind};
 use crate::settings::{Settings, TlsFiles};
 use crate::tenancy::Directory;
 use crate::tenancy::names::{Apex, FIRST_TENANT};
+use crate::tenancy::origin::Rules;
 use crate::upstream::{self, Remotes};
 
 /// Between two looks at the keys.
@@ -148,7 +150,8 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         )),
     ]);
     let registry = distribution::Registry::open(settings, parts).await?;
-    let api_router = distribution::router(registry.clone());
+    let explorer = tenancy.explorer(settings, &stores);
+    let api_router = explorer::router(explorer).merge(distribution::router(registry.clone()));
     tokio::spawn(follow_admin_keys(admin_keys.clone()));
     let admin = Admin {
         warmer: Some(distribution::Warmer::new(registry)),
@@ -272,6 +275,25 @@ struct Tenancy {
 }
 
 impl Tenancy {
+    /// The pages for people.
+    fn explorer(&self, settings: &Settings, stores: &Stores) -> Explorer {
+        Explorer::new(explorer::Parts {
+            metadata: stores.metadata.clone(),
+            configuration: stores.configuration.clone(),
+            lifecycle: stores.lifecycle.clone(),
+            blobs: stores.blobs.clone(),
+            directory: self.directory.clone(),
+            identity: self.identity.clone(),
+            traffic: self.keeper.traffic.clone(),
+            names: settings.names(),
+            origins: Rules {
+                trusted: settings.trusted_proxies.clone(),
+                scheme: settings.external_scheme,
+            },
+            may_be_open: settings.may_be_open(),
+        })
+    }
+
     async fn open(
         settings: &Settings,
         stores: &Stores,

@@ -17,13 +17,13 @@ use super::error::{ApiError, Code};
 use super::state::Registry;
 use crate::audit::Outcome;
 use crate::domain::RepositoryName;
-use crate::domain::grant::{Action, Actions};
+use crate::domain::grant::Action;
 use crate::identity::presented::Presented;
 use crate::identity::{Principal, Refusal, Rights};
 use crate::metadata::Repository;
 use crate::tenancy::snapshot::Snapshot;
 use crate::tenancy::{Namespace, Origin, Place, Tenant, Via};
-use berth_crds::{Creation, Visibility};
+use berth_crds::Creation;
 
 /// What a foreign token that nobody trusts is told.
 const NO_RULE: &str = "no trust rule of this tenant accepts this token";
@@ -47,20 +47,6 @@ pub struct Arrival<'r> {
     /// By which name it has come to its place.
     pub via: Via,
     pub origin: Origin,
-}
-
-/// What may be done with a repository, visibility included.
-pub fn actions_on(tenant: &Tenant, principal: &Principal, name: &RepositoryName) -> Actions {
-    let own = principal.rights.on(name);
-    if is_public(tenant, name) {
-        own.union([Action::Pull, Action::Metadata].into_iter().collect())
-    } else {
-        own
-    }
-}
-
-fn is_public(tenant: &Tenant, name: &RepositoryName) -> bool {
-    tenant.visibility(name) == Visibility::Public
 }
 
 impl<'r> Arrival<'r> {

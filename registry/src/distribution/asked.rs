@@ -15,7 +15,7 @@ use super::state::Registry;
 use crate::audit::{Event, Outcome};
 use crate::domain::grant::{Action, Actions};
 use crate::domain::{RepositoryName, TagName};
-use crate::identity::Principal;
+use crate::identity::{Principal, sight};
 use crate::lifecycle::coverage;
 use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Standing};
 use crate::settings::Redirect;
@@ -64,7 +64,7 @@ impl Deref for Named {
 impl Asked {
     /// What may be done with a repository of the tenant.
     pub fn actions_on(&self, name: &RepositoryName) -> Actions {
-        super::access::actions_on(&self.tenant, &self.principal, name)
+        sight::actions_on(&self.tenant, &self.principal, name)
     }
 
     /// A link to a path at the same place, to which parameters are to be added.

@@ -11,7 +11,7 @@ use super::paging::Page;
 use super::query::Query;
 use super::{Asked, answer};
 use crate::domain::RepositoryName;
-use crate::domain::grant::Action;
+use crate::identity::sight;
 use crate::tenancy::Place;
 
 /// Rows of one query.
@@ -46,12 +46,12 @@ pub(super) async fn list(asked: &Asked, parts: &Parts) -> Result<Response, ApiEr
 /// at all; the rest is left out here.
 async fn visible(asked: &Asked, after: &str, limit: usize) -> Result<Vec<String>, ApiError> {
     let mut found = Vec::new();
-    for (begin, end) in spans(asked) {
+    for (begin, end) in sight::spans(&asked.tenant, &asked.principal.rights) {
         if end.as_deref().is_some_and(|end| after >= end) {
             continue;
         }
         let mut after = if begin.as_str() > after {
-            before(&begin)
+            sight::before(&begin)
         } else {
             after.to_owned()
         };
@@ -66,7 +66,7 @@ async fn visible(asked: &Asked, after: &str, limit: usize) -> Result<Vec<String>
             let full = names.len() == ROWS as usize;
             let seen = names.into_iter().filter(|name| {
                 let name: Result<RepositoryName, _> = name.parse();
-                name.is_ok_and(|name| sees(asked, &name))
+                name.is_ok_and(|name| sight::lists(&asked.tenant, &asked.principal, &name))
             });
             found.extend(seen);
             if !full {
@@ -76,74 +76,4 @@ async fn visible(asked: &Asked, after: &str, limit: usize) -> Result<Vec<String>
     }
     found.truncate(limit);
     Ok(found)
-}
-
-/// Whether a repository is in the caller's list: an access token for the list shows what its credential may see.
-fn sees(asked: &Asked, name: &RepositoryName) -> bool {
-    let granted = asked.principal.rights.grants();
-    granted.is_none_or(|grants| grants.actions_on(name).contains(Action::Metadata))
-        || asked.actions_on(name).contains(Action::Metadata)
-}
-
-/// Spans of names, ascending and apart, outside of which the caller sees nothing.
-fn spans(asked: &Asked) -> Vec<(String, Option<String>)> {
-    let everything = vec![(String::new(), None)];
-    let Some(grants) = asked
-        .principal
-        .rights
-        .grants()
-        .filter(|_| !asked.tenant.has_public())
-    else {
-        return everything;
-    };
-    let mut prefixes: Vec<&str> = grants.visible().map(|glob| glob.literal_prefix()).collect();
-    prefixes.sort_unstable();
-    let mut spans: Vec<(String, Option<String>)> = Vec::new();
-    for prefix in prefixes {
-        if prefix.is_empty() {
-            return everything;
-        }
-        // Sorted, so that what has a prefix of an earlier one follows it.
-        if !spans
-            .last()
-            .is_some_and(|(earlier, _)| prefix.starts_with(earlier.as_str()))
-        {
-            spans.push((prefix.to_owned(), Some(format!("{prefix}\u{10ffff}"))));
-        }
-    }
-    spans
-}
-
-/// A text that sorts directly before `name` among names: nothing of their characters lies between.
-fn before(name: &str) -> String {
-    let mut bytes = name.as_bytes().to_vec();
-    match bytes.pop() {
-        // Names are ASCII, so the byte below is one too; '~' sorts behind every character of names.
-        Some(last) if last > 0 => {
-            bytes.push(last - 1);
-            let mut text = String::from_utf8(bytes).unwrap_or_default();
-            text.push('~');
-            text
-        }
-        _ => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nothing_lies_between_a_name_and_the_text_before_it() {
-        for name in ["a", "team-a/", "0", "b/c"] {
-            let before = before(name);
-            assert!(before.as_str() < name, "{name}");
-            for other in ["z", "a", "team-a/x", "team-a.", "0", "b/b", "b/c/d", "b.c"] {
-                assert!(
-                    other >= name || other < before.as_str() || other == before,
-                    "{other} before {name}"
-                );
-            }
-        }
-    }
 }

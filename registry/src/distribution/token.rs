@@ -13,7 +13,7 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
-use super::access::{Arrival, Scope as Asking, Wish, actions_on};
+use super::access::{Arrival, Scope as Asking, Wish};
 use super::answer;
 use super::error::{ApiError, Code};
 use crate::domain::RepositoryName;
@@ -21,6 +21,7 @@ use crate::domain::grant::Action;
 use crate::domain::scope::{self, Resource, Scope};
 use crate::identity::presented::Presented;
 use crate::identity::principal::{Access, Principal, Rights};
+use crate::identity::sight;
 use crate::tenancy::{Place, Tenant};
 
 /// Longest form in bytes.
@@ -274,7 +275,7 @@ fn access(
                 if asked.contains(Action::Pull) {
                     asked.insert(Action::Metadata);
                 }
-                let actions = asked.intersect(actions_on(tenant, principal, &name));
+                let actions = asked.intersect(sight::actions_on(tenant, principal, &name));
                 if actions.is_empty() {
                     continue;
                 }

@@ -12,6 +12,8 @@ pub const ACCESS: &str = "berth-access+jwt";
 pub const REFRESH: &str = "berth-refresh+jwt";
 /// `typ` of a token that stands in for a credential as the password, for what it names and nothing else.
 pub const CONFINED: &str = "berth-confined+jwt";
+/// `typ` of a token that a browser holds as its session with the explorer, and that nothing else takes.
+pub const SESSION: &str = "berth-session+jwt";
 
 /// Lifetime of an access token in seconds.
 pub const ACCESS_LIFE: i64 = 300;
@@ -19,6 +21,10 @@ pub const ACCESS_LIFE: i64 = 300;
 pub const REFRESH_LIFE: i64 = 90 * 24 * 3600;
 /// Longest lifetime of a confined token in seconds; the credential behind it may end sooner.
 pub const CONFINED_LIFE: i64 = 3600;
+/// Lifetime of a session in seconds; while it is used it is renewed.
+pub const SESSION_LIFE: i64 = 3600;
+/// Seconds after signing in after which a session is not renewed any more.
+pub const SESSION_MOST: i64 = 12 * 3600;
 
 /// What such a token says (RFC 7519, and `access` of the distribution token specification).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,4 +48,7 @@ pub struct Claims {
     pub access: Vec<Access>,
     /// What its owner was recognised by.
     pub credential: Credential,
+    /// When its owner signed in, for sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i64>,
 }

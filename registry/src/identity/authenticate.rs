@@ -296,7 +296,12 @@ impl Identity {
     }
 
     /// Whoever stands behind an issued token, if they still do.
-    async fn behind(&self, tenant: &Tenant, credential: &Credential, now: i64) -> Result<Principal, Refusal> {
+    pub(super) async fn behind(
+        &self,
+        tenant: &Tenant,
+        credential: &Credential,
+        now: i64,
+    ) -> Result<Principal, Refusal> {
         match credential {
             Credential::Anonymous => Ok(Principal::anonymous(Rights::None)),
             Credential::Token { id } => {
@@ -407,7 +412,7 @@ impl Identity {
     }
 
     /// Signing keys that every live replica knows; `None` while there is none but this one.
-    fn known_keys(&self) -> Option<HashSet<String>> {
+    pub(super) fn known_keys(&self) -> Option<HashSet<String>> {
         let replicas = self.directory.replicas();
         let mut sets = replicas
             .iter()
@@ -437,7 +442,13 @@ fn of_token(known: &Known) -> Principal {
     }
 }
 
-fn claims(tenant: &Tenant, principal: &Principal, access: Vec<Access>, host: &str, life: i64) -> Claims {
+pub(super) fn claims(
+    tenant: &Tenant,
+    principal: &Principal,
+    access: Vec<Access>,
+    host: &str,
+    life: i64,
+) -> Claims {
     let now = seconds();
     Claims {
         iss: host.to_owned(),
@@ -449,6 +460,7 @@ fn claims(tenant: &Tenant, principal: &Principal, access: Vec<Access>, host: &st
         jti: uuid::Uuid::new_v4().simple().to_string(),
         access,
         credential: principal.credential.clone(),
+        since: None,
     }
 }
 

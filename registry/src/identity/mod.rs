@@ -1,7 +1,7 @@
 //! Credentials and what they may do: tokens, access tokens, trusted issuers, and the token endpoint.
 //!
 //! [`Identity::authenticate`] turns what a request presents into a [`Principal`]; the decision what it may do
-//! is `distribution::access`'s. It may use the configuration (tokens, snapshot), the keys, and the network
+//! is `distribution::access`'s, by the rules of [`sight`]. It may use the configuration (tokens, snapshot), the keys, and the network
 //! only for the keys of trusted issuers.
 //!
 //! What must hold: a credential of one tenant is nobody at another, and is refused in the same words as one
@@ -13,9 +13,12 @@ mod authenticate;
 pub mod keys;
 pub mod presented;
 pub mod principal;
+mod sessions;
+pub mod sight;
 pub mod throttle;
 mod tokens;
 pub mod trust;
 
 pub use authenticate::{Identity, Refusal};
 pub use principal::{Principal, Rights};
+pub use sessions::{Held, form_token};

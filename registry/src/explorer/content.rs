@@ -1,0 +1,31 @@
+//! Small content, read whole.
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+
+use super::answer::Failure;
+use super::visit::Visit;
+use crate::domain::Digest;
+use crate::metadata::Repository;
+
+/// A blob of a repository of at most `limit` bytes; none if it is not there, or longer.
+pub async fn small(
+    visit: &Visit,
+    repository: &Repository,
+    digest: &Digest,
+    limit: u64,
+) -> Result<Option<Bytes>, Failure> {
+    let Some(row) = visit.explorer.metadata.blob(repository, digest).await? else {
+        return Ok(None);
+    };
+    if row.size > limit {
+        return Ok(None);
+    }
+    let mut stream = visit.explorer.blobs.read(&row.key, 0..row.size).await?;
+    // At most `limit` bytes, which is far from the end of memory.
+    let mut bytes = Vec::with_capacity(usize::try_from(row.size).unwrap_or_default());
+    while let Some(piece) = stream.try_next().await? {
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(Some(bytes.into()))
+}

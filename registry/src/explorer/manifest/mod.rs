@@ -1,0 +1,153 @@
+//! What a tag or digest stands for: platforms, layers, configuration, history, annotations, what refers to it, and the
+//! commands that fetch it.
+
+mod commands;
+mod html;
+mod read;
+
+use std::collections::BTreeMap;
+
+use axum::response::Response;
+use http::request::Parts;
+use serde::Serialize;
+
+use self::commands::Command;
+use super::answer::{self, Failure};
+use super::artifact::{Descriptor, Kind, Platform, RunConfig, Step};
+use super::visit::Visit;
+use crate::domain::RepositoryName;
+use crate::domain::grant::Action;
+use crate::metadata::{Reference, Time};
+
+/// What a page shows of a manifest.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ManifestPage {
+    repository: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag: Option<Tag>,
+    digest: String,
+    media_type: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<String>,
+    kind: Kind,
+    /// Bytes of the manifest itself.
+    manifest_size: u64,
+    /// Bytes of all that it names, itself included; of an index, of all its children that are here.
+    total_size: u64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    platforms: Vec<Child>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    layers: Vec<Layer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    config: Option<Config>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    history: Vec<Made>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: BTreeMap<String, String>,
+    /// Digest of what it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    referrers: Vec<Descriptor>,
+    /// Whether there are more than those.
+    more_referrers: bool,
+    commands: Vec<Command>,
+    /// The manifest's own text, where it is short enough to be shown.
+    #[serde(skip)]
+    raw: Option<String>,
+    #[serde(skip)]
+    now: Time,
+}
+
+/// The tag by which it was asked for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Tag {
+    name: String,
+    pushed_at: String,
+    pushed_by: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulled_at: Option<String>,
+    /// When it ends by an annotation of its manifest, or by its age.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    #[serde(skip)]
+    pushed: Time,
+    #[serde(skip)]
+    pulled: Option<Time>,
+    #[serde(skip)]
+    expires: Option<Time>,
+}
+
+/// A child of an index.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Child {
+    digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    platform: Option<Platform>,
+    kind: Kind,
+    /// The child that it is about, as BuildKit's attestations say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+    /// Bytes of all that it names; absent where it is not here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    total_size: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    layers: Option<usize>,
+}
+
+/// A layer, or a file of an artifact.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Layer {
+    digest: String,
+    media_type: String,
+    size: u64,
+    /// What it is called, if it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<String>,
+    /// The step that made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    made_by: Option<String>,
+}
+
+/// The configuration of an image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config {
+    digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    author: Option<String>,
+    platform: Platform,
+    #[serde(flatten)]
+    run: RunConfig,
+}
+
+/// A step of an image's history.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Made {
+    #[serde(flatten)]
+    step: Step,
+    /// Bytes of its layer, if it made one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size: Option<u64>,
+}
+
+/// The page.
+pub async fn get(
+    visit: &Visit,
+    name: RepositoryName,
+    reference: Reference,
+    parts: &Parts,
+) -> Result<Response, Failure> {
+    visit.reads(&parts.method)?;
+    // Its content is shown, not only that it is there.
+    let repository = visit.repository(name, Action::Pull)?;
+    let page = read::page(visit, &repository, reference).await?;
+    Ok(answer::view(visit, &page))
+}

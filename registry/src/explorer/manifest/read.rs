@@ -1,0 +1,301 @@
+//! Asks the stores for all that a page shows: a number of questions that does not depend on the content, of answers that
+//! are bounded by it.
+
+use futures_util::future::try_join_all;
+
+use super::{Child, Config, Layer, Made, ManifestPage, Tag, commands};
+use crate::domain::media_type::MediaType;
+use crate::domain::{Digest, TagName};
+use crate::explorer::answer::Failure;
+use crate::explorer::artifact::{Descriptor, Document, ImageConfig, Kind, Platform};
+use crate::explorer::content;
+use crate::explorer::visit::Visit;
+use crate::metadata::{ManifestRow, Reference, ReferrersQuery, Repository, Time};
+use crate::rfc3339;
+
+/// Longest configuration that is read, in bytes.
+const CONFIG_LIMIT: u64 = 4 << 20;
+/// Children of an index whose own sizes are looked up.
+const CHILDREN: usize = 32;
+/// Referrers that are shown.
+const REFERRERS: u32 = 100;
+const REFERRERS_BYTES: u64 = 1 << 20;
+/// Longest manifest whose text stands in the page, in bytes.
+const RAW_LIMIT: usize = 64 << 10;
+/// By which BuildKit's attestations say what they are about.
+const ABOUT: &str = "vnd.docker.reference.digest";
+/// By which a layer says what it is called (image-spec, "Pre-Defined Annotation Keys").
+const TITLE: &str = "org.opencontainers.image.title";
+
+/// All that a page shows.
+pub async fn page(
+    visit: &Visit,
+    repository: &Repository,
+    reference: Reference,
+) -> Result<ManifestPage, Failure> {
+    // 1. What it is.
+    let store = &visit.explorer.metadata;
+    let absent = || Failure::absent(absence(visit, repository, &reference));
+    let row = store.manifest(repository, &reference).await?.ok_or_else(absent)?;
+    let payload = store
+        .manifest_payload(repository, &row.digest)
+        .await?
+        .ok_or_else(absent)?;
+    // Whatever can be stored can be shown, though a part of it may be of another shape than is read here.
+    let document: Document = serde_json::from_slice(&payload).unwrap_or_default();
+    let is_index = MediaType::parse(&row.media_type).is_some_and(MediaType::is_index);
+    let kind = Kind::of(&document, is_index);
+    let tag = match &reference {
+        Reference::Tag(tag) => tag_of(visit, repository, tag).await?,
+        Reference::Digest(_) => None,
+    };
+
+    // 2. What it names.
+    let platforms = children(visit, repository, &document.manifests).await?;
+    let config = image_config(visit, repository, &document, kind).await?;
+    let layers = layers(&document.layers, config.as_ref());
+    let history = history(&layers, config.as_ref());
+    let own = document
+        .layers
+        .iter()
+        .chain(&document.config)
+        .map(|part| part.size);
+    let below = platforms.iter().filter_map(|child| child.total_size);
+    let total_size = own.chain(below).fold(row.size, u64::saturating_add);
+
+    // 3. What names it.
+    let (referrers, more_referrers) = referrers(visit, repository, &row).await?;
+
+    let commands = commands::of(
+        visit,
+        repository,
+        tag.as_ref().map(|tag| &*tag.name),
+        &row.digest,
+        kind,
+    );
+    let config = config.map(|config| shown(config, document.config.as_ref()));
+    Ok(ManifestPage {
+        repository: repository.name.to_string(),
+        tag,
+        digest: row.digest.to_string(),
+        media_type: row.media_type,
+        artifact_type: document.artifact_type,
+        kind,
+        manifest_size: row.size,
+        total_size,
+        platforms,
+        layers,
+        config,
+        history,
+        annotations: document.annotations,
+        subject: document.subject.map(|subject| subject.digest),
+        referrers,
+        more_referrers,
+        commands,
+        raw: (payload.len() <= RAW_LIMIT).then(|| pretty(&payload)),
+        now: Time::now(),
+    })
+}
+
+fn absence(visit: &Visit, repository: &Repository, reference: &Reference) -> String {
+    let what = match reference {
+        Reference::Tag(tag) => format!("tag {tag}"),
+        Reference::Digest(digest) => format!("manifest {digest}"),
+    };
+    match visit.tenant.caches.of(&repository.name) {
+        Some(_) => format!(
+            "{what} of {} has not been fetched yet; the first pull does that",
+            repository.name
+        ),
+        None => format!("there is no {what} in {}", repository.name),
+    }
+}
+
+async fn tag_of(visit: &Visit, repository: &Repository, tag: &TagName) -> Result<Option<Tag>, Failure> {
+    let detail = visit.explorer.lifecycle.tag_detail(repository, tag).await?;
+    Ok(detail.map(|detail| {
+        let row = &detail.row;
+        let begun = row.pushed_at.max(row.renewed_at.unwrap_or(row.pushed_at));
+        let lifetime = visit.tenant.repositories.ephemeral(&repository.name);
+        let by_age = lifetime
+            .filter(|_| !row.attached)
+            .map(|lifetime| begun.plus(lifetime));
+        let expires = [detail.expires_at, by_age].into_iter().flatten().min();
+        Tag {
+            name: row.name.clone(),
+            pushed_at: rfc3339::write(row.pushed_at),
+            pushed_by: detail.pushed_by,
+            pulled_at: row.pulled_at.map(rfc3339::write),
+            expires_at: expires.map(rfc3339::write),
+            pushed: row.pushed_at,
+            pulled: row.pulled_at,
+            expires,
+        }
+    }))
+}
+
+async fn children(
+    visit: &Visit,
+    repository: &Repository,
+    listed: &[Descriptor],
+) -> Result<Vec<Child>, Failure> {
+    let read = listed.iter().enumerate().map(|(at, child)| async move {
+        let mut shown = Child {
+            digest: child.digest.clone(),
+            platform: child.platform.clone(),
+            kind: Kind::of_type(child.artifact_type.as_deref().unwrap_or(&child.media_type)),
+            about: child.annotations.get(ABOUT).cloned(),
+            total_size: None,
+            layers: None,
+        };
+        let Some(digest) = child.digest.parse::<Digest>().ok().filter(|_| at < CHILDREN) else {
+            return Ok::<_, Failure>(shown);
+        };
+        let payload = visit
+            .explorer
+            .metadata
+            .manifest_payload(repository, &digest)
+            .await?;
+        if let Some(payload) = payload {
+            let document: Document = serde_json::from_slice(&payload).unwrap_or_default();
+            let parts = document
+                .layers
+                .iter()
+                .chain(&document.config)
+                .map(|part| part.size);
+            shown.total_size = Some(parts.fold(payload.len() as u64, u64::saturating_add));
+            shown.kind = Kind::of(&document, !document.manifests.is_empty());
+            shown.layers = Some(document.layers.len());
+        }
+        Ok(shown)
+    });
+    try_join_all(read).await
+}
+
+async fn image_config(
+    visit: &Visit,
+    repository: &Repository,
+    document: &Document,
+    kind: Kind,
+) -> Result<Option<ImageConfig>, Failure> {
+    let Some(config) = document.config.as_ref().filter(|_| kind == Kind::Image) else {
+        return Ok(None);
+    };
+    let Ok(digest) = config.digest.parse::<Digest>() else {
+        return Ok(None);
+    };
+    let bytes = content::small(visit, repository, &digest, CONFIG_LIMIT).await?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+fn shown(config: ImageConfig, descriptor: Option<&Descriptor>) -> Config {
+    Config {
+        digest: descriptor.map(|config| config.digest.clone()).unwrap_or_default(),
+        created: config.created,
+        author: config.author.filter(|author| !author.is_empty()),
+        platform: Platform {
+            os: config.os.unwrap_or_default(),
+            architecture: config.architecture.unwrap_or_default(),
+            variant: config.variant,
+            os_version: None,
+        },
+        run: config.config,
+    }
+}
+
+/// The layers, each with the step that made it, where the history says as much of layers as there are.
+fn layers(listed: &[Descriptor], config: Option<&ImageConfig>) -> Vec<Layer> {
+    let steps = config.map(|config| config.history.as_slice()).unwrap_or_default();
+    let mut made = steps.iter().filter(|step| !step.empty_layer);
+    let matches = made.clone().count() == listed.len();
+    listed
+        .iter()
+        .map(|layer| Layer {
+            digest: layer.digest.clone(),
+            media_type: layer.media_type.clone(),
+            size: layer.size,
+            title: layer.annotations.get(TITLE).cloned(),
+            made_by: made
+                .next()
+                .filter(|_| matches)
+                .and_then(|step| step.created_by.clone()),
+        })
+        .collect()
+}
+
+fn history(layers: &[Layer], config: Option<&ImageConfig>) -> Vec<Made> {
+    let steps = config.map(|config| config.history.as_slice()).unwrap_or_default();
+    let matches = steps.iter().filter(|step| !step.empty_layer).count() == layers.len();
+    let mut layers = layers.iter();
+    steps
+        .iter()
+        .map(|step| Made {
+            step: step.clone(),
+            size: match matches && !step.empty_layer {
+                true => layers.next().map(|layer| layer.size),
+                false => None,
+            },
+        })
+        .collect()
+}
+
+async fn referrers(
+    visit: &Visit,
+    repository: &Repository,
+    row: &ManifestRow,
+) -> Result<(Vec<Descriptor>, bool), Failure> {
+    let query = ReferrersQuery {
+        subject: row.digest.to_string(),
+        artifact_types: Vec::new(),
+        after: None,
+        limit: REFERRERS,
+        bytes: REFERRERS_BYTES,
+    };
+    let page = visit.explorer.metadata.referrers(repository, &query).await?;
+    let descriptors = page.descriptors.iter();
+    let read = descriptors.filter_map(|(_, text)| serde_json::from_str(text).ok());
+    Ok((read.collect(), page.more))
+}
+
+/// JSON with a line a value, else the text as it is.
+fn pretty(payload: &[u8]) -> String {
+    let value = serde_json::from_slice::<serde_json::Value>(payload);
+    let text = value
+        .ok()
+        .and_then(|value| serde_json::to_string_pretty(&value).ok());
+    text.unwrap_or_else(|| String::from_utf8_lossy(payload).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn descriptor(size: u64) -> Descriptor {
+        Descriptor {
+            size,
+            ..Descriptor::default()
+        }
+    }
+
+    #[test]
+    fn steps_stand_beside_the_layers_that_they_made() {
+        let config = r#"{"history":[{"created_by":"ADD"},{"created_by":"ENV","empty_layer":true},{"created_by":"RUN"}]}"#;
+        let config: ImageConfig = serde_json::from_str(config).unwrap();
+        let layers = layers(&[descriptor(3), descriptor(4)], Some(&config));
+        let made: Vec<_> = layers.iter().map(|layer| layer.made_by.as_deref()).collect();
+        assert_eq!(made, [Some("ADD"), Some("RUN")]);
+        let sizes: Vec<_> = history(&layers, Some(&config))
+            .iter()
+            .map(|made| made.size)
+            .collect();
+        assert_eq!(sizes, [Some(3), None, Some(4)]);
+    }
+
+    #[test]
+    fn a_history_that_does_not_fit_is_put_to_no_layer() {
+        let config: ImageConfig = serde_json::from_str(r#"{"history":[{"created_by":"ADD"}]}"#).unwrap();
+        let layers = layers(&[descriptor(3), descriptor(4)], Some(&config));
+        assert!(layers.iter().all(|layer| layer.made_by.is_none()));
+        assert_eq!(history(&layers, Some(&config))[0].size, None);
+    }
+}

@@ -1,0 +1,144 @@
+//! The explorer: pages for people, and the same as JSON for programs, at the hosts of tenants beside `/v2/`.
+//!
+//! ```text
+//!   request ─> path ─> visit (whose host, who asks) ─> one page's file ─> view ─┬─> html
+//!                                                                               └─> json
+//! ```
+//!
+//! [`path`] reads what is asked for, [`visit`] finds tenant and person and decides what they may see, each page has a
+//! file that asks the stores and makes a view, and [`answer`] turns a view into a page or into JSON. [`session`] signs
+//! people in and out. It may use the stores, tenancy and identity.
+//!
+//! What must hold: a page shows nothing that the API would refuse to the same credential, and takes a constant number of
+//! queries of constant size; whatever comes from content is text; a session is good for these pages only, never for
+//! `/v2/`; what changes something is a POST that carries the form's token. Pages work without script and load nothing
+//! from elsewhere.
+
+mod answer;
+mod artifact;
+mod assets;
+mod content;
+mod front;
+mod manifest;
+mod path;
+mod repositories;
+mod repository;
+mod session;
+mod shown;
+mod visit;
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::Response;
+use axum::routing::{Router, any};
+use http::Method;
+
+use self::answer::Failure;
+use self::path::{Form, Page};
+use self::visit::Visit;
+use crate::blobs::BlobStore;
+use crate::identity::Identity;
+use crate::lifecycle::traffic::Traffic;
+use crate::metadata::Store;
+use crate::metadata::configuration::Configuration;
+use crate::metadata::lifecycle::Lifecycle;
+use crate::tenancy::origin::Rules;
+use crate::tenancy::{Directory, Names, Origin};
+
+/// What the explorer is made of.
+pub struct Parts {
+    /// What is stored.
+    pub metadata: Arc<dyn Store>,
+    /// How much each repository stores.
+    pub configuration: Arc<dyn Configuration>,
+    /// What is kept, and what goes.
+    pub lifecycle: Arc<dyn Lifecycle>,
+    /// The bytes.
+    pub blobs: Arc<dyn BlobStore>,
+    /// Who lives here.
+    pub directory: Arc<Directory>,
+    /// Who may do what.
+    pub identity: Arc<Identity>,
+    /// Where requests are counted.
+    pub traffic: Arc<Traffic>,
+    /// How hosts are read.
+    pub names: Names,
+    /// How origins are read.
+    pub origins: Rules,
+    /// Whether a request from this machine needs no credential while nothing is configured.
+    pub may_be_open: bool,
+}
+
+/// The explorer; cheap to clone.
+#[derive(Clone)]
+pub struct Explorer(Arc<Parts>);
+
+impl Explorer {
+    /// Puts the parts together.
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl std::ops::Deref for Explorer {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The routes of the explorer. What they leave is for others.
+pub fn router(explorer: Explorer) -> Router {
+    Router::new()
+        .route("/", any(serve))
+        .route("/explorer", any(serve))
+        .route("/explorer/", any(serve))
+        .route("/explorer/{*path}", any(serve))
+        .with_state(explorer)
+}
+
+async fn serve(State(explorer): State<Explorer>, request: Request) -> Response {
+    explorer.traffic.request();
+    let is_head = *request.method() == Method::HEAD;
+    let (form, page) = path::read(request.uri().path());
+    let mut response = match page {
+        Some(page) => work(&explorer, form, page, request).await,
+        None => Failure::absent("there is no such page").answer(form, None),
+    };
+    answer::finish(&mut response, is_head);
+    response
+}
+
+async fn work(explorer: &Explorer, form: Form, page: Page, request: Request) -> Response {
+    if let Page::Asset(name) = &page {
+        return match assets::get(name, request.method()) {
+            Ok(response) => response,
+            Err(failure) => failure.answer(form, None),
+        };
+    }
+    // A body is nothing that several may look at: what is asked goes on without it.
+    let origin = Origin::of(&request, &explorer.origins);
+    let (parts, body) = request.into_parts();
+    let visit = match Visit::of(explorer, form, origin, &parts).await {
+        Ok(visit) => visit,
+        Err(failure) => return failure.answer(form, None),
+    };
+    let answered = match page {
+        Page::Front => visit.reads(&parts.method).map(|()| front::to_repositories()),
+        Page::SignIn => session::sign_in(&visit, &parts, body).await,
+        Page::SignOut => session::sign_out(&visit, &parts, body).await,
+        Page::Repositories => repositories::get(&visit, &parts).await,
+        Page::Repository(name) => repository::get(&visit, name, &parts).await,
+        Page::Manifest(name, reference) => manifest::get(&visit, name, reference, &parts).await,
+        // Answered above, before anybody is recognised.
+        Page::Asset(_) => Err(Failure::absent("there is no such page")),
+    };
+    let mut response = match answered {
+        Ok(response) => response,
+        Err(failure) => failure.answer(form, Some(&visit)),
+    };
+    visit.renew(&mut response);
+    response
+}

@@ -1,0 +1,297 @@
+//! The tenant's repositories, as far as the visitor may see them.
+
+use axum::response::Response;
+use futures_util::future::try_join_all;
+use http::request::Parts;
+use maud::{Markup, html};
+use serde::Serialize;
+
+use super::answer::{self, Failure, View};
+use super::path::{self, ROOT};
+use super::shown;
+use super::visit::Visit;
+use crate::domain::RepositoryName;
+use crate::identity::sight;
+use crate::metadata::configuration::Usage;
+use crate::metadata::{Repository, Time};
+use crate::rfc3339;
+
+/// Repositories of a page.
+const PAGE: usize = 50;
+/// Rows of one query.
+const ROWS: u32 = 1000;
+/// Most rows that one page looks at; behind them the next page goes on.
+const LOOKED: usize = 20_000;
+/// Longest search.
+const SEARCH_LIMIT: usize = 200;
+
+/// A page of repositories.
+#[derive(Debug, Serialize)]
+pub struct Repositories {
+    /// What was searched for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    search: Option<String>,
+    repositories: Vec<Row>,
+    /// Where the next page begins (`after`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+    #[serde(skip)]
+    now: Time,
+    #[serde(skip)]
+    is_first: bool,
+}
+
+/// What becomes of a repository's tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Kept {
+    /// They stay until a policy says otherwise.
+    Persistent,
+    /// They go by their age.
+    Ephemeral,
+    /// They are another registry's.
+    Cached,
+}
+
+/// A repository.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    name: String,
+    kept: Kept,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<String>,
+    tags: u64,
+    bytes: u64,
+    /// RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_push: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_pull: Option<String>,
+    #[serde(skip)]
+    pushed: Option<Time>,
+    #[serde(skip)]
+    pulled: Option<Time>,
+}
+
+impl Kept {
+    /// What a repository is.
+    pub fn of(visit: &Visit, name: &RepositoryName) -> Self {
+        match () {
+            () if visit.tenant.caches.of(name).is_some() => Self::Cached,
+            () if visit.tenant.repositories.ephemeral(name).is_some() => Self::Ephemeral,
+            () => Self::Persistent,
+        }
+    }
+
+    /// A word beside a name, where it is not the usual.
+    pub fn badge(self) -> Markup {
+        match self {
+            Self::Persistent => html! {},
+            Self::Ephemeral => html! { span.badge.ephemeral title="Tags go by their age" { "ephemeral" } },
+            Self::Cached => {
+                html! { span.badge.cached title="Read through from another registry" { "cached" } }
+            }
+        }
+    }
+}
+
+/// The list.
+pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
+    visit.reads(&parts.method)?;
+    // 1. Who may see a list at all. To whoever has shown nothing only what is public is listed.
+    if !visit.principal.is_known() && !visit.is_open && !visit.tenant.has_public() {
+        return Err(Failure::SignIn);
+    }
+    visit.not_suspended()?;
+
+    // 2. What is asked for.
+    let mut search = None;
+    let mut after = String::new();
+    for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+        match &*key {
+            "q" => search = Some(value.trim().to_lowercase()).filter(|text| !text.is_empty()),
+            "after" => after = value.into_owned(),
+            _ => {}
+        }
+    }
+    if search.as_ref().is_some_and(|text| text.len() > SEARCH_LIMIT) || after.len() > 300 {
+        return Err(Failure::Bad("the search is too long".into()));
+    }
+
+    // 3. The rows.
+    let is_first = after.is_empty();
+    let (found, next) = find(visit, search.as_deref(), after).await?;
+    let repositories = try_join_all(found.into_iter().map(|found| row(visit, found))).await?;
+    let page = Repositories {
+        search,
+        repositories,
+        next,
+        now: Time::now(),
+        is_first,
+    };
+    Ok(answer::view(visit, &page))
+}
+
+/// Up to a page of repositories behind a name that may be seen and that match; and where the next page begins.
+async fn find(
+    visit: &Visit,
+    search: Option<&str>,
+    after: String,
+) -> Result<(Vec<(RepositoryName, Usage)>, Option<String>), Failure> {
+    let (mut found, mut looked) = (Vec::new(), 0);
+    for (begin, end) in sight::spans(&visit.tenant, &visit.principal.rights) {
+        if end.as_deref().is_some_and(|end| after.as_str() >= end) {
+            continue;
+        }
+        let mut at = match begin.as_str() > after.as_str() {
+            true => sight::before(&begin),
+            false => after.clone(),
+        };
+        loop {
+            let store = &visit.explorer.configuration;
+            let rows = store.repository_usages(visit.tenant.id, at.clone(), ROWS).await?;
+            let is_last = rows.len() < ROWS as usize;
+            for (name, usage) in rows {
+                if end.as_deref().is_some_and(|end| name.as_str() >= end) {
+                    break;
+                }
+                looked += 1;
+                at.clone_from(&name);
+                let matches = search.is_none_or(|text| name.contains(text));
+                let seen = matches
+                    .then(|| name.parse::<RepositoryName>().ok())
+                    .flatten()
+                    .filter(|name| sight::lists(&visit.tenant, &visit.principal, name));
+                let Some(seen) = seen else { continue };
+                if found.len() == PAGE {
+                    let last = found
+                        .last()
+                        .map(|(name, _): &(RepositoryName, _)| name.to_string());
+                    return Ok((found, last));
+                }
+                found.push((seen, usage));
+            }
+            let is_over = end.as_deref().is_some_and(|end| at.as_str() >= end);
+            if is_last || is_over {
+                break;
+            }
+            if looked >= LOOKED {
+                return Ok((found, Some(at)));
+            }
+        }
+    }
+    Ok((found, None))
+}
+
+async fn row(visit: &Visit, (name, usage): (RepositoryName, Usage)) -> Result<Row, Failure> {
+    let repository = Repository {
+        tenant: visit.tenant.id,
+        name: name.clone(),
+    };
+    let (pushed, pulled) = visit.explorer.lifecycle.last_times(&repository).await?;
+    Ok(Row {
+        kept: Kept::of(visit, &name),
+        description: visit.tenant.repositories.description(&name).map(str::to_owned),
+        name: name.to_string(),
+        tags: usage.tags,
+        bytes: usage.bytes,
+        last_push: pushed.map(rfc3339::write),
+        last_pull: pulled.map(rfc3339::write),
+        pushed,
+        pulled,
+    })
+}
+
+impl View for Repositories {
+    fn title(&self) -> String {
+        "Repositories".to_owned()
+    }
+
+    fn body(&self, visit: &Visit) -> Markup {
+        let search = self.search.as_deref().unwrap_or_default();
+        html! {
+            h1 { "Repositories" }
+            form.search role="search" action=(ROOT) method="get" {
+                label.hidden for="q" { "Search by name" }
+                input #q type="search" name="q" value=(search) placeholder="Search by name" autocomplete="off"
+                    spellcheck="false" data-live="results";
+                button type="submit" { "Search" }
+            }
+            div #results aria-live="polite" {
+                @if self.repositories.is_empty() { (self.nothing(visit)) } @else { (self.table()) }
+                @if let Some(next) = &self.next { (next_link(ROOT, &[("q", search), ("after", next)])) }
+            }
+        }
+    }
+}
+
+impl Repositories {
+    fn table(&self) -> Markup {
+        html! {
+            div.wide tabindex="0" role="region" aria-label=("Table of repositories") {
+                table {
+                    caption.hidden { "Repositories by name" }
+                    thead {
+                        tr {
+                            th scope="col" { "Name" }
+                            th.number scope="col" { "Tags" }
+                            th.number scope="col" { "Size" }
+                            th scope="col" { "Last push" }
+                            th scope="col" { "Last pull" }
+                        }
+                    }
+                    tbody {
+                        @for row in &self.repositories {
+                            tr {
+                                th scope="row" {
+                                    a href=(path::of_repository(&row.name)) { (row.name) }
+                                    " " (row.kept.badge())
+                                    @if let Some(text) = &row.description { p.hint { (text) } }
+                                }
+                                td.number { (shown::grouped(row.tags)) }
+                                td.number { (shown::size(row.bytes)) }
+                                td { (when(row.pushed, self.now)) }
+                                td { (when(row.pulled, self.now)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn nothing(&self, visit: &Visit) -> Markup {
+        let host = &visit.origin.authority;
+        html! {
+            @match &self.search {
+                Some(search) => p.empty { "No repository has “" (search) "” in its name." },
+                None if self.is_first => {
+                    div.empty {
+                        p { "Nothing has been pushed yet that you may see. The first push makes the repository:" }
+                        pre { code { "docker push " (host) "/app:v1" } }
+                    }
+                }
+                None => p.empty { "There are no more." },
+            }
+        }
+    }
+}
+
+/// A time, if there is one.
+pub fn when(at: Option<Time>, now: Time) -> Markup {
+    match at {
+        Some(at) => shown::time(at, now),
+        None => html! { span.hint { "never" } },
+    }
+}
+
+/// The link to the next page, with its parameters; those that are empty are left out.
+pub fn next_link(path: &str, parameters: &[(&str, &str)]) -> Markup {
+    let set = parameters.iter().filter(|(_, value)| !value.is_empty());
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(set)
+        .finish();
+    html! {
+        nav.pages aria-label="Pages" { a rel="next" href=(format!("{path}?{query}")) { "More" } }
+    }
+}

@@ -1,0 +1,227 @@
+//! Whose host a request is at, who asks, and what they may see: the explorer's one access decision.
+
+use std::sync::Arc;
+
+use axum::response::Response;
+use http::header::{AUTHORIZATION, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+use maud::{Markup, html};
+
+use super::answer::Failure;
+use super::path::{Form, ROOT};
+use super::{Explorer, session};
+use crate::domain::RepositoryName;
+use crate::domain::grant::{Action, Actions};
+use crate::identity::presented::Presented;
+use crate::identity::{Held, Principal, Rights, sight};
+use crate::metadata::Repository;
+use crate::settings::Scheme;
+use crate::tenancy::origin::OriginError;
+use crate::tenancy::{Origin, Place, Tenant};
+
+/// Name of a form's field that says that this page has sent it.
+pub const FORM_FIELD: &str = "form";
+
+/// One request of somebody at a tenant.
+pub struct Visit {
+    /// Everything shared.
+    pub explorer: Explorer,
+    /// What the client gets.
+    pub form: Form,
+    /// Whose host it is.
+    pub tenant: Arc<Tenant>,
+    /// Who asks.
+    pub principal: Principal,
+    /// From where.
+    pub origin: Origin,
+    /// Path and query.
+    pub asked: String,
+    /// Whether nobody needs a credential here.
+    pub is_open: bool,
+    session: Option<Held>,
+    /// The secret of a browser that has no session.
+    guest: Option<String>,
+}
+
+impl Visit {
+    /// Recognises who asks. What is wrong with a session is no failure: it has ended.
+    pub async fn of(
+        explorer: &Explorer,
+        form: Form,
+        origin: Result<Origin, OriginError>,
+        parts: &Parts,
+    ) -> Result<Self, Failure> {
+        // 1. Whose host.
+        let origin = origin.map_err(|error| Failure::Bad(error.to_string()))?;
+        let snapshot = explorer.directory.now();
+        let place = explorer.names.place(&snapshot, &origin.host);
+        let tenant = match place {
+            Some(Place::Tenant(tenant)) => tenant,
+            Some(Place::Apex) => {
+                let why = format!(
+                    "each tenant has its own host: go to <tenant>.{}",
+                    explorer.names.domain
+                );
+                return Err(Failure::absent(why));
+            }
+            None => return Err(Failure::absent(format!("nobody lives at {}", origin.host))),
+        };
+        let is_open = explorer.may_be_open && origin.local && !snapshot.is_configured();
+
+        // 2. Who asks: by a header as programs do, or by a browser's session.
+        let headers = &parts.headers;
+        let mut visit = Self {
+            explorer: explorer.clone(),
+            form,
+            principal: Principal::anonymous(if is_open { Rights::All } else { Rights::None }),
+            asked: parts
+                .uri
+                .path_and_query()
+                .map_or_else(String::new, ToString::to_string),
+            is_open,
+            session: None,
+            guest: session::guest(headers),
+            tenant,
+            origin,
+        };
+        if !is_open {
+            visit.recognise(headers).await?;
+        }
+        Ok(visit)
+    }
+
+    async fn recognise(&mut self, headers: &HeaderMap) -> Result<(), Failure> {
+        let (identity, tenant) = (&self.explorer.identity, &self.tenant);
+        if headers.contains_key(AUTHORIZATION) {
+            let presented = Presented::of(headers);
+            let scope = Some(tenant.id);
+            self.principal = identity
+                .authenticate(Some(tenant), scope, &presented, &self.origin)
+                .await?;
+            return Ok(());
+        }
+        let Some(text) = session::held(headers) else {
+            return Ok(());
+        };
+        if let Some(held) = identity.by_session(tenant, &text).await? {
+            self.principal = held.principal.clone();
+            self.session = Some(held);
+        }
+        Ok(())
+    }
+
+    /// Whether a browser's session says who asks.
+    pub fn is_signed_in(&self) -> bool {
+        self.session.is_some()
+    }
+
+    /// Whether a browser would keep a session that comes over this connection: a cookie that only travels encrypted.
+    pub fn can_sign_in(&self) -> bool {
+        self.origin.scheme == Scheme::Https || self.origin.local
+    }
+
+    /// Where to sign in and come back.
+    pub fn sign_in_path(&self) -> String {
+        let back = url::form_urlencoded::byte_serialize(self.asked.as_bytes()).collect::<String>();
+        match self.asked.as_str() {
+            ROOT | "/" => format!("{ROOT}sign-in"),
+            asked if asked.starts_with("/explorer/sign-") => format!("{ROOT}sign-in"),
+            _ => format!("{ROOT}sign-in?to={back}"),
+        }
+    }
+
+    /// GET and HEAD alone.
+    pub fn reads(&self, method: &Method) -> Result<(), Failure> {
+        match *method {
+            Method::GET | Method::HEAD => Ok(()),
+            _ => Err(Failure::Method("GET, HEAD")),
+        }
+    }
+
+    /// What may be done with a repository.
+    pub fn actions_on(&self, name: &RepositoryName) -> Actions {
+        sight::actions_on(&self.tenant, &self.principal, name)
+    }
+
+    /// The repository that a name means, for whoever may do this with it. To others it makes no difference whether it
+    /// exists.
+    pub fn repository(&self, name: RepositoryName, action: Action) -> Result<Repository, Failure> {
+        let canonical = self.tenant.canonical(name.clone());
+        let actions = self.actions_on(&canonical);
+        if !actions.contains(action) {
+            return Err(
+                match (self.principal.is_known(), actions.contains(Action::Metadata)) {
+                    (false, _) => Failure::SignIn,
+                    (true, false) => self.unknown(&name),
+                    (true, true) => {
+                        let (label, verb) = (&self.principal.label, action.text());
+                        Failure::Denied(format!("{label} may not {verb} {name}"))
+                    }
+                },
+            );
+        }
+        self.not_suspended()?;
+        Ok(Repository {
+            tenant: self.tenant.id,
+            name: canonical,
+        })
+    }
+
+    /// What whoever may not see a repository is told, and whoever asks for one that is not there.
+    pub fn unknown(&self, name: &RepositoryName) -> Failure {
+        Failure::absent(format!("there is no repository {name}, or none that you may see"))
+    }
+
+    /// Refuses what a suspended tenant does not show.
+    pub fn not_suspended(&self) -> Result<(), Failure> {
+        let config = &self.tenant.config;
+        if !config.suspend {
+            return Ok(());
+        }
+        let why = config.suspend_reason.as_deref();
+        let why = why.unwrap_or("ask whoever runs this registry");
+        Err(Failure::Denied(format!(
+            "tenant {} is suspended: {why}",
+            self.tenant.name
+        )))
+    }
+
+    /// What a form carries.
+    pub fn form_token(&self) -> Option<String> {
+        let guest = || self.guest.as_deref().map(crate::identity::form_token);
+        self.session
+            .as_ref()
+            .map(|held| held.form_token.clone())
+            .or_else(guest)
+    }
+
+    /// The field of a form that says that this page has sent it.
+    pub fn form_field(&self) -> Markup {
+        html! {
+            input type="hidden" name=(FORM_FIELD) value=(self.form_token().unwrap_or_default());
+        }
+    }
+
+    /// Lets the session go on, if that is due.
+    pub fn renew(&self, response: &mut Response) {
+        let Some(held) = self.session.as_ref().filter(|held| held.is_old()) else {
+            return;
+        };
+        // Whoever signs out or in has another by now.
+        if response.headers().contains_key(SET_COOKIE) {
+            return;
+        }
+        let issued = self.explorer.identity.issue_session(
+            &self.tenant,
+            &self.principal,
+            &self.origin.host,
+            Some(held),
+        );
+        if let Ok(Some((token, life))) = issued
+            && let Ok(cookie) = HeaderValue::try_from(session::cookie(session::SESSION, &token, life))
+        {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What somebody may see and do at a tenant, visibility included: one rule for every door.
+
+use berth_crds::Visibility;
+
+use super::{Principal, Rights};
+use crate::domain::RepositoryName;
+use crate::domain::grant::{Action, Actions};
+use crate::tenancy::Tenant;
+
+/// A span of names: from the first on, up to but without the second.
+pub type Span = (String, Option<String>);
+
+/// What may be done with a repository, visibility included.
+pub fn actions_on(tenant: &Tenant, principal: &Principal, name: &RepositoryName) -> Actions {
+    let own = principal.rights.on(name);
+    if tenant.visibility(name) == Visibility::Public {
+        own.union([Action::Pull, Action::Metadata].into_iter().collect())
+    } else {
+        own
+    }
+}
+
+/// Whether a repository is in somebody's list: an access token for the list shows what its credential may see.
+pub fn lists(tenant: &Tenant, principal: &Principal, name: &RepositoryName) -> bool {
+    let granted = principal.rights.grants();
+    granted.is_none_or(|grants| grants.actions_on(name).contains(Action::Metadata))
+        || actions_on(tenant, principal, name).contains(Action::Metadata)
+}
+
+/// Spans of names, ascending and apart, outside of which somebody sees nothing.
+pub fn spans(tenant: &Tenant, rights: &Rights) -> Vec<Span> {
+    let everything = vec![(String::new(), None)];
+    let Some(grants) = rights.grants().filter(|_| !tenant.has_public()) else {
+        return everything;
+    };
+    let mut prefixes: Vec<&str> = grants.visible().map(|glob| glob.literal_prefix()).collect();
+    prefixes.sort_unstable();
+    let mut spans: Vec<Span> = Vec::new();
+    for prefix in prefixes {
+        if prefix.is_empty() {
+            return everything;
+        }
+        // Sorted, so that what has a prefix of an earlier one follows it.
+        if !spans
+            .last()
+            .is_some_and(|(earlier, _)| prefix.starts_with(earlier.as_str()))
+        {
+            spans.push((prefix.to_owned(), Some(format!("{prefix}\u{10ffff}"))));
+        }
+    }
+    spans
+}
+
+/// A text that sorts directly before `name` among names: nothing of their characters lies between.
+pub fn before(name: &str) -> String {
+    let mut bytes = name.as_bytes().to_vec();
+    match bytes.pop() {
+        // Names are ASCII, so the byte below is one too; '~' sorts behind every character of names.
+        Some(last) if last > 0 => {
+            bytes.push(last - 1);
+            let mut text = String::from_utf8(bytes).unwrap_or_default();
+            text.push('~');
+            text
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_lies_between_a_name_and_the_text_before_it() {
+        for name in ["a", "team-a/", "0", "b/c"] {
+            let before = before(name);
+            assert!(before.as_str() < name, "{name}");
+            for other in ["z", "a", "team-a/x", "team-a.", "0", "b/b", "b/c/d", "b.c"] {
+                assert!(
+                    other >= name || other < before.as_str() || other == before,
+                    "{other} before {name}"
+                );
+            }
+        }
+    }
+}
