@@ -153,6 +153,7 @@ async fn what_cannot_be_read_is_refused_in_words() {
 
     for (path, status) in [
         (long.as_str(), 400),
+        ("/explorer/?after=%00", 400),
         ("/explorer/r/UPPER", 404),
         ("/explorer/r/app/-/tags/..%2f..", 404),
         ("/explorer/r/%00", 404),

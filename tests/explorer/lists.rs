@@ -80,11 +80,9 @@ async fn only_what_a_token_may_see_is_listed() {
         names(&person.json("/explorer/").await, "repositories", "name"),
         ["b/app", "c/app"]
     );
+    // As in the API: pages of what is public are for everybody, a list is not.
     let guest = house.guest("acme");
-    assert_eq!(
-        names(&guest.json("/explorer/").await, "repositories", "name"),
-        ["c/app"]
-    );
+    guest.get("/explorer/api/").await.expect(401);
     guest.get("/explorer/r/c/app/-/tags/v1").await.expect(200);
     guest.get("/explorer/r/b/app").await.expect(303);
 }
@@ -119,4 +117,53 @@ async fn tags_are_listed_by_push_and_by_name_and_found_by_how_they_begin() {
     let by_name = names(&program.json("/explorer/r/app?sort=name").await, "tags", "tag");
     assert!(by_name.is_sorted() && by_name.len() == 50, "{by_name:?}");
     program.get("/explorer/r/app?after=nonsense").await.expect(400);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_narrow_token_s_list_ends_before_a_thousand_repositories_that_it_may_not_see() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    let image = Image::new(1, 10);
+    let seen = house.repository("acme", &token, "a/x").await;
+    image.push(&seen, "v1").await;
+    for number in 0..1001 {
+        seen.sibling(&format!("b/{number:04}")).push_blob(b"{}").await;
+    }
+    let narrow = house.admin.token("acme", &["a/**"], &["pull"]).await;
+
+    let answer = house.program("acme", &narrow);
+    let answer = harness::within(
+        "a list",
+        std::time::Duration::from_secs(10),
+        answer.json("/explorer/"),
+    )
+    .await;
+
+    assert_eq!(names(&answer, "repositories", "name"), ["a/x"]);
+    assert_eq!(answer["next"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_names_what_it_is_for_lists_nothing() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    for name in ["app", "other"] {
+        let repository = house.repository("acme", &token, name).await;
+        Image::new(1, 100).push(&repository, "v1").await;
+    }
+    let asked = house
+        .program("acme", &token)
+        .get("/v2/token?service=x&scope=repository:app:pull")
+        .await;
+    let access = asked.expect(200).json()["token"]
+        .as_str()
+        .expect("a token")
+        .to_owned();
+    let mut bearer = house.guest("acme");
+    let value = format!("Bearer {access}").parse().expect("a value");
+    bearer.headers.insert("authorization", value);
+
+    bearer.get("/explorer/api/").await.expect(403);
+    bearer.get("/explorer/api/r/app/-/tags/v1").await.expect(200);
+    bearer.get("/explorer/api/r/other/-/tags/v1").await.expect(404);
 }

@@ -9,8 +9,9 @@ use serde::Serialize;
 use super::answer::{self, Failure, View};
 use super::path::{self, ROOT};
 use super::shown;
-use super::visit::Visit;
+use super::visit::{self, Visit};
 use crate::domain::RepositoryName;
+use crate::domain::grant::Action;
 use crate::identity::sight;
 use crate::metadata::configuration::Usage;
 use crate::metadata::{Repository, Time};
@@ -22,6 +23,8 @@ const PAGE: usize = 50;
 const ROWS: u32 = 1000;
 /// Most rows that one page looks at; behind them the next page goes on.
 const LOOKED: usize = 20_000;
+/// Rows that are asked for at the same time.
+pub const AT_ONCE: usize = 4;
 /// Longest search.
 const SEARCH_LIMIT: usize = 200;
 
@@ -98,19 +101,22 @@ impl Kept {
 /// The list.
 pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
     visit.reads(&parts.method)?;
-    // 1. Who may see a list at all. To whoever has shown nothing only what is public is listed.
-    if !visit.principal.is_known() && !visit.is_open && !visit.tenant.has_public() {
-        return Err(Failure::SignIn);
+    // 1. Who may see a list at all, as at `/v2/_catalog`: nobody unknown, and no token that names what it is for.
+    if !visit.principal.rights.catalog() {
+        return Err(match visit.principal.is_known() {
+            true => Failure::Denied("this token is for what it names, and lists no repositories".into()),
+            false => Failure::SignIn,
+        });
     }
     visit.not_suspended()?;
 
     // 2. What is asked for.
     let mut search = None;
     let mut after = String::new();
-    for (key, value) in url::form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+    for (key, value) in visit::query(parts)? {
         match &*key {
             "q" => search = Some(value.trim().to_lowercase()).filter(|text| !text.is_empty()),
-            "after" => after = value.into_owned(),
+            "after" => after = value,
             _ => {}
         }
     }
@@ -121,7 +127,10 @@ pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
     // 3. The rows.
     let is_first = after.is_empty();
     let (found, next) = find(visit, search.as_deref(), after).await?;
-    let repositories = try_join_all(found.into_iter().map(|found| row(visit, found))).await?;
+    let mut repositories = Vec::with_capacity(found.len());
+    for few in found.chunks(AT_ONCE) {
+        repositories.extend(try_join_all(few.iter().map(|found| row(visit, found))).await?);
+    }
     let page = Repositories {
         search,
         repositories,
@@ -139,6 +148,8 @@ async fn find(
     after: String,
 ) -> Result<(Vec<(RepositoryName, Usage)>, Option<String>), Failure> {
     let (mut found, mut looked) = (Vec::new(), 0);
+    // The next page begins behind a name that may be seen, so that no other is told.
+    let mut last_seen: Option<String> = None;
     for (begin, end) in sight::spans(&visit.tenant, &visit.principal.rights) {
         if end.as_deref().is_some_and(|end| after.as_str() >= end) {
             continue;
@@ -150,19 +161,24 @@ async fn find(
         loop {
             let store = &visit.explorer.configuration;
             let rows = store.repository_usages(visit.tenant.id, at.clone(), ROWS).await?;
-            let is_last = rows.len() < ROWS as usize;
+            let mut is_over = rows.len() < ROWS as usize;
             for (name, usage) in rows {
                 if end.as_deref().is_some_and(|end| name.as_str() >= end) {
+                    is_over = true;
                     break;
                 }
                 looked += 1;
                 at.clone_from(&name);
-                let matches = search.is_none_or(|text| name.contains(text));
-                let seen = matches
-                    .then(|| name.parse::<RepositoryName>().ok())
-                    .flatten()
-                    .filter(|name| sight::lists(&visit.tenant, &visit.principal, name));
+                let seen = name.parse::<RepositoryName>().ok();
+                let seen = seen.filter(|name| visit.actions_on(name).contains(Action::Metadata));
                 let Some(seen) = seen else { continue };
+                if looked >= LOOKED && last_seen.is_some() {
+                    return Ok((found, last_seen));
+                }
+                last_seen = Some(name.clone());
+                if !search.is_none_or(|text| name.contains(text)) {
+                    continue;
+                }
                 if found.len() == PAGE {
                     let last = found
                         .last()
@@ -171,27 +187,23 @@ async fn find(
                 }
                 found.push((seen, usage));
             }
-            let is_over = end.as_deref().is_some_and(|end| at.as_str() >= end);
-            if is_last || is_over {
+            if is_over {
                 break;
-            }
-            if looked >= LOOKED {
-                return Ok((found, Some(at)));
             }
         }
     }
     Ok((found, None))
 }
 
-async fn row(visit: &Visit, (name, usage): (RepositoryName, Usage)) -> Result<Row, Failure> {
+async fn row(visit: &Visit, (name, usage): &(RepositoryName, Usage)) -> Result<Row, Failure> {
     let repository = Repository {
         tenant: visit.tenant.id,
         name: name.clone(),
     };
     let (pushed, pulled) = visit.explorer.lifecycle.last_times(&repository).await?;
     Ok(Row {
-        kept: Kept::of(visit, &name),
-        description: visit.tenant.repositories.description(&name).map(str::to_owned),
+        kept: Kept::of(visit, name),
+        description: visit.tenant.repositories.description(name).map(str::to_owned),
         name: name.to_string(),
         tags: usage.tags,
         bytes: usage.bytes,

@@ -8,9 +8,9 @@ use serde::Serialize;
 
 use super::answer::{self, Failure, View};
 use super::path;
-use super::repositories::{Kept, next_link, when};
+use super::repositories::{AT_ONCE, Kept, next_link, when};
 use super::shown;
-use super::visit::Visit;
+use super::visit::{self, Visit};
 use crate::domain::grant::Action;
 use crate::domain::{RepositoryName, TagName};
 use crate::metadata::lifecycle::{TagPage, TagRow};
@@ -94,13 +94,13 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn of(query: &str) -> Result<Self, Failure> {
+    fn of(parts: &Parts) -> Result<Self, Failure> {
         let mut wanted = Self {
             sort: Sort::Pushed,
             search: None,
             after: String::new(),
         };
-        for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+        for (key, value) in visit::query(parts)? {
             match (&*key, &*value) {
                 ("sort", "name") => wanted.sort = Sort::Name,
                 ("q", text) => wanted.search = Some(text.trim().to_owned()).filter(|text| !text.is_empty()),
@@ -133,13 +133,18 @@ pub async fn get(visit: &Visit, name: RepositoryName, parts: &Parts) -> Result<R
     let usage = usage.ok_or_else(|| visit.unknown(&name))?;
 
     // 2. Its tags.
-    let wanted = Wanted::of(parts.uri.query().unwrap_or_default())?;
+    let wanted = Wanted::of(parts)?;
     let (tags, next) = match wanted.sort {
         Sort::Pushed => by_push(visit, &repository, &wanted.after).await?,
         Sort::Name => by_name(visit, &repository, &wanted).await?,
     };
     let canonical = &repository.name;
     let cache = visit.tenant.caches.of(canonical);
+    let mut tags = tags;
+    if let Some((cache, _)) = cache {
+        // What the cache's list leaves out is no tag of it.
+        tags.retain(|row| cache.allows_tag(&row.tag));
+    }
     let page = RepositoryPage {
         kept: Kept::of(visit, canonical),
         description: visit
@@ -213,10 +218,13 @@ async fn by_name(
     let next = names.last().filter(|_| more).cloned();
     let listed = names.iter().filter_map(|name| name.parse::<TagName>().ok());
     let wanted: Vec<TagName> = whole.into_iter().chain(listed).collect();
-    let details = wanted
-        .iter()
-        .map(|tag| visit.explorer.lifecycle.tag_detail(repository, tag));
-    let details = try_join_all(details).await?;
+    let mut details = Vec::with_capacity(wanted.len());
+    for few in wanted.chunks(AT_ONCE) {
+        let few = few
+            .iter()
+            .map(|tag| visit.explorer.lifecycle.tag_detail(repository, tag));
+        details.extend(try_join_all(few).await?);
+    }
     let rows = details.into_iter().flatten().map(|detail| Row::from(detail.row));
     Ok((rows.collect(), next))
 }

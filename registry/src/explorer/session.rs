@@ -131,9 +131,11 @@ pub async fn sign_out(visit: &Visit, parts: &Parts, body: Body) -> Result<Respon
     if parts.method != Method::POST {
         return Err(Failure::Method("POST"));
     }
-    if visit.is_signed_in() {
-        fields(visit, &parts.headers, body).await?;
+    // Another site's page brings no session along, and must not end one.
+    if !visit.is_signed_in() {
+        return Ok(answer::to(ROOT));
     }
+    fields(visit, &parts.headers, body).await?;
     let mut response = answer::to(ROOT);
     set(&mut response, SESSION, "", 0);
     Ok(response)

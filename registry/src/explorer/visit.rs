@@ -162,6 +162,12 @@ impl Visit {
             );
         }
         self.not_suspended()?;
+        // What a cache's lists leave out is not there, though it may be stored.
+        if let Some((cache, upstream)) = self.tenant.caches.of(&canonical)
+            && !cache.allows(upstream)
+        {
+            return Err(self.unknown(&name));
+        }
         Ok(Repository {
             tenant: self.tenant.id,
             name: canonical,
@@ -223,5 +229,17 @@ impl Visit {
         {
             response.headers_mut().append(SET_COOKIE, cookie);
         }
+    }
+}
+
+/// Name and value of each parameter. Nothing here has control characters in it, and databases cannot store NUL.
+pub fn query(parts: &Parts) -> Result<Vec<(String, String)>, Failure> {
+    let text = parts.uri.query().unwrap_or_default();
+    let pairs: Vec<(String, String)> = url::form_urlencoded::parse(text.as_bytes())
+        .into_owned()
+        .collect();
+    match pairs.iter().any(|(_, value)| value.chars().any(char::is_control)) {
+        true => Err(Failure::Bad("the query holds control characters".into())),
+        false => Ok(pairs),
     }
 }

@@ -77,7 +77,7 @@ impl ManifestPage {
                 div.long { dt { "Digest" } dd { code data-copy { (self.digest) } } }
                 @if let Some(tag) = &self.tag { (tag_facts(tag, self.now)) }
                 div { dt { "Media type" } dd { code { (self.media_type) } } }
-                @if let Some(kind) = &self.artifact_type { div { dt { "Artifact type" } dd { code { (kind) } } } }
+                @if let Some(kind) = &self.artifact_type { div { dt { "Artifact type" } dd { code { (cut(kind)) } } } }
                 @if let Some(subject) = &self.subject {
                     div { dt { "About" } dd { a href=(path::of_manifest(&self.repository, subject)) { (shown::digest(subject)) } } }
                 }
@@ -121,7 +121,7 @@ impl ManifestPage {
             tr {
                 th scope="row" {
                     @match (&child.platform, &child.about) {
-                        (_, Some(about)) => { "about " (shown::digest(about)) }
+                        (_, Some(about)) => { "about " (shown::digest(&cut(about))) }
                         (Some(platform), None) => (platform_text(platform)),
                         (None, None) => "any",
                     }
@@ -132,7 +132,7 @@ impl ManifestPage {
                 td.number {
                     @match child.total_size {
                         Some(size) => (shown::size(size)),
-                        None => span.hint { "not here" },
+                        None => span.hint { "unknown" },
                     }
                 }
             }
@@ -175,7 +175,7 @@ impl ManifestPage {
 
 fn tag_facts(tag: &Tag, now: Time) -> Markup {
     html! {
-        div { dt { "Pushed" } dd { (shown::time(tag.pushed, now)) " by " (tag.pushed_by) } }
+        div { dt { "Pushed" } dd { (shown::time(tag.pushed, now)) @if let Some(by) = &tag.pushed_by { " by " (by) } } }
         div { dt { "Pulled" } dd { (when(tag.pulled, now)) } }
         @if let Some(expires) = tag.expires { div { dt { "Ends" } dd { (shown::time(expires, now)) } } }
     }

@@ -66,7 +66,9 @@ struct ManifestPage {
 struct Tag {
     name: String,
     pushed_at: String,
-    pushed_by: String,
+    /// For whoever has shown who they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pushed_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pulled_at: Option<String>,
     /// When it ends by an annotation of its manifest, or by its age.
@@ -148,6 +150,14 @@ pub async fn get(
     visit.reads(&parts.method)?;
     // Its content is shown, not only that it is there.
     let repository = visit.repository(name, Action::Pull)?;
+    if let (Reference::Tag(tag), Some((cache, _))) = (&reference, visit.tenant.caches.of(&repository.name))
+        && !cache.allows_tag(tag.as_str())
+    {
+        return Err(Failure::absent(format!(
+            "there is no tag {tag} in {}",
+            repository.name
+        )));
+    }
     let page = read::page(visit, &repository, reference).await?;
     Ok(answer::view(visit, &page))
 }

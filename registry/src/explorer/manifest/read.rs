@@ -1,8 +1,6 @@
 //! Asks the stores for all that a page shows: a number of questions that does not depend on the content, of answers that
 //! are bounded by it.
 
-use futures_util::future::try_join_all;
-
 use super::{Child, Config, Layer, Made, ManifestPage, Tag, commands};
 use crate::domain::media_type::MediaType;
 use crate::domain::{Digest, TagName};
@@ -14,9 +12,11 @@ use crate::metadata::{ManifestRow, Reference, ReferrersQuery, Repository, Time};
 use crate::rfc3339;
 
 /// Longest configuration that is read, in bytes.
-const CONFIG_LIMIT: u64 = 4 << 20;
+const CONFIG_LIMIT: u64 = 256 << 10;
 /// Children of an index whose own sizes are looked up.
 const CHILDREN: usize = 32;
+/// Longest of them that is read, in bytes.
+const CHILD_LIMIT: u64 = 256 << 10;
 /// Referrers that are shown.
 const REFERRERS: u32 = 100;
 const REFERRERS_BYTES: u64 = 1 << 20;
@@ -124,7 +124,7 @@ async fn tag_of(visit: &Visit, repository: &Repository, tag: &TagName) -> Result
         Tag {
             name: row.name.clone(),
             pushed_at: rfc3339::write(row.pushed_at),
-            pushed_by: detail.pushed_by,
+            pushed_by: (visit.is_open || visit.principal.is_known()).then_some(detail.pushed_by),
             pulled_at: row.pulled_at.map(rfc3339::write),
             expires_at: expires.map(rfc3339::write),
             pushed: row.pushed_at,
@@ -134,12 +134,14 @@ async fn tag_of(visit: &Visit, repository: &Repository, tag: &TagName) -> Result
     }))
 }
 
+/// One after the other: an index may name the largest manifests there are, and the same one many times.
 async fn children(
     visit: &Visit,
     repository: &Repository,
     listed: &[Descriptor],
 ) -> Result<Vec<Child>, Failure> {
-    let read = listed.iter().enumerate().map(|(at, child)| async move {
+    let mut children = Vec::with_capacity(listed.len());
+    for (at, child) in listed.iter().enumerate() {
         let mut shown = Child {
             digest: child.digest.clone(),
             platform: child.platform.clone(),
@@ -148,28 +150,39 @@ async fn children(
             total_size: None,
             layers: None,
         };
-        let Some(digest) = child.digest.parse::<Digest>().ok().filter(|_| at < CHILDREN) else {
-            return Ok::<_, Failure>(shown);
-        };
-        let payload = visit
-            .explorer
-            .metadata
-            .manifest_payload(repository, &digest)
-            .await?;
-        if let Some(payload) = payload {
-            let document: Document = serde_json::from_slice(&payload).unwrap_or_default();
+        let digest = child.digest.parse::<Digest>().ok().filter(|_| at < CHILDREN);
+        if let Some(document) = match digest {
+            Some(digest) => child_document(visit, repository, digest).await?,
+            None => None,
+        } {
+            let (size, document) = document;
             let parts = document
                 .layers
                 .iter()
                 .chain(&document.config)
                 .map(|part| part.size);
-            shown.total_size = Some(parts.fold(payload.len() as u64, u64::saturating_add));
+            shown.total_size = Some(parts.fold(size, u64::saturating_add));
             shown.kind = Kind::of(&document, !document.manifests.is_empty());
             shown.layers = Some(document.layers.len());
         }
-        Ok(shown)
-    });
-    try_join_all(read).await
+        children.push(shown);
+    }
+    Ok(children)
+}
+
+/// A child with its own size, if it is here and not unusually long.
+async fn child_document(
+    visit: &Visit,
+    repository: &Repository,
+    digest: Digest,
+) -> Result<Option<(u64, Document)>, Failure> {
+    let store = &visit.explorer.metadata;
+    let row = store.manifest(repository, &Reference::Digest(digest)).await?;
+    let Some(row) = row.filter(|row| row.size <= CHILD_LIMIT) else {
+        return Ok(None);
+    };
+    let payload = store.manifest_payload(repository, &row.digest).await?;
+    Ok(payload.map(|payload| (row.size, serde_json::from_slice(&payload).unwrap_or_default())))
 }
 
 async fn image_config(
