@@ -167,3 +167,157 @@ async fn a_token_that_names_what_it_is_for_lists_nothing() {
     bearer.get("/explorer/api/r/app/-/tags/v1").await.expect(200);
     bearer.get("/explorer/api/r/other/-/tags/v1").await.expect(404);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_place_in_the_list_is_one_that_a_page_has_given() {
+    let house = House::new().await;
+    let (token, foreign) = (house.token("acme").await, house.token("other").await);
+    for (tenant, token) in [("acme", &token), ("other", &foreign)] {
+        let first = house.repository(tenant, token, "app/00").await;
+        for number in 0..51 {
+            first.sibling(&format!("app/{number:02}")).push_blob(b"{}").await;
+        }
+    }
+    let next = house.program("other", &foreign).json("/explorer/").await["next"].clone();
+    let next = next.as_str().expect("a next page");
+
+    // A name of one's choice would tell by what comes of it which others there are.
+    for after in ["app/00", "a", next] {
+        let path = format!("/explorer/api/?after={after}");
+        house.program("acme", &token).get(&path).await.expect(400);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_see_what_is_public_but_not_by_whom_it_was_pushed_and_when_pulled() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    Image::new(1, 100)
+        .push(&house.repository("acme", &token, "pub/app").await, "v1")
+        .await;
+    let public = json!({ "match": "pub/**", "visibility": "Public" });
+    house.admin.put("tenants/acme/repositories/public", public).await;
+    let (guest, program) = (house.guest("acme"), house.program("acme", &token));
+    program.get("/v2/pub/app/manifests/v1").await.expect(200);
+
+    let path = "/explorer/r/pub/app/-/tags/v1";
+    let known = harness::eventually(
+        "the pull is told",
+        std::time::Duration::from_secs(90),
+        async || {
+            let told = program.json(path).await;
+            told["tag"]["pulledAt"].is_string().then_some(told)
+        },
+    )
+    .await;
+    assert_eq!(known["tag"]["pushedBy"], "token:test");
+    let told = guest.json(path).await;
+    assert_eq!(
+        (&told["tag"]["pushedBy"], &told["tag"]["pulledAt"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert!(told["tag"]["pushedAt"].is_string());
+    let tags = guest.json("/explorer/r/pub/app").await;
+    assert_eq!(tags["tags"][0]["pulledAt"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_lists_of_a_cache_leave_out_is_not_shown_though_it_is_stored() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    for name in ["hub/library/x", "hub/library/y"] {
+        let repository = house.repository("acme", &token, name).await;
+        let image = Image::new(1, 100);
+        image.push(&repository, "v1").await;
+        image.push(&repository, "edge").await;
+    }
+    let program = house.program("acme", &token);
+    program
+        .get("/explorer/r/hub/library/x/-/tags/v1")
+        .await
+        .expect(200);
+
+    let cache = json!({
+        "prefix": "hub", "upstream": { "url": "https://192.0.2.1" },
+        "deny": ["library/x"], "tags": { "allow": ["v*"] },
+    });
+    house.admin.put("tenants/acme/caches/hub", cache).await;
+
+    program
+        .get("/explorer/r/hub/library/x/-/tags/v1")
+        .await
+        .expect(404);
+    program.get("/explorer/r/hub/library/x").await.expect(404);
+    program
+        .get("/explorer/r/hub/library/y/-/tags/v1")
+        .await
+        .expect(200);
+    program
+        .get("/explorer/r/hub/library/y/-/tags/edge")
+        .await
+        .expect(404);
+    for sort in ["", "?sort=name"] {
+        let tags = program.json(&format!("/explorer/r/hub/library/y{sort}")).await;
+        assert_eq!(names(&tags, "tags", "tag"), ["v1"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_may_not_see_is_recorded() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    Image::new(1, 100)
+        .push(&house.repository("acme", &token, "secret/app").await, "v1")
+        .await;
+    let narrow = house.admin.token("acme", &["mine/**"], &["pull"]).await;
+
+    house
+        .program("acme", &narrow)
+        .get("/explorer/r/secret/app")
+        .await
+        .expect(404);
+
+    harness::eventually("the record", std::time::Duration::from_secs(10), async || {
+        let trail = house
+            .admin
+            .ask(reqwest::Method::GET, "audit?tenant=acme", None)
+            .await;
+        let trail = trail.expect(200).text();
+        (trail.contains("secret/app") && trail.contains("not granted")).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_looks_at_a_bounded_number_of_names_and_tells_none_of_them() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    for name in ["a/app", "z/cache"] {
+        Image::new(1, 100)
+            .push(&house.repository("acme", &token, name).await, "v1")
+            .await;
+    }
+    let hidden = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 45000) \
+                  INSERT INTO repository (tenant_id, id, name, created_at) \
+                  SELECT (SELECT tenant_id FROM repository WHERE name = 'a/app'), i, 'hidden/' || printf('%05d', i), 0 FROM n";
+    let made = std::process::Command::new(harness::program("sqlite3"))
+        .args(["-cmd", ".timeout 10000"])
+        .arg(house.berth.data().join("berth.db"))
+        .arg(hidden)
+        .output();
+    assert!(made.as_ref().is_ok_and(|made| made.status.success()), "{made:?}");
+    let narrow = house.admin.token("acme", &["**/cache"], &["pull"]).await;
+    let program = house.program("acme", &narrow);
+
+    let (mut pages, mut path, mut found) = (0, "/explorer/".to_owned(), Vec::new());
+    loop {
+        let page = program.json(&path).await;
+        assert!(!page.to_string().contains("hidden"), "{page}");
+        found.extend(names(&page, "repositories", "name"));
+        pages += 1;
+        let Some(next) = page["next"].as_str() else { break };
+        path = format!("/explorer/?after={next}");
+    }
+
+    assert_eq!((found, pages), (vec!["z/cache".to_owned()], 3));
+}

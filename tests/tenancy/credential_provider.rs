@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use harness::{Admin, Berth, Builder, Client, Image, Issuer, Layout, setting, within};
+use harness::{Admin, Berth, Builder, Client, Image, Issuer, Layout, TlsFiles, setting, within};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
 
@@ -367,44 +367,20 @@ async fn what_is_no_request_of_the_kubelet_is_refused() {
     assert_eq!((wrong.code, wrong.stdout.as_str()), (Some(2), ""));
 }
 
-/// A server over TLS whose bare domain `localhost` is the tenant `acme`, and its certificate.
-async fn over_tls() -> (tempfile::TempDir, PathBuf, Builder) {
-    let folder = tempfile::TempDir::with_prefix("berth-tls-").expect("a temporary folder");
-    let (certificate, key) = (folder.path().join("tls.crt"), folder.path().join("tls.key"));
-    let made = std::process::Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args(["-subj", "/CN=localhost"])
-        .args(["-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .expect("openssl runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let builder = Berth::builder()
+/// A server over TLS whose bare domain `localhost` is the tenant `acme`.
+fn over_tls(files: &TlsFiles) -> Builder {
+    Berth::builder()
         .flag("--apex-tenant", "acme")
-        .flag("--tls-cert", certificate.to_str().expect("a plain path"))
-        .flag("--tls-key", key.to_str().expect("a plain path"));
-    (folder, certificate, builder)
+        .flag("--tls-cert", files.certificate().to_str().expect("a plain path"))
+        .flag("--tls-key", files.key().to_str().expect("a plain path"))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_tls_the_registry_s_authority_must_be_trusted() {
-    let (_folder, certificate, builder) = over_tls().await;
+    let files = TlsFiles::new();
+    let certificate = files.certificate();
     let cluster = Issuer::start().await;
-    let berth = builder.start().await;
+    let berth = over_tls(&files).start().await;
     Admin::of(&berth)
         .put_tenant("acme", json!({ "trust": [rule(&cluster)] }))
         .await;

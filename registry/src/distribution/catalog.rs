@@ -14,9 +14,6 @@ use crate::domain::RepositoryName;
 use crate::identity::sight;
 use crate::tenancy::Place;
 
-/// Rows of one query.
-const ROWS: u32 = 1000;
-
 /// One page of repository names, bytewise ascending.
 pub(super) async fn list(asked: &Asked, parts: &Parts) -> Result<Response, ApiError> {
     let page = Page::of(&Query::of(&parts.uri)?)?;
@@ -32,48 +29,21 @@ pub(super) async fn list(asked: &Asked, parts: &Parts) -> Result<Response, ApiEr
         None if after < prefix.as_str() => "",
         None => "\u{10ffff}",
     };
-    let names = visible(asked, after, page.limit as usize + 1).await?;
-    let mut names: Vec<String> = names.into_iter().map(|name| format!("{prefix}{name}")).collect();
+    let wanted = sight::Wanted {
+        tenant: &asked.tenant,
+        rights: &asked.principal.rights,
+        after,
+        limit: page.limit as usize + 1,
+        // A page that is not full is the last one to clients.
+        rows: usize::MAX,
+    };
+    let lists = |name: &RepositoryName| sight::lists(&asked.tenant, &asked.principal, name);
+    let seen = sight::names(&*asked.registry.metadata, wanted, lists).await?;
+    let mut names: Vec<String> = seen.names.iter().map(|name| format!("{prefix}{name}")).collect();
     let next = page.cut(&asked.page_link("/v2/_catalog"), &mut names);
     let mut response = answer::json(StatusCode::OK, json!({ "repositories": names }).to_string());
     if let Some(next) = next {
         response.headers_mut().insert(LINK, next);
     }
     Ok(response)
-}
-
-/// Up to `limit` names after `after` that the caller may see. The store is asked for what its grants can match
-/// at all; the rest is left out here.
-async fn visible(asked: &Asked, after: &str, limit: usize) -> Result<Vec<String>, ApiError> {
-    let mut found = Vec::new();
-    for (begin, end) in sight::spans(&asked.tenant, &asked.principal.rights) {
-        if end.as_deref().is_some_and(|end| after >= end) {
-            continue;
-        }
-        let mut after = if begin.as_str() > after {
-            sight::before(&begin)
-        } else {
-            after.to_owned()
-        };
-        while found.len() < limit {
-            let names = asked
-                .registry
-                .metadata
-                .repositories(asked.tenant.id, after, end.clone(), ROWS)
-                .await?;
-            let Some(last) = names.last() else { break };
-            after = last.clone();
-            let full = names.len() == ROWS as usize;
-            let seen = names.into_iter().filter(|name| {
-                let name: Result<RepositoryName, _> = name.parse();
-                name.is_ok_and(|name| sight::lists(&asked.tenant, &asked.principal, &name))
-            });
-            found.extend(seen);
-            if !full {
-                break;
-            }
-        }
-    }
-    found.truncate(limit);
-    Ok(found)
 }

@@ -35,7 +35,7 @@ pub trait View: Serialize {
 /// A view, as the client wants it.
 pub fn view<V: View>(visit: &Visit, view: &V) -> Response {
     match visit.form {
-        Form::Html => page(StatusCode::OK, Some(visit), &view.title(), &view.body(visit)),
+        Form::Html => page_with_twin(visit, &view.title(), &view.body(visit)),
         Form::Json => match serde_json::to_vec(view) {
             Ok(body) => json(StatusCode::OK, body),
             Err(error) => Failure::Ours(error.to_string()).answer(Form::Json, None),
@@ -45,8 +45,17 @@ pub fn view<V: View>(visit: &Visit, view: &V) -> Response {
 
 /// A page.
 pub fn page(status: StatusCode, visit: Option<&Visit>, title: &str, body: &Markup) -> Response {
-    let text = layout(visit, title, body).into_string();
-    let mut response = Response::new(Body::from(text));
+    html_page(status, layout(visit, None, title, body))
+}
+
+/// A page that is JSON too.
+fn page_with_twin(visit: &Visit, title: &str, body: &Markup) -> Response {
+    let twin = path::as_json(&visit.asked);
+    html_page(StatusCode::OK, layout(Some(visit), twin.as_deref(), title, body))
+}
+
+fn html_page(status: StatusCode, page: Markup) -> Response {
+    let mut response = Response::new(Body::from(page.into_string()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
@@ -80,10 +89,10 @@ pub fn finish(response: &mut Response, is_head: bool) {
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(OPENER, HeaderValue::from_static("same-origin"));
     headers.insert(RESOURCE, HeaderValue::from_static("same-origin"));
-    headers
-        .entry(CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-store"));
-    headers.append(VARY, HeaderValue::from_static("cookie, authorization"));
+    if !headers.contains_key(CACHE_CONTROL) {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.append(VARY, HeaderValue::from_static("cookie, authorization"));
+    }
     if is_head {
         let length = http_body::Body::size_hint(response.body()).exact();
         if let Some(length) = length {
@@ -95,7 +104,7 @@ pub fn finish(response: &mut Response, is_head: bool) {
     }
 }
 
-fn layout(visit: Option<&Visit>, title: &str, body: &Markup) -> Markup {
+fn layout(visit: Option<&Visit>, twin: Option<&str>, title: &str, body: &Markup) -> Markup {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -107,7 +116,7 @@ fn layout(visit: Option<&Visit>, title: &str, body: &Markup) -> Markup {
                 link rel="stylesheet" href=(assets::style());
                 link rel="icon" href=(assets::icon()) type="image/svg+xml";
                 script src=(assets::script()) defer {}
-                @if let Some(twin) = visit.and_then(|visit| path::as_json(&visit.asked)) {
+                @if let Some(twin) = twin {
                     link rel="alternate" type="application/json" href=(twin);
                 }
             }
@@ -127,7 +136,7 @@ fn layout(visit: Option<&Visit>, title: &str, body: &Markup) -> Markup {
                 footer {
                     p {
                         "Berth " (env!("CARGO_PKG_VERSION"))
-                        @if let Some(twin) = visit.and_then(|visit| path::as_json(&visit.asked)) {
+                        @if let Some(twin) = twin {
                             " · " a href=(twin) { "This page as JSON" }
                         }
                     }

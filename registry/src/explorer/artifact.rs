@@ -39,10 +39,10 @@ pub struct Descriptor {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub artifact_type: Option<String>,
     /// For which machine.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "if_readable", skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     /// By key.
-    #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(deserialize_with = "if_readable", skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -137,6 +137,14 @@ pub struct Step {
 /// Absent and null are the same: Go clients write empty lists as null.
 fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
+}
+
+/// What is of another shape than is read here is as good as absent, and hides nothing beside it: pushes accept it.
+fn if_readable<'de, D: Deserializer<'de>, T: serde::de::DeserializeOwned + Default>(
+    from: D,
+) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 /// The keys of an object whose values say nothing.
@@ -323,6 +331,14 @@ mod tests {
             of(r#"{"mediaType":"application/vnd.buildkit.cacheconfig.v0"}"#),
             Kind::BuildCache
         );
+    }
+
+    #[test]
+    fn what_is_of_another_shape_hides_nothing_beside_it() {
+        let child = r#"{"digest":"x","size":7,"platform":{"architecture":null},"annotations":{"a":1}}"#;
+        let document: Document = serde_json::from_str(&format!(r#"{{"manifests":[{child}]}}"#)).unwrap();
+        assert_eq!(document.manifests[0].size, 7);
+        assert!(document.manifests[0].platform.is_none() && document.manifests[0].annotations.is_empty());
     }
 
     #[test]

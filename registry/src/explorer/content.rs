@@ -5,6 +5,7 @@ use futures_util::TryStreamExt as _;
 
 use super::answer::Failure;
 use super::visit::Visit;
+use crate::blobs::BlobError;
 use crate::domain::Digest;
 use crate::metadata::Repository;
 
@@ -21,7 +22,12 @@ pub async fn small(
     if row.size > limit {
         return Ok(None);
     }
-    let mut stream = visit.explorer.blobs.read(&row.key, 0..row.size).await?;
+    let mut stream = match visit.explorer.blobs.read(&row.key, 0..row.size).await {
+        Ok(stream) => stream,
+        // Lost, or collected since: what else there is can be shown.
+        Err(BlobError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
     // At most `limit` bytes, which is far from the end of memory.
     let mut bytes = Vec::with_capacity(usize::try_from(row.size).unwrap_or_default());
     while let Some(piece) = stream.try_next().await? {

@@ -33,6 +33,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{Router, any};
 use http::Method;
+use tokio::sync::Semaphore;
 
 use self::answer::Failure;
 use self::path::{Form, Page};
@@ -72,12 +73,24 @@ pub struct Parts {
 
 /// The explorer; cheap to clone.
 #[derive(Clone)]
-pub struct Explorer(Arc<Parts>);
+pub struct Explorer(Arc<Shared>);
+
+struct Shared {
+    parts: Parts,
+    /// For manifests whose pages take memory worth counting.
+    large: Semaphore,
+}
+
+/// Large manifests that are made into pages at the same time.
+const LARGE_AT_ONCE: usize = 4;
 
 impl Explorer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
-        Self(Arc::new(parts))
+        Self(Arc::new(Shared {
+            parts,
+            large: Semaphore::new(LARGE_AT_ONCE),
+        }))
     }
 }
 
@@ -85,7 +98,7 @@ impl std::ops::Deref for Explorer {
     type Target = Parts;
 
     fn deref(&self) -> &Parts {
-        &self.0
+        &self.0.parts
     }
 }
 

@@ -13,15 +13,12 @@ use super::visit::{self, Visit};
 use crate::domain::RepositoryName;
 use crate::domain::grant::Action;
 use crate::identity::sight;
-use crate::metadata::configuration::Usage;
 use crate::metadata::{Repository, Time};
 use crate::rfc3339;
 
 /// Repositories of a page.
 const PAGE: usize = 50;
-/// Rows of one query.
-const ROWS: u32 = 1000;
-/// Most rows that one page looks at; behind them the next page goes on.
+/// About how many names one page looks at; behind them the next page goes on.
 const LOOKED: usize = 20_000;
 /// Rows that are asked for at the same time.
 pub const AT_ONCE: usize = 4;
@@ -108,7 +105,7 @@ pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
             false => Failure::SignIn,
         });
     }
-    visit.not_suspended()?;
+    visit.not_suspended("repositories")?;
 
     // 2. What is asked for.
     let mut search = None;
@@ -120,16 +117,42 @@ pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
             _ => {}
         }
     }
-    if search.as_ref().is_some_and(|text| text.len() > SEARCH_LIMIT) || after.len() > 300 {
+    if search.as_ref().is_some_and(|text| text.len() > SEARCH_LIMIT) || after.len() > 1000 {
         return Err(Failure::Bad("the search is too long".into()));
     }
 
-    // 3. The rows.
+    // 3. The rows. Where a page stopped may be a name that its reader must not learn.
     let is_first = after.is_empty();
-    let (found, next) = find(visit, search.as_deref(), after).await?;
-    let mut repositories = Vec::with_capacity(found.len());
-    for few in found.chunks(AT_ONCE) {
-        repositories.extend(try_join_all(few.iter().map(|found| row(visit, found))).await?);
+    let identity = &visit.explorer.identity;
+    let after = match after.as_str() {
+        "" => String::new(),
+        sealed => identity.open_place(&visit.tenant, sealed).ok_or_else(no_place)?,
+    };
+    let wanted = sight::Wanted {
+        tenant: &visit.tenant,
+        rights: &visit.principal.rights,
+        after: &after,
+        limit: PAGE + 1,
+        rows: LOOKED,
+    };
+    let is_wanted = |name: &RepositoryName| {
+        search.as_deref().is_none_or(|text| name.as_str().contains(text))
+            && visit.actions_on(name).contains(Action::Metadata)
+    };
+    let mut seen = sight::names(&*visit.explorer.metadata, wanted, is_wanted).await?;
+    if seen.names.len() > PAGE {
+        seen.names.truncate(PAGE);
+        seen.stopped = seen.names.last().map(ToString::to_string);
+    }
+    let no_key = || Failure::Ours("there is no key to seal a place in a list by".into());
+    let next = seen
+        .stopped
+        .map(|place| identity.seal_place(&visit.tenant, &place).ok_or_else(no_key));
+    let next = next.transpose()?;
+    let mut repositories = Vec::with_capacity(seen.names.len());
+    for few in seen.names.chunks(AT_ONCE) {
+        let rows = try_join_all(few.iter().map(|name| row(visit, name))).await?;
+        repositories.extend(rows.into_iter().flatten());
     }
     let page = Repositories {
         search,
@@ -141,67 +164,25 @@ pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
     Ok(answer::view(visit, &page))
 }
 
-/// Up to a page of repositories behind a name that may be seen and that match; and where the next page begins.
-async fn find(
-    visit: &Visit,
-    search: Option<&str>,
-    after: String,
-) -> Result<(Vec<(RepositoryName, Usage)>, Option<String>), Failure> {
-    let (mut found, mut looked) = (Vec::new(), 0);
-    // The next page begins behind a name that may be seen, so that no other is told.
-    let mut last_seen: Option<String> = None;
-    for (begin, end) in sight::spans(&visit.tenant, &visit.principal.rights) {
-        if end.as_deref().is_some_and(|end| after.as_str() >= end) {
-            continue;
-        }
-        let mut at = match begin.as_str() > after.as_str() {
-            true => sight::before(&begin),
-            false => after.clone(),
-        };
-        loop {
-            let store = &visit.explorer.configuration;
-            let rows = store.repository_usages(visit.tenant.id, at.clone(), ROWS).await?;
-            let mut is_over = rows.len() < ROWS as usize;
-            for (name, usage) in rows {
-                if end.as_deref().is_some_and(|end| name.as_str() >= end) {
-                    is_over = true;
-                    break;
-                }
-                looked += 1;
-                at.clone_from(&name);
-                let seen = name.parse::<RepositoryName>().ok();
-                let seen = seen.filter(|name| visit.actions_on(name).contains(Action::Metadata));
-                let Some(seen) = seen else { continue };
-                if looked >= LOOKED && last_seen.is_some() {
-                    return Ok((found, last_seen));
-                }
-                last_seen = Some(name.clone());
-                if !search.is_none_or(|text| name.contains(text)) {
-                    continue;
-                }
-                if found.len() == PAGE {
-                    let last = found
-                        .last()
-                        .map(|(name, _): &(RepositoryName, _)| name.to_string());
-                    return Ok((found, last));
-                }
-                found.push((seen, usage));
-            }
-            if is_over {
-                break;
-            }
-        }
-    }
-    Ok((found, None))
+fn no_place() -> Failure {
+    Failure::Bad("after is no place in this list; take it from the page before".into())
 }
 
-async fn row(visit: &Visit, (name, usage): &(RepositoryName, Usage)) -> Result<Row, Failure> {
+/// A repository's row, unless it is gone by now.
+async fn row(visit: &Visit, name: &RepositoryName) -> Result<Option<Row>, Failure> {
     let repository = Repository {
         tenant: visit.tenant.id,
         name: name.clone(),
     };
-    let (pushed, pulled) = visit.explorer.lifecycle.last_times(&repository).await?;
-    Ok(Row {
+    let (usage, times) = tokio::try_join!(
+        visit
+            .explorer
+            .configuration
+            .repository_usage(visit.tenant.id, name),
+        visit.explorer.lifecycle.last_times(&repository),
+    )?;
+    let (pushed, pulled) = times;
+    Ok(usage.map(|usage| Row {
         kept: Kept::of(visit, name),
         description: visit.tenant.repositories.description(name).map(str::to_owned),
         name: name.to_string(),
@@ -211,7 +192,7 @@ async fn row(visit: &Visit, (name, usage): &(RepositoryName, Usage)) -> Result<R
         last_pull: pulled.map(rfc3339::write),
         pushed,
         pulled,
-    })
+    }))
 }
 
 impl View for Repositories {

@@ -141,6 +141,11 @@ pub async fn get(visit: &Visit, name: RepositoryName, parts: &Parts) -> Result<R
     let canonical = &repository.name;
     let cache = visit.tenant.caches.of(canonical);
     let mut tags = tags;
+    if !visit.is_known() {
+        for row in &mut tags {
+            (row.pulled, row.pulled_at) = (None, None);
+        }
+    }
     if let Some((cache, _)) = cache {
         // What the cache's list leaves out is no tag of it.
         tags.retain(|row| cache.allows_tag(&row.tag));
@@ -217,6 +222,7 @@ async fn by_name(
     names.truncate(PAGE);
     let next = names.last().filter(|_| more).cloned();
     let listed = names.iter().filter_map(|name| name.parse::<TagName>().ok());
+    // A page like others, but for the one that is looked up apart.
     let wanted: Vec<TagName> = whole.into_iter().chain(listed).collect();
     let mut details = Vec::with_capacity(wanted.len());
     for few in wanted.chunks(AT_ONCE) {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use axum::response::Response;
 use http::header::{AUTHORIZATION, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use maud::{Markup, html};
 
 use super::answer::Failure;
 use super::path::{Form, ROOT};
 use super::{Explorer, session};
+use crate::audit::{Event, Outcome};
 use crate::domain::RepositoryName;
 use crate::domain::grant::{Action, Actions};
 use crate::identity::presented::Presented;
@@ -20,6 +21,8 @@ use crate::settings::Scheme;
 use crate::tenancy::origin::OriginError;
 use crate::tenancy::{Origin, Place, Tenant};
 
+/// What a browser says a request is for (Fetch Metadata).
+const FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 /// Name of a form's field that says that this page has sent it.
 pub const FORM_FIELD: &str = "form";
 
@@ -40,6 +43,8 @@ pub struct Visit {
     /// Whether nobody needs a credential here.
     pub is_open: bool,
     session: Option<Held>,
+    /// Whether the browser goes to the page, as far as it says.
+    is_navigation: bool,
     /// The secret of a browser that has no session.
     guest: Option<String>,
 }
@@ -81,6 +86,7 @@ impl Visit {
                 .map_or_else(String::new, ToString::to_string),
             is_open,
             session: None,
+            is_navigation: headers.get(FETCH_MODE).is_none_or(|mode| mode == "navigate"),
             guest: session::guest(headers),
             tenant,
             origin,
@@ -139,6 +145,12 @@ impl Visit {
         }
     }
 
+    /// Whether it has been shown who asks. The API tells nobody who pushed or when was pulled; people are told, guests are
+    /// not.
+    pub fn is_known(&self) -> bool {
+        self.is_open || self.principal.is_known()
+    }
+
     /// What may be done with a repository.
     pub fn actions_on(&self, name: &RepositoryName) -> Actions {
         sight::actions_on(&self.tenant, &self.principal, name)
@@ -153,15 +165,19 @@ impl Visit {
             return Err(
                 match (self.principal.is_known(), actions.contains(Action::Metadata)) {
                     (false, _) => Failure::SignIn,
-                    (true, false) => self.unknown(&name),
+                    (true, false) => {
+                        self.denied(action.text(), canonical.as_str(), "not granted");
+                        self.unknown(&name)
+                    }
                     (true, true) => {
+                        self.denied(action.text(), canonical.as_str(), "not granted");
                         let (label, verb) = (&self.principal.label, action.text());
                         Failure::Denied(format!("{label} may not {verb} {name}"))
                     }
                 },
             );
         }
-        self.not_suspended()?;
+        self.not_suspended(canonical.as_str())?;
         // What a cache's lists leave out is not there, though it may be stored.
         if let Some((cache, upstream)) = self.tenant.caches.of(&canonical)
             && !cache.allows(upstream)
@@ -180,17 +196,31 @@ impl Visit {
     }
 
     /// Refuses what a suspended tenant does not show.
-    pub fn not_suspended(&self) -> Result<(), Failure> {
+    pub fn not_suspended(&self, object: &str) -> Result<(), Failure> {
         let config = &self.tenant.config;
         if !config.suspend {
             return Ok(());
         }
+        self.denied("access", object, "suspended");
         let why = config.suspend_reason.as_deref();
         let why = why.unwrap_or("ask whoever runs this registry");
         Err(Failure::Denied(format!(
             "tenant {} is suspended: {why}",
             self.tenant.name
         )))
+    }
+
+    /// A record of what somebody may not do.
+    fn denied(&self, action: &'static str, object: &str, why: &str) {
+        self.explorer.identity.audit().add(Event {
+            tenant: (self.tenant.id.0, self.tenant.name.to_string()),
+            actor: self.principal.label.clone(),
+            action,
+            object: object.to_owned(),
+            outcome: Outcome::Denied,
+            detail: why.to_owned(),
+            address: Some(self.origin.address),
+        });
     }
 
     /// What a form carries.
@@ -214,8 +244,10 @@ impl Visit {
         let Some(held) = self.session.as_ref().filter(|held| held.is_old()) else {
             return;
         };
-        // Whoever signs out or in has another by now.
-        if response.headers().contains_key(SET_COOKIE) {
+        // With a page that a person sees and nothing else: what a script asks for beside a sign-out must not undo that, and
+        // whoever signs in has another by now.
+        let is_page = self.form == Form::Html && response.status() == StatusCode::OK && self.is_navigation;
+        if !is_page || response.headers().contains_key(SET_COOKIE) {
             return;
         }
         let issued = self.explorer.identity.issue_session(

@@ -1,4 +1,5 @@
-//! Sessions of people in a browser: signed by this registry, good at one tenant, for the explorer alone.
+//! Sessions of people in a browser: signed by this registry, good at one tenant, for the explorer alone. And the places in
+//! lists that it hands out.
 //!
 //! A session carries no right: each use asks for the credential that it was begun with, so that it ends with that.
 
@@ -61,6 +62,16 @@ impl Identity {
         Ok(Some((token, life)))
     }
 
+    /// A place in a tenant's list of which its holder learns nothing; none if there is no key to seal it by.
+    pub fn seal_place(&self, tenant: &Tenant, place: &str) -> Option<String> {
+        self.keys.seal(place, &list_of(tenant)).ok()
+    }
+
+    /// A place that was sealed.
+    pub fn open_place(&self, tenant: &Tenant, sealed: &str) -> Option<String> {
+        self.keys.open_sealed(sealed, &list_of(tenant)).ok()
+    }
+
     /// The session that a cookie holds; none if it is not one of this tenant's, or has ended with its time or its
     /// credential.
     pub async fn by_session(&self, tenant: &Tenant, text: &str) -> Result<Option<Held>, MetadataError> {
@@ -81,6 +92,10 @@ impl Identity {
             ends: claims.exp,
         }))
     }
+}
+
+fn list_of(tenant: &Tenant) -> String {
+    format!("list of {}", tenant.uid)
 }
 
 /// What forms carry whose page was made for the holder of a secret.

@@ -5,10 +5,11 @@ use berth_crds::Visibility;
 use super::{Principal, Rights};
 use crate::domain::RepositoryName;
 use crate::domain::grant::{Action, Actions};
+use crate::metadata::{MetadataError, Store};
 use crate::tenancy::Tenant;
 
 /// A span of names: from the first on, up to but without the second.
-pub type Span = (String, Option<String>);
+type Span = (String, Option<String>);
 
 /// What may be done with a repository, visibility included.
 pub fn actions_on(tenant: &Tenant, principal: &Principal, name: &RepositoryName) -> Actions {
@@ -28,7 +29,7 @@ pub fn lists(tenant: &Tenant, principal: &Principal, name: &RepositoryName) -> b
 }
 
 /// Spans of names, ascending and apart, outside of which somebody sees nothing.
-pub fn spans(tenant: &Tenant, rights: &Rights) -> Vec<Span> {
+fn spans(tenant: &Tenant, rights: &Rights) -> Vec<Span> {
     let everything = vec![(String::new(), None)];
     let Some(grants) = rights.grants().filter(|_| !tenant.has_public()) else {
         return everything;
@@ -51,8 +52,87 @@ pub fn spans(tenant: &Tenant, rights: &Rights) -> Vec<Span> {
     spans
 }
 
+/// Rows of one query.
+const ROWS: u32 = 1000;
+/// What a query costs, in rows, however few it finds.
+const QUERY: usize = 100;
+
+/// Which names to look for.
+pub struct Wanted<'a> {
+    /// Whose.
+    pub tenant: &'a Tenant,
+    /// Who looks.
+    pub rights: &'a Rights,
+    /// Behind this name, or any text.
+    pub after: &'a str,
+    /// At most so many.
+    pub limit: usize,
+    /// About so many rows are looked at, at most.
+    pub rows: usize,
+}
+
+/// Names that were found.
+pub struct Seen {
+    /// Bytewise ascending.
+    pub names: Vec<RepositoryName>,
+    /// Where looking stopped since it had looked at enough. A name that nobody must be told.
+    pub stopped: Option<String>,
+}
+
+/// Names of a tenant's repositories that are wanted. The store is asked for what the grants can match at all; the rest is
+/// left out by `is_wanted`.
+pub async fn names(
+    store: &dyn Store,
+    wanted: Wanted<'_>,
+    is_wanted: impl Fn(&RepositoryName) -> bool,
+) -> Result<Seen, MetadataError> {
+    let Wanted {
+        tenant,
+        rights,
+        after,
+        limit,
+        rows,
+    } = wanted;
+    let (mut names, mut cost) = (Vec::new(), 0_usize);
+    for (begin, end) in spans(tenant, rights) {
+        if end.as_deref().is_some_and(|end| after >= end) {
+            continue;
+        }
+        let mut at = match begin.as_str() > after {
+            true => before(&begin),
+            false => after.to_owned(),
+        };
+        loop {
+            if names.len() >= limit {
+                names.truncate(limit);
+                return Ok(Seen { names, stopped: None });
+            }
+            if cost >= rows {
+                return Ok(Seen {
+                    names,
+                    stopped: Some(at),
+                });
+            }
+            let found = store.repositories(tenant.id, at, end.clone(), ROWS).await?;
+            cost += found.len().max(QUERY);
+            let Some(last) = found.last() else { break };
+            at = last.clone();
+            let is_last = found.len() < ROWS as usize;
+            let read = found
+                .iter()
+                .filter_map(|name| name.parse::<RepositoryName>().ok());
+            names.extend(read.filter(&is_wanted));
+            if is_last {
+                break;
+            }
+        }
+    }
+    names.truncate(limit);
+    Ok(Seen { names, stopped: None })
+}
+
 /// A text that sorts directly before `name` among names: nothing of their characters lies between.
-pub fn before(name: &str) -> String {
+fn before(name: &str) -> String {
     let mut bytes = name.as_bytes().to_vec();
     match bytes.pop() {
         // Names are ASCII, so the byte below is one too; '~' sorts behind every character of names.

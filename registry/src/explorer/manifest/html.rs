@@ -39,7 +39,7 @@ impl View for ManifestPage {
                 a href=(path::of_repository(&self.repository)) { (self.repository) }
             }
             h1 { (self.title()) }
-            p.lead { (capital(self.kind.words())) ", " (shown::size(self.total_size)) }
+            p.lead { (capital(self.kind.words())) ", " @if !self.is_whole { "at least " } (shown::size(self.total_size)) }
             (self.facts())
             section aria-labelledby="commands" {
                 h2 #commands { "Commands" }

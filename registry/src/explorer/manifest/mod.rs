@@ -19,6 +19,9 @@ use crate::domain::RepositoryName;
 use crate::domain::grant::Action;
 use crate::metadata::{Reference, Time};
 
+/// From this size on, in bytes, few manifests are made into pages at the same time.
+const LARGE: u64 = 256 << 10;
+
 /// What a page shows of a manifest.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,6 +38,8 @@ struct ManifestPage {
     manifest_size: u64,
     /// Bytes of all that it names, itself included; of an index, of all its children that are here.
     total_size: u64,
+    /// Whether that is all: the children beyond the first, those that are not here, and very long ones are not added up.
+    is_whole: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     platforms: Vec<Child>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -158,6 +163,15 @@ pub async fn get(
             repository.name
         )));
     }
-    let page = read::page(visit, &repository, reference).await?;
+    let store = &visit.explorer.metadata;
+    let found = store.manifest(&repository, &reference).await?;
+    let row = found.ok_or_else(|| read::absent(visit, &repository, &reference))?;
+    // A page takes several times the manifest's own bytes while it is made.
+    let large = &visit.explorer.0.large;
+    let _permit = match row.size > LARGE {
+        true => large.acquire().await.ok(),
+        false => None,
+    };
+    let page = read::page(visit, &repository, &reference, row).await?;
     Ok(answer::view(visit, &page))
 }

@@ -31,21 +31,19 @@ const TITLE: &str = "org.opencontainers.image.title";
 pub async fn page(
     visit: &Visit,
     repository: &Repository,
-    reference: Reference,
+    reference: &Reference,
+    row: ManifestRow,
 ) -> Result<ManifestPage, Failure> {
     // 1. What it is.
-    let store = &visit.explorer.metadata;
-    let absent = || Failure::absent(absence(visit, repository, &reference));
-    let row = store.manifest(repository, &reference).await?.ok_or_else(absent)?;
-    let payload = store
-        .manifest_payload(repository, &row.digest)
+    let payload = visit.explorer.metadata.manifest_payload(repository, &row.digest);
+    let payload = payload
         .await?
-        .ok_or_else(absent)?;
+        .ok_or_else(|| absent(visit, repository, reference))?;
     // Whatever can be stored can be shown, though a part of it may be of another shape than is read here.
     let document: Document = serde_json::from_slice(&payload).unwrap_or_default();
     let is_index = MediaType::parse(&row.media_type).is_some_and(MediaType::is_index);
     let kind = Kind::of(&document, is_index);
-    let tag = match &reference {
+    let tag = match reference {
         Reference::Tag(tag) => tag_of(visit, repository, tag).await?,
         Reference::Digest(_) => None,
     };
@@ -62,6 +60,7 @@ pub async fn page(
         .map(|part| part.size);
     let below = platforms.iter().filter_map(|child| child.total_size);
     let total_size = own.chain(below).fold(row.size, u64::saturating_add);
+    let is_whole = platforms.iter().all(|child| child.total_size.is_some());
 
     // 3. What names it.
     let (referrers, more_referrers) = referrers(visit, repository, &row).await?;
@@ -83,6 +82,7 @@ pub async fn page(
         kind,
         manifest_size: row.size,
         total_size,
+        is_whole,
         platforms,
         layers,
         config,
@@ -92,23 +92,22 @@ pub async fn page(
         referrers,
         more_referrers,
         commands,
-        raw: (payload.len() <= RAW_LIMIT).then(|| pretty(&payload)),
+        raw: (payload.len() <= RAW_LIMIT).then(|| String::from_utf8_lossy(&payload).into_owned()),
         now: Time::now(),
     })
 }
 
-fn absence(visit: &Visit, repository: &Repository, reference: &Reference) -> String {
+/// What is told of a manifest that is not here.
+pub fn absent(visit: &Visit, repository: &Repository, reference: &Reference) -> Failure {
     let what = match reference {
         Reference::Tag(tag) => format!("tag {tag}"),
         Reference::Digest(digest) => format!("manifest {digest}"),
     };
-    match visit.tenant.caches.of(&repository.name) {
-        Some(_) => format!(
-            "{what} of {} has not been fetched yet; the first pull does that",
-            repository.name
-        ),
-        None => format!("there is no {what} in {}", repository.name),
-    }
+    let name = &repository.name;
+    Failure::absent(match visit.tenant.caches.of(name) {
+        Some(_) => format!("{what} of {name} has not been fetched yet; the first pull does that"),
+        None => format!("there is no {what} in {name}"),
+    })
 }
 
 async fn tag_of(visit: &Visit, repository: &Repository, tag: &TagName) -> Result<Option<Tag>, Failure> {
@@ -120,15 +119,16 @@ async fn tag_of(visit: &Visit, repository: &Repository, tag: &TagName) -> Result
         let by_age = lifetime
             .filter(|_| !row.attached)
             .map(|lifetime| begun.plus(lifetime));
+        let pulled = row.pulled_at.filter(|_| visit.is_known());
         let expires = [detail.expires_at, by_age].into_iter().flatten().min();
         Tag {
             name: row.name.clone(),
             pushed_at: rfc3339::write(row.pushed_at),
-            pushed_by: (visit.is_open || visit.principal.is_known()).then_some(detail.pushed_by),
-            pulled_at: row.pulled_at.map(rfc3339::write),
+            pushed_by: visit.is_known().then_some(detail.pushed_by),
+            pulled_at: pulled.map(rfc3339::write),
             expires_at: expires.map(rfc3339::write),
             pushed: row.pushed_at,
-            pulled: row.pulled_at,
+            pulled,
             expires,
         }
     }))
@@ -268,15 +268,6 @@ async fn referrers(
     let descriptors = page.descriptors.iter();
     let read = descriptors.filter_map(|(_, text)| serde_json::from_str(text).ok());
     Ok((read.collect(), page.more))
-}
-
-/// JSON with a line a value, else the text as it is.
-fn pretty(payload: &[u8]) -> String {
-    let value = serde_json::from_slice::<serde_json::Value>(payload);
-    let text = value
-        .ok()
-        .and_then(|value| serde_json::to_string_pretty(&value).ok());
-    text.unwrap_or_else(|| String::from_utf8_lossy(payload).into_owned())
 }
 
 #[cfg(test)]
