@@ -97,6 +97,7 @@ impl Remotes {
     /// The upstream of a tenant's cache. With a new configuration it begins anew: no token, no grudge.
     pub fn of(&self, tenant: &Tenant, cache: &Arc<Cache>) -> Result<Arc<Remote>, UpstreamError> {
         let key = (tenant.id, cache.name.clone());
+        let is_current = |known: &Remote| Arc::ptr_eq(&known.cache, cache) || known.cache == *cache;
         let known = self
             .known
             .lock()
@@ -104,7 +105,7 @@ impl Remotes {
             .get(&key)
             .cloned();
         if let Some(known) = &known
-            && (Arc::ptr_eq(&known.cache, cache) || known.cache == *cache)
+            && is_current(known)
         {
             return Ok(known.clone());
         }
@@ -112,6 +113,12 @@ impl Remotes {
         let news = known.map_or_else(fresh, |known| known.news.clone());
         let made = Arc::new(self.make(tenant, cache, news)?);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Of several that were made at the same time all use the first: its tokens, pauses and figures are those of all.
+        if let Some(first) = known.get(&key)
+            && is_current(first)
+        {
+            return Ok(first.clone());
+        }
         known.insert(key, made.clone());
         Ok(made)
     }
