@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use harness::{eventually, setting};
+use harness::{eventually, same_as_stored, setting};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::pods::broken;
-use super::{NAMESPACE, checkout, described, find, objects, rendered, same_as_stored};
+use super::{NAMESPACE, checkout, described, find, objects, rendered};
 
 /// Pods on nodes, for two registries.
 const ON: [&str; 4] = [

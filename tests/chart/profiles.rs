@@ -1,6 +1,8 @@
 //! The profiles that come with the chart.
 
-use super::{PROFILES, chart, checkout, helm, profile, rendered, same_as_stored};
+use harness::same_as_stored;
+
+use super::{PROFILES, chart, checkout, helm, profile, rendered};
 
 #[test]
 fn the_chart_passes_the_strict_lint_with_its_defaults_and_with_every_profile() {

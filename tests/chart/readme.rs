@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use super::{chart, read, same_as_stored};
+use harness::same_as_stored;
+
+use super::{chart, read};
 
 const BEGIN: &str = "<!-- values: made of values.yaml -->\n";
 const END: &str = "<!-- end of values -->\n";

@@ -7,10 +7,15 @@
 
 mod artifacts;
 mod browser;
+mod changes;
+mod contents;
 mod hostile;
 mod isolation;
 mod lists;
+mod places;
 mod sessions;
+mod snapshots;
+mod supply;
 
 use harness::http::{Answer, Repository, client, send};
 use harness::{Admin, Berth, RoundRobin};

@@ -31,21 +31,33 @@ pub fn sha512(bytes: &[u8]) -> String {
 
 /// An uncompressed tar archive with one file in it: the simplest layer that tools accept.
 pub fn tar(name: &str, bytes: &[u8]) -> Vec<u8> {
+    tar_of(&[(name, bytes)])
+}
+
+/// One with several files, whose names have at most 100 bytes.
+pub fn tar_of(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, bytes) in files {
+        archive.extend_from_slice(&header(name, bytes.len()));
+        archive.extend_from_slice(bytes);
+        archive.resize(archive.len().next_multiple_of(512), 0);
+    }
+    archive.resize(archive.len() + 1024, 0);
+    archive
+}
+
+fn header(name: &str, size: usize) -> [u8; 512] {
     let mut header = [0u8; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
     header[100..108].copy_from_slice(b"0000644\0");
     header[108..116].copy_from_slice(b"0000000\0");
     header[116..124].copy_from_slice(b"0000000\0");
-    header[124..136].copy_from_slice(format!("{:011o}\0", bytes.len()).as_bytes());
+    header[124..136].copy_from_slice(format!("{:011o}\0", size).as_bytes());
     header[136..148].copy_from_slice(b"00000000000\0");
     header[148..156].fill(b' ');
     header[156] = b'0';
     header[257..265].copy_from_slice(b"ustar\x0000");
     let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-
-    let mut archive = header.to_vec();
-    archive.extend_from_slice(bytes);
-    archive.resize(archive.len().next_multiple_of(512) + 1024, 0);
-    archive
+    header
 }

@@ -14,13 +14,11 @@ use super::configure::Writer;
 use super::patience;
 use super::reports::{find, find_repository};
 use crate::audit::Outcome;
-use crate::domain::{TagName, attachment};
-use crate::lifecycle::coverage::Coverage;
-use crate::lifecycle::retention::rules::{Kept, Verdict};
+use crate::domain::TagName;
 use crate::lifecycle::retention::run::{self, History, RunError};
-use crate::lifecycle::retention::walk::{self, Found};
-use crate::metadata::lifecycle::{JobKey, JobKind, TagDetail};
-use crate::metadata::{Repository, Time};
+use crate::lifecycle::retention::walk::Found;
+use crate::metadata::Time;
+use crate::metadata::lifecycle::{JobKey, JobKind};
 use crate::rfc3339;
 use crate::tenancy::Tenant;
 use crate::tenancy::policies::Policy;
@@ -246,64 +244,24 @@ pub async fn explain(
         ))
     };
     let tag: TagName = of.tag.parse().map_err(|_| gone())?;
-    // What was pulled here a moment ago counts.
-    admin.keeper.pulls.flush(&**admin.keeper.store()).await;
-    let coverage = Coverage::acting(&tenant, &repository.name, admin.keeper.delays().restore, |_| true)
-        .map_err(RunError::Rules)?;
-    let judged = walk::judge(admin.keeper.stores(), &repository, &coverage, &tag, Time::now()).await?;
-    let (tag, verdict) = judged.ok_or_else(gone)?;
-    Ok(Json(explained(&tenant, &repository, &coverage, tag, &verdict)))
-}
-
-fn explained(
-    tenant: &Tenant,
-    repository: &Repository,
-    coverage: &Coverage,
-    tag: TagDetail,
-    verdict: &Verdict,
-) -> Explained {
-    let row = tag.row;
-    let attached_to = attachment::subject(&row.name).filter(|_| row.attached);
-    let is_immutable = *verdict == Verdict::Kept(Kept::Immutable);
-
-    // 1. When it ends. A signature outlives the lifetime of tags; nothing ends a tag that may not be deleted.
-    let begun = row.pushed_at.max(row.renewed_at.unwrap_or(row.pushed_at));
-    let lifetime = tenant.repositories.ephemeral(&repository.name);
-    let by_lifetime = lifetime
-        .filter(|_| !row.attached)
-        .map(|lifetime| begun.plus(lifetime));
-    let ends = [tag.expires_at, by_lifetime].into_iter().flatten().min();
-    let ends = ends.filter(|_| !is_immutable);
-
-    // 2. Why it stays or goes. An annotation goes before the rules, and what it belongs to too.
-    let is_over = |at: &Time| *at <= Time::now();
-    let (keeps, reason) = match (tag.expires_at.filter(is_over), &attached_to) {
-        _ if is_immutable => (true, verdict.to_string()),
-        (Some(at), _) => {
-            let reason = format!("goes: its manifest lets it end at {}", rfc3339::write(at));
-            (false, reason)
-        }
-        (None, Some(subject)) => {
-            let reason = format!("kept: it belongs to {subject}, and stays and goes with that");
-            (true, reason)
-        }
-        (None, None) => (matches!(verdict, Verdict::Kept(_)), verdict.to_string()),
-    };
-    Explained {
+    let found = admin.keeper.explain(&tenant, &repository, &tag).await?;
+    let found = found.ok_or_else(gone)?;
+    let row = found.tag.row;
+    Ok(Json(Explained {
         repository: repository.name.to_string(),
         tag: row.name,
         digest: row.digest.to_string(),
         pushed_at: rfc3339::write(row.pushed_at),
-        pushed_by: tag.pushed_by,
+        pushed_by: found.tag.pushed_by,
         renewed_at: row.renewed_at.map(rfc3339::write),
         pulled_at: row.pulled_at.map(rfc3339::write),
-        expires_at: ends.map(rfc3339::write),
-        keeps,
-        reason,
-        attached_to: attached_to.map(|subject| subject.to_string()),
-        policies: coverage.policies.iter().map(ToString::to_string).collect(),
-        restore_window: coverage.window.as_secs(),
-    }
+        expires_at: found.ends.map(rfc3339::write),
+        keeps: found.keeps,
+        reason: found.reason,
+        attached_to: found.attached_to.map(|subject| subject.to_string()),
+        policies: found.policies.iter().map(ToString::to_string).collect(),
+        restore_window: found.window.as_secs(),
+    }))
 }
 
 fn policy_of<'a>(tenant: &'a Tenant, name: &str) -> Result<&'a Arc<Policy>, Failure> {

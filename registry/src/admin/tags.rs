@@ -11,15 +11,13 @@ use super::answer::{Answer, Asked, Failure};
 use super::reports::{PAGE, cursor, find, find_repository};
 use crate::audit::Outcome;
 use crate::domain::TagName;
-use crate::metadata::lifecycle::{DeletedTag, RestoreTag, Restored, TagEvent};
-use crate::metadata::{PutOutcome, Time};
+use crate::lifecycle::changes::Refusal;
+use crate::metadata::Time;
+use crate::metadata::lifecycle::{DeletedTag, TagEvent};
 use crate::rfc3339;
-use crate::tenancy::limits::exhausted;
 
 /// Entries of a page unless the request says otherwise.
 const DEFAULT_PAGE: u32 = 100;
-/// Missing contents that are told by their digest.
-const TOLD: usize = 5;
 
 /// Which deleted tags.
 #[derive(Debug, Deserialize)]
@@ -192,22 +190,11 @@ pub async fn restore(
     let object = format!("{}:{tag}", repository.name);
 
     // 2. It is set as by a push: within the quotas, and only if all that it needs is still there.
-    let now = Time::now();
-    let wanted = RestoreTag {
-        tag,
-        principal: "admin".to_owned(),
-        now,
-        leased_until: now.plus(admin.keeper.delays().lease),
-        limits: tenant.limits(&repository.name),
-        sparse: tenant.sparse(&repository.name),
-    };
-    let restored = admin.keeper.store().restore_tag(&repository, wanted).await?;
-
-    // 3. What came of it.
-    let digest = match restored {
-        Restored::Done(digest) => digest,
-        refused => {
-            let (status, reason, why) = refusal(&object, refused);
+    let changes = admin.keeper.changes(&tenant, "admin");
+    let digest = match changes.restore(&repository, tag).await? {
+        Ok(digest) => digest,
+        Err(refusal) => {
+            let ((status, reason), why) = (status(&refusal), refusal.to_string());
             admin
                 .note(Some(&tenant), "tag.restore", &object, Outcome::Denied, &why)
                 .await;
@@ -231,34 +218,13 @@ pub async fn restore(
     Ok((StatusCode::CREATED, Json(back)))
 }
 
-/// Why a tag does not come back, and what to do.
-fn refusal(object: &str, refused: Restored) -> (StatusCode, &'static str, String) {
-    let exists = |what: &str| {
-        let why = format!("{object} exists{what}; delete it first, or push under another tag");
-        (StatusCode::CONFLICT, "Exists", why)
-    };
-    match refused {
-        Restored::Exists(digest) => exists(&format!(" and points to {digest}")),
-        Restored::Refused(PutOutcome::Missing(digests)) => {
-            let mut missing: Vec<String> = digests.iter().take(TOLD).map(ToString::to_string).collect();
-            if digests.len() > TOLD {
-                missing.push(format!("{} more", digests.len() - TOLD));
-            }
-            let why = format!(
-                "{object} cannot come back: its repository no longer has {}; push the image again",
-                missing.join(", ")
-            );
-            (StatusCode::CONFLICT, "Missing", why)
-        }
-        Restored::Refused(PutOutcome::OverQuota(over)) => {
-            (StatusCode::CONFLICT, "OverQuota", exhausted(&over))
-        }
-        // It was set meanwhile.
-        Restored::Refused(PutOutcome::PreconditionFailed | PutOutcome::Immutable(_)) => exists(""),
-        Restored::Gone | Restored::Done(_) | Restored::Refused(PutOutcome::Stored(_)) => {
-            let why = format!("{object} was not deleted, or too long ago to come back");
-            (StatusCode::NOT_FOUND, "NotFound", why)
-        }
+/// Status and reason of a refusal.
+fn status(refusal: &Refusal) -> (StatusCode, &'static str) {
+    match refusal {
+        Refusal::Exists(_) | Refusal::Immutable(_) => (StatusCode::CONFLICT, "Exists"),
+        Refusal::Missing(_) => (StatusCode::CONFLICT, "Missing"),
+        Refusal::OverQuota(_) => (StatusCode::CONFLICT, "OverQuota"),
+        Refusal::Absent(_) => (StatusCode::NOT_FOUND, "NotFound"),
     }
 }
 
@@ -270,29 +236,6 @@ fn tag_name(text: &str) -> Result<TagName, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Algorithm, Digest};
-    use crate::metadata::{OverQuota, Quota};
-
-    #[test]
-    fn a_refusal_names_what_is_missing_and_what_to_do() {
-        let digests: Vec<Digest> = (0..7_u8).map(|n| Digest::of(Algorithm::Sha256, &[n])).collect();
-        let first = digests[0].to_string();
-        let (status, reason, why) = refusal("app:v1", Restored::Refused(PutOutcome::Missing(digests)));
-        assert_eq!((status.as_u16(), reason), (409, "Missing"));
-        assert!(
-            why.contains(&first) && why.contains(", 2 more; push the image again"),
-            "{why}"
-        );
-        let over = OverQuota {
-            quota: Quota::Tags,
-            usage: 3,
-            limit: 3,
-        };
-        let (_, reason, why) = refusal("app:v1", Restored::Refused(PutOutcome::OverQuota(over)));
-        assert_eq!(reason, "OverQuota");
-        assert!(why.contains("3 of 3 tags used"), "{why}");
-        assert_eq!(refusal("app:v1", Restored::Gone).0.as_u16(), 404);
-    }
 
     #[test]
     fn a_cursor_keeps_a_tag_with_dots() {

@@ -28,6 +28,7 @@ use crate::lifecycle::fsck::{self, Fsck};
 use crate::lifecycle::metering::Price;
 use crate::lifecycle::{self, Keeper};
 use crate::metadata::configuration::{Configuration, FirstTenant};
+use crate::metadata::explore::Explore;
 use crate::metadata::inspection::Inspection;
 use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::pull_through::PullThrough;
@@ -59,6 +60,7 @@ struct Stores {
     lifecycle: Arc<dyn Lifecycle>,
     inspection: Arc<dyn Inspection>,
     pull_through: Arc<dyn PullThrough>,
+    explore: Arc<dyn Explore>,
     blobs: Arc<dyn BlobStore>,
     /// Whether no other process can use them.
     alone: bool,
@@ -150,8 +152,12 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
         )),
     ]);
     let registry = distribution::Registry::open(settings, parts).await?;
-    let explorer = tenancy.explorer(settings, &stores);
-    let api_router = explorer::router(explorer).merge(distribution::router(registry.clone()));
+    let mut api_router = distribution::router(registry.clone());
+    if settings.explorer {
+        let explorer = tenancy.explorer(settings, &stores);
+        tokio::spawn(explorer::follow(explorer.clone()));
+        api_router = explorer::router(explorer).merge(api_router);
+    }
     tokio::spawn(follow_admin_keys(admin_keys.clone()));
     let admin = Admin {
         warmer: Some(distribution::Warmer::new(registry)),
@@ -243,6 +249,7 @@ async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<
         metadata: opened.store,
         configuration: opened.configuration,
         lifecycle: opened.lifecycle,
+        explore: opened.explore,
         inspection: opened.inspection,
         pull_through: opened.pull_through,
         blobs,
@@ -280,11 +287,12 @@ impl Tenancy {
         Explorer::new(explorer::Parts {
             metadata: stores.metadata.clone(),
             configuration: stores.configuration.clone(),
-            lifecycle: stores.lifecycle.clone(),
+            explore: stores.explore.clone(),
+            pull_through: stores.pull_through.clone(),
+            keeper: self.keeper.clone(),
             blobs: stores.blobs.clone(),
             directory: self.directory.clone(),
             identity: self.identity.clone(),
-            traffic: self.keeper.traffic.clone(),
             names: settings.names(),
             origins: Rules {
                 trusted: settings.trusted_proxies.clone(),

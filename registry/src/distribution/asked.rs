@@ -2,7 +2,6 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::response::Response;
 use http::header::WARNING;
@@ -16,7 +15,7 @@ use crate::audit::{Event, Outcome};
 use crate::domain::grant::{Action, Actions};
 use crate::domain::{RepositoryName, TagName};
 use crate::identity::{Principal, sight};
-use crate::lifecycle::coverage;
+use crate::lifecycle::changes::Changes;
 use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Standing};
 use crate::settings::Redirect;
 use crate::tenancy::limits::{exhausted, of_quota};
@@ -108,9 +107,15 @@ impl Asked {
         (named.tenant.id == self.tenant.id).then_some(named.name)
     }
 
-    /// For how long what is deleted from a repository can be brought back.
-    pub fn restore_window(&self, name: &RepositoryName) -> Duration {
-        coverage::restore_window(&self.tenant, name, self.registry.delays.restore)
+    /// Changes on behalf of whoever asks.
+    pub fn changes(&self) -> Changes<'_> {
+        Changes {
+            metadata: &*self.registry.metadata,
+            lifecycle: &*self.registry.lifecycle,
+            delays: self.registry.delays,
+            tenant: &self.tenant,
+            principal: &self.principal.label,
+        }
     }
 
     /// A session of this request's own.

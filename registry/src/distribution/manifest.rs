@@ -16,7 +16,7 @@ use crate::audit::Outcome;
 use crate::domain::digest::{Digest, DigestError};
 use crate::domain::grant::Action;
 use crate::metadata::lifecycle::Pull;
-use crate::metadata::{Deleted, Deletion, ManifestRow, Reference, Time};
+use crate::metadata::{Deleted, ManifestRow, Reference, Time};
 
 /// Tags that live for less have their lives begun anew by each HEAD of a pusher.
 const BRIEFLY: Duration = Duration::from_secs(2 * 3600);
@@ -186,34 +186,11 @@ pub(super) async fn delete(asked: &Asked, repository: &Named, reference: &str) -
             format!("there is no {reference} in {}", repository.shown),
         )
     };
-    let registry = &asked.registry;
-    let metadata = &registry.metadata;
-    let now = Time::now();
-    let by = Deletion {
-        until: now.plus(asked.restore_window(&repository.name)),
-        principal: asked.principal.label.clone(),
-        now,
-        review_at: now.plus(registry.delays.review),
-        immutable: asked
-            .tenant
-            .repositories
-            .immutable(&repository.name)
-            .map(ToString::to_string)
-            .collect(),
-    };
-    let deleted = match parse(reference)?.ok_or_else(unknown)? {
-        Reference::Tag(tag) if asked.is_immutable(&repository.name, &tag) => {
-            return Err(asked.immutable(repository, tag.as_str()));
-        }
-        Reference::Tag(tag) => metadata.delete_tag(repository, &tag, by).await?,
-        Reference::Digest(digest) => match metadata.delete_manifest(repository, &digest, by).await? {
-            Deleted::Done => true,
-            Deleted::Absent => false,
-            Deleted::Immutable(tag) => return Err(asked.immutable(repository, &tag)),
-        },
-    };
-    if !deleted {
-        return Err(unknown());
+    let parsed = parse(reference)?.ok_or_else(unknown)?;
+    match asked.changes().delete(repository, &parsed).await? {
+        Deleted::Done => {}
+        Deleted::Absent => return Err(unknown()),
+        Deleted::Immutable(tag) => return Err(asked.immutable(repository, &tag)),
     }
     asked.audit(
         "delete",

@@ -1,11 +1,9 @@
 //! `PUT /v2/<name>/manifests/<reference>` (end-7).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::response::Response;
-use berth_crds::Span;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
@@ -16,13 +14,11 @@ use super::error::{ApiError, Code};
 use super::query::Query;
 use super::{Asked, Named, answer, conditions, uploads};
 use crate::audit::Outcome;
-use crate::domain::manifest::Manifest;
+use crate::domain::manifest::{LifetimeError, Manifest};
 use crate::domain::{Algorithm, Digest, TagName};
 use crate::metadata::{PutManifest, PutOutcome, Reference, Time, row_id};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
-/// How long the tags of a manifest live, from each push on: a length of time like `168h`.
-const EXPIRES_AFTER: &str = "berth.dev/expires-after";
 const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
 
 /// Stores a manifest under its digest and sets its tags, all or nothing.
@@ -80,7 +76,8 @@ pub(super) async fn put(
         .map(|value| value.to_str().unwrap_or("invalid"));
     let manifest = Manifest::read(&payload, content_type)?;
     let subject = manifest.subject.clone();
-    let lifetime = lifetime(&manifest)?;
+    let refused = |error: LifetimeError| ApiError::of(Code::ManifestInvalid, error.to_string());
+    let lifetime = manifest.lifetime().map_err(refused)?;
 
     // 5. One transaction: references, manifest, edges, referrer, tags.
     let now = Time::now();
@@ -140,29 +137,6 @@ pub(super) async fn put(
             .insert(OCI_TAG, answer::value(tags.join(", ")));
     }
     Ok(response)
-}
-
-/// How long the manifest's tags are to live, as its annotation says.
-fn lifetime(manifest: &Manifest) -> Result<Option<Duration>, ApiError> {
-    let Some(annotations) = manifest.annotations.as_deref() else {
-        return Ok(None);
-    };
-    // They have been read before: text by text (image-spec, "Annotations").
-    let annotations: BTreeMap<String, String> = serde_json::from_str(annotations).unwrap_or_default();
-    let Some(text) = annotations.get(EXPIRES_AFTER) else {
-        return Ok(None);
-    };
-    let refused = |why: String| {
-        ApiError::of(
-            Code::ManifestInvalid,
-            format!("annotation {EXPIRES_AFTER}: {why}"),
-        )
-    };
-    let span: Span = text.parse().map_err(refused)?;
-    if span.duration().is_zero() {
-        return Err(refused("it must be longer than 0".to_owned()));
-    }
-    Ok(Some(span.duration()))
 }
 
 /// The digest that the bytes must have, if one is named, and the tags to set.

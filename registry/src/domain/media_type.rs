@@ -63,6 +63,17 @@ impl fmt::Display for MediaType {
     }
 }
 
+/// Whether something of this artifact type may say in its configuration or in a layer which build made it: images, and
+/// statements about them (in-toto's, by themselves or in a Sigstore bundle).
+pub fn tells_of_builds(artifact_type: &str) -> bool {
+    matches!(
+        artifact_type,
+        "application/vnd.oci.image.config.v1+json"
+            | "application/vnd.docker.container.image.v1+json"
+            | "application/vnd.in-toto+json"
+    ) || artifact_type.starts_with("application/vnd.dev.sigstore.bundle")
+}
+
 /// Layer types whose bytes need not be in the registry (image-spec layer.md, "Non-distributable layers").
 pub fn is_nondistributable(media_type: &str) -> bool {
     media_type.starts_with("application/vnd.oci.image.layer.nondistributable.v1.")

@@ -4,6 +4,7 @@
 //! well formed; strings stop where they are parsed.
 
 pub mod attachment;
+pub mod build;
 pub mod digest;
 pub mod glob;
 pub mod grant;

@@ -11,10 +11,11 @@ use maud::{DOCTYPE, Markup, html};
 use serde::Serialize;
 
 use super::assets;
+use super::content::ContentError;
 use super::path::{self, Form, ROOT};
 use super::visit::Visit;
-use crate::blobs::BlobError;
 use crate::identity::Refusal;
+use crate::lifecycle::retention::run::RunError;
 use crate::metadata::MetadataError;
 
 /// Nothing but what this host serves, no script or style in the page, nobody's frame.
@@ -176,6 +177,8 @@ pub enum Failure {
     Refused(Refusal),
     /// The rights do not suffice, or the tenant is suspended.
     Denied(String),
+    /// What is there does not allow it.
+    Conflict(String),
     /// What was sent cannot be read.
     Bad(String),
     /// The method is not one of the page's, which are these.
@@ -248,6 +251,7 @@ impl Failure {
                 refusal.to_string(),
             ),
             Self::Denied(why) => (StatusCode::FORBIDDEN, "DENIED", "Not allowed", why.clone()),
+            Self::Conflict(why) => (StatusCode::CONFLICT, "CONFLICT", "Not done", why.clone()),
             Self::Bad(why) => (
                 StatusCode::BAD_REQUEST,
                 "BAD_REQUEST",
@@ -285,14 +289,23 @@ impl Failure {
     }
 }
 
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Metadata(error) => error.into(),
+            other => Self::Conflict(other.to_string()),
+        }
+    }
+}
+
 impl From<MetadataError> for Failure {
     fn from(error: MetadataError) -> Self {
         Self::Store(error.to_string())
     }
 }
 
-impl From<BlobError> for Failure {
-    fn from(error: BlobError) -> Self {
+impl From<ContentError> for Failure {
+    fn from(error: ContentError) -> Self {
         Self::Store(error.to_string())
     }
 }

@@ -172,8 +172,14 @@ pub enum Kind {
     Sbom,
     /// Says how something was made or checked.
     Attestation,
+    /// Says which known faults do not matter in it.
+    Vex,
+    /// Says what a scanner has found.
+    Scan,
     /// What a build keeps for the next one.
     BuildCache,
+    /// A machine or a folder as a CI job has left it.
+    Snapshot,
     /// A module of WebAssembly.
     Wasm,
     /// Sources that Flux applies.
@@ -231,9 +237,12 @@ impl Kind {
             }
             _ if is("sigstore.bundle") => Self::Attestation,
             _ if is("spdx") || is("cyclonedx") => Self::Sbom,
-            _ if is("in-toto") || is("dsse") || is("openvex") || is("sarif") => Self::Attestation,
+            _ if is("openvex") || is("csaf") => Self::Vex,
+            _ if is("sarif") || is("trivy") || is("grype") => Self::Scan,
+            _ if is("in-toto") || is("dsse") => Self::Attestation,
             _ if is("cncf.model") || is("docker.ai") || is("ollama") || is("kitops") => Self::Model,
             _ if is("wasm") => Self::Wasm,
+            _ if is("snapshot") => Self::Snapshot,
             _ if is("cncf.flux") => Self::FluxArtifact,
             _ => Self::Artifact,
         }
@@ -254,7 +263,10 @@ impl Kind {
             Self::Signature => "signature",
             Self::Sbom => "software bill of materials",
             Self::Attestation => "attestation",
+            Self::Vex => "exploitability statement (VEX)",
+            Self::Scan => "scan result",
             Self::BuildCache => "BuildKit cache",
+            Self::Snapshot => "CI snapshot",
             Self::Wasm => "WebAssembly module",
             Self::FluxArtifact => "Flux artifact",
             Self::Artifact => "artifact",
@@ -265,7 +277,7 @@ impl Kind {
 fn is_attached(media_type: &str) -> bool {
     matches!(
         Kind::of_type(media_type),
-        Kind::Signature | Kind::Attestation | Kind::Sbom
+        Kind::Signature | Kind::Attestation | Kind::Sbom | Kind::Vex | Kind::Scan
     )
 }
 

@@ -3,26 +3,36 @@
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 
-use super::answer::Failure;
-use super::visit::Visit;
+use super::Explorer;
 use crate::blobs::BlobError;
 use crate::domain::Digest;
-use crate::metadata::Repository;
+use crate::metadata::{MetadataError, Repository};
+
+/// Why content could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// The metadata store failed.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    /// The blob store failed.
+    #[error(transparent)]
+    Blobs(#[from] BlobError),
+}
 
 /// A blob of a repository of at most `limit` bytes; none if it is not there, or longer.
 pub async fn small(
-    visit: &Visit,
+    explorer: &Explorer,
     repository: &Repository,
     digest: &Digest,
     limit: u64,
-) -> Result<Option<Bytes>, Failure> {
-    let Some(row) = visit.explorer.metadata.blob(repository, digest).await? else {
+) -> Result<Option<Bytes>, ContentError> {
+    let Some(row) = explorer.metadata.blob(repository, digest).await? else {
         return Ok(None);
     };
     if row.size > limit {
         return Ok(None);
     }
-    let mut stream = match visit.explorer.blobs.read(&row.key, 0..row.size).await {
+    let mut stream = match explorer.blobs.read(&row.key, 0..row.size).await {
         Ok(stream) => stream,
         // Lost, or collected since: what else there is can be shown.
         Err(BlobError::NotFound { .. }) => return Ok(None),

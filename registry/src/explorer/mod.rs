@@ -15,35 +15,53 @@
 //! from elsewhere.
 
 mod answer;
+mod archive;
 mod artifact;
 mod assets;
+mod builds;
+mod change;
 mod content;
+mod deleted;
+mod difference;
+mod files;
 mod front;
+mod history;
 mod manifest;
+mod packages;
+mod parsed;
 mod path;
+mod plot;
+mod prose;
 mod repositories;
 mod repository;
+mod retention;
 mod session;
 mod shown;
+mod supply;
+mod usage;
 mod visit;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{Router, any};
 use http::Method;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use self::answer::Failure;
-use self::path::{Form, Page};
+use self::parsed::Parsed;
+use self::path::{Form, Page, Part};
 use self::visit::Visit;
 use crate::blobs::BlobStore;
+use crate::domain::RepositoryName;
 use crate::identity::Identity;
-use crate::lifecycle::traffic::Traffic;
+use crate::lifecycle::Keeper;
 use crate::metadata::Store;
 use crate::metadata::configuration::Configuration;
-use crate::metadata::lifecycle::Lifecycle;
+use crate::metadata::explore::Explore;
+use crate::metadata::pull_through::PullThrough;
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{Directory, Names, Origin};
 
@@ -53,16 +71,18 @@ pub struct Parts {
     pub metadata: Arc<dyn Store>,
     /// How much each repository stores.
     pub configuration: Arc<dyn Configuration>,
-    /// What is kept, and what goes.
-    pub lifecycle: Arc<dyn Lifecycle>,
+    /// Where people look around in it.
+    pub explore: Arc<dyn Explore>,
+    /// How caches fare.
+    pub pull_through: Arc<dyn PullThrough>,
+    /// What becomes of it.
+    pub keeper: Arc<Keeper>,
     /// The bytes.
     pub blobs: Arc<dyn BlobStore>,
     /// Who lives here.
     pub directory: Arc<Directory>,
     /// Who may do what.
     pub identity: Arc<Identity>,
-    /// Where requests are counted.
-    pub traffic: Arc<Traffic>,
     /// How hosts are read.
     pub names: Names,
     /// How origins are read.
@@ -79,10 +99,16 @@ struct Shared {
     parts: Parts,
     /// For manifests whose pages take memory worth counting.
     large: Semaphore,
+    /// For answers that walk a repository's tags.
+    walks: Semaphore,
+    /// What was read of blobs.
+    parsed: Parsed,
 }
 
 /// Large manifests that are made into pages at the same time.
 const LARGE_AT_ONCE: usize = 4;
+/// Walks of repositories at the same time.
+const WALKS_AT_ONCE: usize = 2;
 
 impl Explorer {
     /// Puts the parts together.
@@ -90,7 +116,19 @@ impl Explorer {
         Self(Arc::new(Shared {
             parts,
             large: Semaphore::new(LARGE_AT_ONCE),
+            walks: Semaphore::new(WALKS_AT_ONCE),
+            parsed: Parsed::default(),
         }))
+    }
+
+    /// Waits for its turn to read documents that take memory worth counting.
+    async fn large(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.large.acquire().await.ok()
+    }
+
+    /// Waits for its turn to walk a repository's tags.
+    async fn walks(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.walks.acquire().await.ok()
     }
 }
 
@@ -100,6 +138,11 @@ impl std::ops::Deref for Explorer {
     fn deref(&self) -> &Parts {
         &self.0.parts
     }
+}
+
+/// Reads for ever what images say of their builds.
+pub async fn follow(explorer: Explorer) {
+    builds::reader::follow(explorer).await;
 }
 
 /// The routes of the explorer. What they leave is for others.
@@ -113,7 +156,7 @@ pub fn router(explorer: Explorer) -> Router {
 }
 
 async fn serve(State(explorer): State<Explorer>, request: Request) -> Response {
-    explorer.traffic.request();
+    explorer.keeper.traffic.request();
     let is_head = *request.method() == Method::HEAD;
     let (form, page) = path::read(request.uri().path());
     let mut response = match page {
@@ -143,8 +186,11 @@ async fn work(explorer: &Explorer, form: Form, page: Page, request: Request) -> 
         Page::SignIn => session::sign_in(&visit, &parts, body).await,
         Page::SignOut => session::sign_out(&visit, &parts, body).await,
         Page::Repositories => repositories::get(&visit, &parts).await,
+        Page::Usage => usage::get(&visit, &parts).await,
+        Page::Builds(id) => builds::get(&visit, id, &parts).await,
         Page::Repository(name) => repository::get(&visit, name, &parts).await,
         Page::Manifest(name, reference) => manifest::get(&visit, name, reference, &parts).await,
+        Page::Of(name, part) => about(&visit, name, part, &parts, body).await,
         // Answered above, before anybody is recognised.
         Page::Asset(_) => Err(Failure::absent("there is no such page")),
     };
@@ -153,5 +199,26 @@ async fn work(explorer: &Explorer, form: Form, page: Page, request: Request) -> 
         Err(failure) => failure.answer(form, Some(&visit)),
     };
     visit.renew(&mut response);
+    visit.remember(&mut response);
     response
+}
+
+async fn about(
+    visit: &Visit,
+    name: RepositoryName,
+    part: Part,
+    parts: &http::request::Parts,
+    body: Body,
+) -> Result<Response, Failure> {
+    match part {
+        Part::Deleted => deleted::get(visit, name, parts).await,
+        Part::History(tag) => history::get(visit, name, tag, parts).await,
+        Part::Retention(tag) => retention::get(visit, name, tag, parts).await,
+        Part::Delete(reference) => change::delete(visit, name, reference, parts, body).await,
+        Part::Restore => change::restore(visit, name, parts, body).await,
+        Part::Retag => change::retag(visit, name, parts, body).await,
+        Part::Difference => difference::get(visit, name, parts).await,
+        Part::Files(digest) => files::get(visit, name, digest, parts).await,
+        Part::Packages(digest) => packages::get(visit, name, digest, parts).await,
+    }
 }

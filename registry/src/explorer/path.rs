@@ -5,7 +5,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::domain::{RepositoryName, TagName};
+use crate::domain::{Digest, RepositoryName, TagName};
 use crate::metadata::Reference;
 
 /// Where the pages are.
@@ -34,10 +34,39 @@ pub enum Page {
     SignOut,
     /// The list of repositories.
     Repositories,
+    /// What the tenant stores and what that costs.
+    Usage,
+    /// Images by their build: by this id, or whatever the query says.
+    Builds(Option<String>),
     /// A repository with its tags.
     Repository(RepositoryName),
     /// What a tag or digest stands for.
     Manifest(RepositoryName, Reference),
+    /// More about a repository.
+    Of(RepositoryName, Part),
+}
+
+/// A part of what is told about a repository, or is done with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Part {
+    /// Tags that were deleted and can come back.
+    Deleted,
+    /// What became of a tag.
+    History(TagName),
+    /// Why a tag stays or goes.
+    Retention(TagName),
+    /// What would go with a tag or manifest, and its deletion.
+    Delete(Reference),
+    /// Brings a tag back.
+    Restore,
+    /// Puts a tag to a manifest.
+    Retag,
+    /// Two tags or manifests side by side.
+    Difference,
+    /// The files in a layer.
+    Files(Digest),
+    /// The packages that a document lists.
+    Packages(Digest),
 }
 
 /// The page of a path; `None` if there is none.
@@ -60,12 +89,18 @@ pub fn read(path: &str) -> (Form, Option<Page>) {
 fn page(form: Form, rest: &str) -> Option<Page> {
     match rest {
         "" => return Some(Page::Repositories),
+        "usage" => return Some(Page::Usage),
+        "builds" => return Some(Page::Builds(None)),
         "sign-in" if form == Form::Html => return Some(Page::SignIn),
         "sign-out" if form == Form::Html => return Some(Page::SignOut),
         _ => {}
     }
     if let Some(name) = rest.strip_prefix("assets/") {
         return (form == Form::Html).then(|| Page::Asset(name.to_owned()));
+    }
+    if let Some(id) = rest.strip_prefix("builds/") {
+        let id = percent_decode_str(id).decode_utf8().ok()?;
+        return Some(Page::Builds(Some(id.into_owned())));
     }
     let rest = percent_decode_str(rest.strip_prefix("r/")?).decode_utf8().ok()?;
     let (name, asked) = match rest.split_once("/-/") {
@@ -76,12 +111,36 @@ fn page(form: Form, rest: &str) -> Option<Page> {
     let Some(asked) = asked else {
         return Some(Page::Repository(name));
     };
-    let reference = match asked.split_once('/')? {
-        ("tags", tag) => Reference::Tag(tag.parse::<TagName>().ok()?),
-        ("manifests", digest) => Reference::Digest(digest.parse().ok()?),
+    if let Some(reference) = reference(asked) {
+        return Some(Page::Manifest(name, reference));
+    }
+    Some(Page::Of(name, part(form, asked)?))
+}
+
+fn reference(text: &str) -> Option<Reference> {
+    match text.split_once('/')? {
+        ("tags", tag) => Some(Reference::Tag(tag.parse::<TagName>().ok()?)),
+        ("manifests", digest) => Some(Reference::Digest(digest.parse().ok()?)),
+        _ => None,
+    }
+}
+
+fn part(form: Form, asked: &str) -> Option<Part> {
+    match asked {
+        "deleted" => return Some(Part::Deleted),
+        "difference" => return Some(Part::Difference),
+        "restore" if form == Form::Html => return Some(Part::Restore),
+        "retag" if form == Form::Html => return Some(Part::Retag),
+        _ => {}
+    }
+    Some(match asked.split_once('/')? {
+        ("history", tag) => Part::History(tag.parse().ok()?),
+        ("retention", tag) => Part::Retention(tag.parse().ok()?),
+        ("delete", what) => Part::Delete(reference(what)?),
+        ("files", digest) => Part::Files(digest.parse().ok()?),
+        ("packages", digest) => Part::Packages(digest.parse().ok()?),
         _ => return None,
-    };
-    Some(Page::Manifest(name, reference))
+    })
 }
 
 /// The path of a repository's page.
@@ -97,6 +156,23 @@ pub fn of_tag(name: &str, tag: &str) -> String {
 /// The path of a manifest's page.
 pub fn of_manifest(name: &str, digest: &str) -> String {
     format!("{ROOT}r/{name}/-/manifests/{digest}")
+}
+
+/// The path of what is told about a repository, or is done with it.
+pub fn of_part(name: &str, part: &str) -> String {
+    format!("{ROOT}r/{name}/-/{part}")
+}
+
+/// A path with a query; parameters that are empty are left out.
+pub fn with_query(path: &str, parameters: &[(&str, &str)]) -> String {
+    let set = parameters.iter().filter(|(_, value)| !value.is_empty());
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(set)
+        .finish();
+    match query.as_str() {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
 }
 
 /// The same page as JSON.
@@ -140,6 +216,27 @@ mod tests {
                 &format!("/explorer/r/app/-/manifests/{}", DIGEST.replace(':', "%3A")),
                 html(Page::Manifest(name("app"), digest)),
             ),
+            ("/explorer/usage", html(Page::Usage)),
+            ("/explorer/builds", html(Page::Builds(None))),
+            (
+                "/explorer/api/builds/https:%2F%2Fci%2F7",
+                (Form::Json, Some(Page::Builds(Some("https://ci/7".into())))),
+            ),
+            (
+                "/explorer/r/a/-/deleted",
+                html(Page::Of(name("a"), Part::Deleted)),
+            ),
+            (
+                "/explorer/r/a/-/delete/tags/v1.2",
+                html(Page::Of(
+                    name("a"),
+                    Part::Delete(Reference::Tag("v1.2".parse().unwrap())),
+                )),
+            ),
+            (
+                "/explorer/r/a/-/history/v1",
+                html(Page::Of(name("a"), Part::History("v1".parse().unwrap()))),
+            ),
         ] {
             assert_eq!(read(path), expected, "{path}");
         }
@@ -156,6 +253,9 @@ mod tests {
             "/explorer/r/app/-/tags/a%20b",
             "/explorer/r/app/-/manifests/v1",
             "/explorer/r/app/-/other/v1",
+            "/explorer/r/app/-/files/v1",
+            "/explorer/r/app/-/delete/v1",
+            "/explorer/api/r/app/-/restore",
             "/explorer/r/%ff",
             "/explorer/api/sign-in",
             "/explorer/r/<script>",

@@ -1,7 +1,6 @@
 //! The tenant's repositories, as far as the visitor may see them.
 
 use axum::response::Response;
-use futures_util::future::try_join_all;
 use http::request::Parts;
 use maud::{Markup, html};
 use serde::Serialize;
@@ -13,15 +12,16 @@ use super::visit::{self, Visit};
 use crate::domain::RepositoryName;
 use crate::domain::grant::Action;
 use crate::identity::sight;
-use crate::metadata::{Repository, Time};
+use crate::metadata::Time;
+use crate::metadata::explore::{RepositoryOrder, RepositoryPlace, RepositoryRow};
 use crate::rfc3339;
 
 /// Repositories of a page.
 const PAGE: usize = 50;
 /// About how many names one page looks at; behind them the next page goes on.
 const LOOKED: usize = 20_000;
-/// Rows that are asked for at the same time.
-pub const AT_ONCE: usize = 4;
+/// Rows of one query where many are left out.
+const MANY: usize = 1000;
 /// Longest search.
 const SEARCH_LIMIT: usize = 200;
 
@@ -31,6 +31,7 @@ pub struct Repositories {
     /// What was searched for.
     #[serde(skip_serializing_if = "Option::is_none")]
     search: Option<String>,
+    sort: Sort,
     repositories: Vec<Row>,
     /// Where the next page begins (`after`).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,6 +40,35 @@ pub struct Repositories {
     now: Time,
     #[serde(skip)]
     is_first: bool,
+}
+
+/// The order of repositories.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Sort {
+    Name,
+    Pushed,
+    Size,
+}
+
+impl Sort {
+    /// The store's order; by name there is another walk.
+    fn order(self) -> Option<RepositoryOrder> {
+        match self {
+            Self::Name => None,
+            Self::Pushed => Some(RepositoryOrder::Pushed),
+            Self::Size => Some(RepositoryOrder::Size),
+        }
+    }
+
+    /// As in the query.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Name => "",
+            Self::Pushed => "pushed",
+            Self::Size => "size",
+        }
+    }
 }
 
 /// What becomes of a repository's tags.
@@ -107,92 +137,171 @@ pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
     }
     visit.not_suspended("repositories")?;
 
-    // 2. What is asked for.
-    let mut search = None;
-    let mut after = String::new();
-    for (key, value) in visit::query(parts)? {
-        match &*key {
-            "q" => search = Some(value.trim().to_lowercase()).filter(|text| !text.is_empty()),
-            "after" => after = value,
-            _ => {}
-        }
-    }
-    if search.as_ref().is_some_and(|text| text.len() > SEARCH_LIMIT) || after.len() > 1000 {
-        return Err(Failure::Bad("the search is too long".into()));
-    }
-
-    // 3. The rows. Where a page stopped may be a name that its reader must not learn.
-    let is_first = after.is_empty();
+    // 2. What is asked for, and the rows. Where a page stopped may be a name that its reader must not learn.
+    let wanted = Wanted::of(parts)?;
     let identity = &visit.explorer.identity;
-    let after = match after.as_str() {
-        "" => String::new(),
-        sealed => identity.open_place(&visit.tenant, sealed).ok_or_else(no_place)?,
+    let is_first = wanted.after.is_empty();
+    let after = match wanted.after.as_str() {
+        "" => None,
+        sealed => Some(identity.open_place(&visit.tenant, sealed).ok_or_else(no_place)?),
     };
-    let wanted = sight::Wanted {
-        tenant: &visit.tenant,
-        rights: &visit.principal.rights,
-        after: &after,
-        limit: PAGE + 1,
-        rows: LOOKED,
+    let (repositories, stopped) = match wanted.sort.order() {
+        None => by_name(visit, &wanted, after).await?,
+        Some(order) => in_order(visit, &wanted, order, after).await?,
     };
-    let is_wanted = |name: &RepositoryName| {
-        search.as_deref().is_none_or(|text| name.as_str().contains(text))
-            && visit.actions_on(name).contains(Action::Metadata)
-    };
-    let mut seen = sight::names(&*visit.explorer.metadata, wanted, is_wanted).await?;
-    if seen.names.len() > PAGE {
-        seen.names.truncate(PAGE);
-        seen.stopped = seen.names.last().map(ToString::to_string);
-    }
     let no_key = || Failure::Ours("there is no key to seal a place in a list by".into());
-    let next = seen
-        .stopped
-        .map(|place| identity.seal_place(&visit.tenant, &place).ok_or_else(no_key));
-    let next = next.transpose()?;
-    let mut repositories = Vec::with_capacity(seen.names.len());
-    for few in seen.names.chunks(AT_ONCE) {
-        let rows = try_join_all(few.iter().map(|name| row(visit, name))).await?;
-        repositories.extend(rows.into_iter().flatten());
-    }
+    let next = stopped.map(|place| identity.seal_place(&visit.tenant, &place).ok_or_else(no_key));
     let page = Repositories {
-        search,
-        repositories,
-        next,
+        sort: wanted.sort,
+        search: wanted.search,
+        repositories: repositories.into_iter().map(|row| Row::new(visit, row)).collect(),
+        next: next.transpose()?,
         now: Time::now(),
         is_first,
     };
     Ok(answer::view(visit, &page))
 }
 
+/// What is asked for.
+struct Wanted {
+    sort: Sort,
+    search: Option<String>,
+    after: String,
+}
+
+impl Wanted {
+    fn of(parts: &Parts) -> Result<Self, Failure> {
+        let mut wanted = Self {
+            sort: Sort::Name,
+            search: None,
+            after: String::new(),
+        };
+        for (key, value) in visit::query(parts)? {
+            match (&*key, &*value) {
+                ("q", text) => {
+                    wanted.search = Some(text.trim().to_lowercase()).filter(|text| !text.is_empty())
+                }
+                ("sort", "pushed") => wanted.sort = Sort::Pushed,
+                ("sort", "size") => wanted.sort = Sort::Size,
+                ("after", place) => place.clone_into(&mut wanted.after),
+                _ => {}
+            }
+        }
+        let is_long = wanted
+            .search
+            .as_ref()
+            .is_some_and(|text| text.len() > SEARCH_LIMIT);
+        if is_long || wanted.after.len() > 1000 {
+            return Err(Failure::Bad("the search is too long".into()));
+        }
+        Ok(wanted)
+    }
+
+    fn wants(&self, visit: &Visit, name: &RepositoryName) -> bool {
+        let found = |text: &str| name.as_str().contains(text);
+        self.search.as_deref().is_none_or(found) && visit.actions_on(name).contains(Action::Metadata)
+    }
+}
+
+/// Rows of a page, and where the next one goes on.
+type Rows = (Vec<RepositoryRow>, Option<String>);
+
+async fn by_name(visit: &Visit, wanted: &Wanted, after: Option<String>) -> Result<Rows, Failure> {
+    let walk = sight::Wanted {
+        tenant: &visit.tenant,
+        rights: &visit.principal.rights,
+        after: after.as_deref().unwrap_or_default(),
+        limit: PAGE + 1,
+        rows: LOOKED,
+    };
+    let is_wanted = |name: &RepositoryName| wanted.wants(visit, name);
+    let mut seen = sight::names(&*visit.explorer.metadata, walk, is_wanted).await?;
+    if seen.names.len() > PAGE {
+        seen.names.truncate(PAGE);
+        seen.stopped = seen.names.last().map(ToString::to_string);
+    }
+    let rows = visit
+        .explorer
+        .explore
+        .repository_rows(visit.tenant.id, seen.names);
+    Ok((rows.await?, seen.stopped))
+}
+
+/// All of the tenant's repositories are walked in their order, and those left out that are not wanted.
+async fn in_order(
+    visit: &Visit,
+    wanted: &Wanted,
+    order: RepositoryOrder,
+    after: Option<String>,
+) -> Result<Rows, Failure> {
+    let mut after = after.map(|text| place(&text).ok_or_else(no_place)).transpose()?;
+    let mut rows = Vec::new();
+    let mut looked = 0;
+    loop {
+        // Most see all, and need no more than a page.
+        let few = if looked == 0 { PAGE + 1 } else { MANY };
+        let limit = u32::try_from(few).unwrap_or(u32::MAX);
+        let explore = &visit.explorer.explore;
+        let found = explore
+            .repositories_in(visit.tenant.id, order, after, limit)
+            .await?;
+        let is_last = found.len() < few;
+        looked += found.len();
+        for row in found {
+            let is_wanted = row.name.parse().is_ok_and(|name| wanted.wants(visit, &name));
+            if is_wanted && rows.len() == PAGE {
+                return Ok((rows, after.map(write_place)));
+            }
+            after = Some(row.place(order));
+            if is_wanted {
+                rows.push(row);
+            }
+        }
+        if is_last {
+            return Ok((rows, None));
+        }
+        if looked >= LOOKED {
+            return Ok((rows, after.map(write_place)));
+        }
+    }
+}
+
+fn write_place(place: RepositoryPlace) -> String {
+    format!("{}.{}", place.value, place.id)
+}
+
+fn place(text: &str) -> Option<RepositoryPlace> {
+    let (value, id) = text.split_once('.')?;
+    Some(RepositoryPlace {
+        value: value.parse().ok()?,
+        id: id.parse().ok()?,
+    })
+}
+
 fn no_place() -> Failure {
     Failure::Bad("after is no place in this list; take it from the page before".into())
 }
 
-/// A repository's row, unless it is gone by now.
-async fn row(visit: &Visit, name: &RepositoryName) -> Result<Option<Row>, Failure> {
-    let repository = Repository {
-        tenant: visit.tenant.id,
-        name: name.clone(),
-    };
-    let (usage, times) = tokio::try_join!(
-        visit
-            .explorer
-            .configuration
-            .repository_usage(visit.tenant.id, name),
-        visit.explorer.lifecycle.last_times(&repository),
-    )?;
-    let (pushed, pulled) = times;
-    Ok(usage.map(|usage| Row {
-        kept: Kept::of(visit, name),
-        description: visit.tenant.repositories.description(name).map(str::to_owned),
-        name: name.to_string(),
-        tags: usage.tags,
-        bytes: usage.bytes,
-        last_push: pushed.map(rfc3339::write),
-        last_pull: pulled.map(rfc3339::write),
-        pushed,
-        pulled,
-    }))
+impl Row {
+    fn new(visit: &Visit, row: RepositoryRow) -> Self {
+        let name = row.name.parse::<RepositoryName>().ok();
+        let described = name
+            .as_ref()
+            .and_then(|name| visit.tenant.repositories.description(name));
+        Self {
+            kept: name
+                .as_ref()
+                .map_or(Kept::Persistent, |name| Kept::of(visit, name)),
+            description: described.map(str::to_owned),
+            name: row.name,
+            tags: row.tags,
+            bytes: row.bytes,
+            last_push: row.pushed_at.map(rfc3339::write),
+            last_pull: row.pulled_at.map(rfc3339::write),
+            pushed: row.pushed_at,
+            pulled: row.pulled_at,
+        }
+    }
 }
 
 impl View for Repositories {
@@ -208,11 +317,13 @@ impl View for Repositories {
                 label.hidden for="q" { "Search by name" }
                 input #q type="search" name="q" value=(search) placeholder="Search by name" autocomplete="off"
                     spellcheck="false" data-live="results";
+                @if self.sort != Sort::Name { input type="hidden" name="sort" value=(self.sort.text()); }
                 button type="submit" { "Search" }
             }
+            p.more { a href="/explorer/builds" { "Find by build" } a href="/explorer/usage" { "Usage" } }
             div #results aria-live="polite" {
                 @if self.repositories.is_empty() { (self.nothing(visit)) } @else { (self.table()) }
-                @if let Some(next) = &self.next { (next_link(ROOT, &[("q", search), ("after", next)])) }
+                @if let Some(next) = &self.next { (next_link(ROOT, &[("q", search), ("sort", self.sort.text()), ("after", next)])) }
             }
         }
     }
@@ -223,13 +334,13 @@ impl Repositories {
         html! {
             div.wide tabindex="0" role="region" aria-label=("Table of repositories") {
                 table {
-                    caption.hidden { "Repositories by name" }
+                    caption.hidden { "Repositories" }
                     thead {
                         tr {
-                            th scope="col" { "Name" }
+                            (self.heading(Sort::Name, "Name", ""))
                             th.number scope="col" { "Tags" }
-                            th.number scope="col" { "Size" }
-                            th scope="col" { "Last push" }
+                            (self.heading(Sort::Size, "Size", "number"))
+                            (self.heading(Sort::Pushed, "Last push", ""))
                             th scope="col" { "Last pull" }
                         }
                     }
@@ -250,6 +361,20 @@ impl Repositories {
                     }
                 }
             }
+        }
+    }
+
+    /// A column by which the list can be sorted.
+    fn heading(&self, sort: Sort, title: &str, class: &str) -> Markup {
+        let direction = if sort == Sort::Name {
+            "ascending"
+        } else {
+            "descending"
+        };
+        let search = self.search.as_deref().unwrap_or_default();
+        let place = path::with_query(ROOT, &[("q", search), ("sort", sort.text())]);
+        html! {
+            th scope="col" class=(class) aria-sort=[(self.sort == sort).then_some(direction)] { a href=(place) { (title) } }
         }
     }
 
@@ -280,11 +405,7 @@ pub fn when(at: Option<Time>, now: Time) -> Markup {
 
 /// The link to the next page, with its parameters; those that are empty are left out.
 pub fn next_link(path: &str, parameters: &[(&str, &str)]) -> Markup {
-    let set = parameters.iter().filter(|(_, value)| !value.is_empty());
-    let query = url::form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(set)
-        .finish();
     html! {
-        nav.pages aria-label="Pages" { a rel="next" href=(format!("{path}?{query}")) { "More" } }
+        nav.pages aria-label="Pages" { a rel="next" href=(path::with_query(path, parameters)) { "More" } }
     }
 }

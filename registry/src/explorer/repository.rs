@@ -1,14 +1,13 @@
 //! A repository: its tags, the newest push first or by name, and what is told about it.
 
 use axum::response::Response;
-use futures_util::future::try_join_all;
 use http::request::Parts;
 use maud::{Markup, html};
 use serde::Serialize;
 
 use super::answer::{self, Failure, View};
 use super::path;
-use super::repositories::{AT_ONCE, Kept, next_link, when};
+use super::repositories::{Kept, next_link, when};
 use super::shown;
 use super::visit::{self, Visit};
 use crate::domain::grant::Action;
@@ -31,6 +30,9 @@ struct RepositoryPage {
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<String>,
     public: bool,
+    /// The custom resource that declares it by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    declared_by: Option<String>,
     /// Number of its tags.
     tag_count: u64,
     /// Bytes that it stores.
@@ -157,6 +159,12 @@ pub async fn get(visit: &Visit, name: RepositoryName, parts: &Parts) -> Result<R
             .repositories
             .description(canonical)
             .map(str::to_owned),
+        declared_by: visit
+            .tenant
+            .repositories
+            .declared_by(canonical)
+            .filter(|_| visit.is_known())
+            .map(str::to_owned),
         public: visit.tenant.visibility(canonical) == berth_crds::Visibility::Public,
         repository: canonical.to_string(),
         tag_count: usage.tags,
@@ -182,7 +190,12 @@ async fn by_push(
         pulls: true,
         limit: u32::try_from(PAGE + 1).unwrap_or(u32::MAX),
     };
-    let mut tags = visit.explorer.lifecycle.tags_by_push(repository, page).await?;
+    let mut tags = visit
+        .explorer
+        .keeper
+        .store()
+        .tags_by_push(repository, page)
+        .await?;
     let more = tags.len() > PAGE;
     tags.truncate(PAGE);
     let last = tags.last().filter(|_| more);
@@ -224,15 +237,8 @@ async fn by_name(
     let listed = names.iter().filter_map(|name| name.parse::<TagName>().ok());
     // A page like others, but for the one that is looked up apart.
     let wanted: Vec<TagName> = whole.into_iter().chain(listed).collect();
-    let mut details = Vec::with_capacity(wanted.len());
-    for few in wanted.chunks(AT_ONCE) {
-        let few = few
-            .iter()
-            .map(|tag| visit.explorer.lifecycle.tag_detail(repository, tag));
-        details.extend(try_join_all(few).await?);
-    }
-    let rows = details.into_iter().flatten().map(|detail| Row::from(detail.row));
-    Ok((rows.collect(), next))
+    let rows = visit.explorer.explore.tag_rows(repository, wanted).await?;
+    Ok((rows.into_iter().map(Row::from).collect(), next))
 }
 
 impl View for RepositoryPage {
@@ -242,7 +248,7 @@ impl View for RepositoryPage {
 
     fn body(&self, visit: &Visit) -> Markup {
         html! {
-            nav.crumbs aria-label="Place" { a href=(path::ROOT) { "Repositories" } }
+            (shown::crumbs(None))
             h1 { (self.repository) " " (self.kept.badge()) }
             @if let Some(text) = &self.description { p { (text) } }
             @if let Some(upstream) = &self.upstream { p.hint { "Read through from " code { (upstream) } } }
@@ -250,6 +256,13 @@ impl View for RepositoryPage {
                 div { dt { "Tags" } dd { (shown::grouped(self.tag_count)) } }
                 div { dt { "Size" } dd { (shown::size(self.bytes)) } }
                 div { dt { "Visible to" } dd { @if self.public { "everybody" } @else { "whoever has a token for it" } } }
+            }
+            @if let Some(object) = &self.declared_by {
+                p.hint { "Declared by the Repository " code { (object) } ", which is where its settings are changed." }
+            }
+            p.more {
+                a href=(path::of_part(&self.repository, "deleted")) { "Deleted tags" }
+                a href=(path::of_part(&self.repository, "difference")) { "Compare two tags" }
             }
             (self.search(visit))
             div #results aria-live="polite" {

@@ -192,27 +192,15 @@ fn back(query: &str) -> String {
 }
 
 fn form_page(visit: &Visit, status: StatusCode, back: &str, why: Option<&str>) -> Response {
-    let fresh = visit
-        .form_token()
-        .is_none()
-        .then(|| uuid::Uuid::new_v4().simple().to_string());
-    let token = match &fresh {
-        Some(secret) => crate::identity::form_token(secret),
-        None => visit.form_token().unwrap_or_default(),
-    };
-    let mut response = answer::page(
-        status,
-        Some(visit),
-        "Sign in",
-        &form_body(visit, back, why, &token),
-    );
-    if let Some(secret) = &fresh {
-        set(&mut response, GUEST, secret, GUEST_LIFE);
-    }
-    response
+    answer::page(status, Some(visit), "Sign in", &form_body(visit, back, why))
 }
 
-fn form_body(visit: &Visit, back: &str, why: Option<&str>, token: &str) -> Markup {
+/// Gives a browser without a session what its forms are known by.
+pub fn remember(response: &mut Response, secret: &str) {
+    set(response, GUEST, secret, GUEST_LIFE);
+}
+
+fn form_body(visit: &Visit, back: &str, why: Option<&str>) -> Markup {
     let tenant = visit.tenant.name.as_str();
     let encoded: String = url::form_urlencoded::byte_serialize(back.as_bytes()).collect();
     html! {
@@ -221,7 +209,7 @@ fn form_body(visit: &Visit, back: &str, why: Option<&str>, token: &str) -> Marku
             @if let Some(why) = why { p.alert role="alert" { (why) } }
             @if visit.can_sign_in() {
                 form.stack method="post" action=(format!("{ROOT}sign-in?to={encoded}")) {
-                    input type="hidden" name=(FORM_FIELD) value=(token);
+                    (visit.form_field())
                     label for="token" { "Token of " (tenant) }
                     input #token name="token" type="password" required autocomplete="off" autocapitalize="none"
                         spellcheck="false" autofocus;

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::path;
 use crate::metadata::Time;
 use crate::rfc3339;
 
@@ -68,6 +69,46 @@ pub fn ago(at: Time, now: Time) -> String {
     match seconds {
         0.. => format!("{count} {unit}{plural} ago"),
         _ => format!("in {count} {unit}{plural}"),
+    }
+}
+
+/// A span of time by its largest unit.
+pub fn span(seconds: u64) -> String {
+    let (count, unit) = match seconds {
+        0..60 => (seconds, "second"),
+        60..3600 => (seconds / 60, "minute"),
+        3600..172_800 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {unit}{plural}")
+}
+
+/// Longest text of one cell, in characters.
+const CELL: usize = 2000;
+
+/// At most the beginning of a text.
+pub fn cut(text: &str) -> String {
+    match text.char_indices().nth(CELL) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// What is said where a table ends before its content does.
+pub fn more(count: usize, rows: usize) -> Markup {
+    html! {
+        @if count > rows { p.hint { "The first " (rows) " of " (count) " are shown; the JSON has all." } }
+    }
+}
+
+/// The way to a page of a repository.
+pub fn crumbs(repository: Option<&str>) -> Markup {
+    html! {
+        nav.crumbs aria-label="Place" {
+            a href=(path::ROOT) { "Repositories" }
+            @if let Some(name) = repository { " / " a href=(path::of_repository(name)) { (name) } }
+        }
     }
 }
 

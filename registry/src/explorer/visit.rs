@@ -1,6 +1,6 @@
 //! Whose host a request is at, who asks, and what they may see: the explorer's one access decision.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::response::Response;
 use http::header::{AUTHORIZATION, SET_COOKIE};
@@ -12,8 +12,8 @@ use super::answer::Failure;
 use super::path::{Form, ROOT};
 use super::{Explorer, session};
 use crate::audit::{Event, Outcome};
-use crate::domain::RepositoryName;
 use crate::domain::grant::{Action, Actions};
+use crate::domain::{RepositoryName, TagName};
 use crate::identity::presented::Presented;
 use crate::identity::{Held, Principal, Rights, sight};
 use crate::metadata::Repository;
@@ -47,6 +47,8 @@ pub struct Visit {
     is_navigation: bool,
     /// The secret of a browser that has no session.
     guest: Option<String>,
+    /// One that this answer gives it, since it has none and a form needs one.
+    fresh: OnceLock<String>,
 }
 
 impl Visit {
@@ -88,6 +90,7 @@ impl Visit {
             session: None,
             is_navigation: headers.get(FETCH_MODE).is_none_or(|mode| mode == "navigate"),
             guest: session::guest(headers),
+            fresh: OnceLock::new(),
             tenant,
             origin,
         };
@@ -190,6 +193,17 @@ impl Visit {
         })
     }
 
+    /// What a cache's list of tags leaves out is no tag of it, though it may be stored.
+    pub fn listed_tag(&self, repository: &Repository, tag: &TagName) -> Result<(), Failure> {
+        match self.tenant.caches.of(&repository.name) {
+            Some((cache, _)) if !cache.allows_tag(tag.as_str()) => Err(Failure::absent(format!(
+                "there is no tag {tag} in {}",
+                repository.name
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// What whoever may not see a repository is told, and whoever asks for one that is not there.
     pub fn unknown(&self, name: &RepositoryName) -> Failure {
         Failure::absent(format!("there is no repository {name}, or none that you may see"))
@@ -212,18 +226,23 @@ impl Visit {
 
     /// A record of what somebody may not do.
     fn denied(&self, action: &'static str, object: &str, why: &str) {
+        self.note(action, object, Outcome::Denied, why);
+    }
+
+    /// A record of what somebody has done.
+    pub fn note(&self, action: &'static str, object: &str, outcome: Outcome, why: &str) {
         self.explorer.identity.audit().add(Event {
             tenant: (self.tenant.id.0, self.tenant.name.to_string()),
             actor: self.principal.label.clone(),
             action,
             object: object.to_owned(),
-            outcome: Outcome::Denied,
+            outcome,
             detail: why.to_owned(),
             address: Some(self.origin.address),
         });
     }
 
-    /// What a form carries.
+    /// What a form must carry that this browser sends.
     pub fn form_token(&self) -> Option<String> {
         let guest = || self.guest.as_deref().map(crate::identity::form_token);
         self.session
@@ -232,10 +251,36 @@ impl Visit {
             .or_else(guest)
     }
 
-    /// The field of a form that says that this page has sent it.
+    /// The field of a form that says that this page has sent it. A browser that has nothing to know that by is given it.
     pub fn form_field(&self) -> Markup {
+        let fresh = || {
+            let secret = self
+                .fresh
+                .get_or_init(|| uuid::Uuid::new_v4().simple().to_string());
+            crate::identity::form_token(secret)
+        };
         html! {
-            input type="hidden" name=(FORM_FIELD) value=(self.form_token().unwrap_or_default());
+            input type="hidden" name=(FORM_FIELD) value=(self.form_token().unwrap_or_else(fresh));
+        }
+    }
+
+    /// Gives the browser what its next form is known by, if the page has one.
+    pub fn remember(&self, response: &mut Response) {
+        if let Some(secret) = self.fresh.get() {
+            session::remember(response, secret);
+        }
+    }
+
+    /// Whether somebody may do this, and is offered it: pages of a cache change nothing.
+    pub fn may(&self, action: Action, name: &RepositoryName) -> bool {
+        self.actions_on(name).contains(action) && self.tenant.caches.of(name).is_none()
+    }
+
+    /// Refuses guests: they are not told who did what.
+    pub fn known(&self) -> Result<(), Failure> {
+        match self.is_known() {
+            true => Ok(()),
+            false => Err(Failure::SignIn),
         }
     }
 
@@ -264,12 +309,18 @@ impl Visit {
     }
 }
 
+/// Name and value of each parameter, where a value may be a name in an archive, with whatever characters that has. It
+/// goes to no store.
+pub fn query_of_content(parts: &Parts) -> Vec<(String, String)> {
+    let text = parts.uri.query().unwrap_or_default();
+    url::form_urlencoded::parse(text.as_bytes())
+        .into_owned()
+        .collect()
+}
+
 /// Name and value of each parameter. Nothing here has control characters in it, and databases cannot store NUL.
 pub fn query(parts: &Parts) -> Result<Vec<(String, String)>, Failure> {
-    let text = parts.uri.query().unwrap_or_default();
-    let pairs: Vec<(String, String)> = url::form_urlencoded::parse(text.as_bytes())
-        .into_owned()
-        .collect();
+    let pairs = query_of_content(parts);
     match pairs.iter().any(|(_, value)| value.chars().any(char::is_control)) {
         true => Err(Failure::Bad("the query holds control characters".into())),
         false => Ok(pairs),

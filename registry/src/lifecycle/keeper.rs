@@ -8,6 +8,7 @@ use moka::sync::Cache;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use super::changes::Changes;
 use super::pulls::Pulls;
 use super::retention::run::{Running, Seen};
 use super::traffic::Traffic;
@@ -157,6 +158,17 @@ impl Keeper {
     /// The store.
     pub fn store(&self) -> &Arc<dyn Lifecycle> {
         &self.store
+    }
+
+    /// Changes of a tenant's content on somebody's behalf.
+    pub fn changes<'a>(&'a self, tenant: &'a Arc<Tenant>, principal: &'a str) -> Changes<'a> {
+        Changes {
+            metadata: &*self.metadata,
+            lifecycle: &*self.store,
+            delays: self.delays,
+            tenant,
+            principal,
+        }
     }
 
     /// How long things are kept.

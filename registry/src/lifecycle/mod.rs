@@ -7,6 +7,7 @@
 //! What must hold: tags are the roots, and whatever a tag reaches stays; a preview and a run judge by the same walk;
 //! metadata goes before bytes, and bytes no earlier than any URL or stream that could still read them.
 
+pub mod changes;
 pub mod collection;
 pub mod coverage;
 pub mod expiry;

@@ -23,6 +23,7 @@ use configuration::Configuration;
 mod batch;
 mod cached;
 pub mod configuration;
+pub mod explore;
 pub mod inspection;
 pub mod lifecycle;
 mod outcome;
@@ -107,6 +108,8 @@ pub struct Opened {
     pub configuration: Arc<dyn Configuration>,
     /// What is kept of it, and what goes.
     pub lifecycle: Arc<dyn lifecycle::Lifecycle>,
+    /// Where people look around in it.
+    pub explore: Arc<dyn explore::Explore>,
     /// Whether it all fits together.
     pub inspection: Arc<dyn inspection::Inspection>,
     /// What replicas share about other registries.
@@ -121,6 +124,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
         return Ok(Opened {
             store: cached.clone(),
             lifecycle: cached,
+            explore: store.clone(),
             inspection: store.clone(),
             pull_through: store.clone(),
             configuration: store,
@@ -131,6 +135,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
         return Ok(Opened {
             store: store.clone(),
             lifecycle: store.clone(),
+            explore: store.clone(),
             inspection: store.clone(),
             pull_through: store.clone(),
             configuration: store,

@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::configuration::{Applied, TokenChange};
+use super::explore::DueBuild;
 use super::lifecycle::{Candidate, Collected, Drift, Erased, Job, Purge, PurgeStep, Restored};
 use super::pull_through::Claimed;
 use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
@@ -32,6 +33,13 @@ impl Outcome for PurgeStep {}
 impl Outcome for bool {
     fn commits(&self) -> bool {
         *self
+    }
+}
+
+impl Outcome for Vec<DueBuild> {
+    fn commits(&self) -> bool {
+        // Looked for every few seconds, and seldom found.
+        !self.is_empty()
     }
 }
 

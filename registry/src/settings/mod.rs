@@ -181,6 +181,8 @@ pub struct Settings {
     pub currency: String,
     /// Whether the metrics tell what each tenant stores.
     pub tenant_metrics: bool,
+    /// Whether the pages for people are served.
+    pub explorer: bool,
     /// Most connections served at once by the OCI API's listener.
     pub max_connections: usize,
     /// How long a client may take to send a request's headers.
@@ -225,6 +227,7 @@ impl Settings {
             price: resolved.get::<Price>("price")?.0,
             currency: resolved.get::<Currency>("currency")?.0,
             tenant_metrics: resolved.get("tenant-metrics")?,
+            explorer: resolved.get("explorer")?,
             listen: resolved.get("listen")?,
             tls: tls_files(resolved, "tls-cert", "tls-key")?,
             spool_size: resolved.get::<Size>("spool-size")?.0,

@@ -129,7 +129,7 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 47] = [
+pub static SETTINGS: [Setting; 48] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -193,6 +193,8 @@ pub static SETTINGS: [Setting; 47] = [
     setting(ACCESS, "sparse", "WHAT", "Indexes", check::<Sparse>, Fixed("Never"),
         "For the apex tenant of a first run, accept manifests whose children are absent: \
          Never, Indexes, Always"),
+    setting(ACCESS, "explorer", "BOOL", "false", check::<bool>, Fixed("true"),
+        "Serve the pages for people at each tenant's host"),
     setting(TRANSFERS, "spool-size", "SIZE", "2GiB", check::<Size>, Fixed("2GiB"),
         "Most bytes in $TMPDIR (/tmp) of blobs that are being fetched for caches, for clients that come late or are slow; \
          used where the blobs are in a bucket"),

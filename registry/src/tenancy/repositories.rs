@@ -88,6 +88,14 @@ impl Repositories {
         self.exact.get(name).into_iter().chain(matching).map(Arc::as_ref)
     }
 
+    /// The object that declares a repository by its name.
+    pub fn declared_by(&self, name: &RepositoryName) -> Option<&str> {
+        let rule = self.exact.get(name)?;
+        let mut objects = self.objects.iter();
+        let (object, _) = objects.find(|(_, other)| Arc::ptr_eq(rule, other))?;
+        Some(object)
+    }
+
     /// Who may see a repository, if anything says so.
     pub fn visibility(&self, name: &RepositoryName) -> Option<Visibility> {
         self.about(name).find_map(|rule| rule.config.visibility)

@@ -165,6 +165,31 @@ async fn what_buildkit_built_is_listed_with_its_provenance_and_rolls_out() {
     let base = digest_of(&acme, "base/busybox/manifests/1").await;
     assert_eq!(material["digest"]["sha256"], base.trim_start_matches("sha256:"));
 
+    // The page says it in words.
+    let page = http()
+        .get(format!("https://{}/explorer/api/r/app/-/tags/1", acme.host))
+        .basic_auth("x-token", Some(acme.token()));
+    let page = send(page).await.expect(200).json();
+    let read = &page["documents"]["provenance"]["content"];
+    assert_eq!(
+        read["predicateType"], "https://slsa.dev/provenance/v1",
+        "{page:#}"
+    );
+    assert!(
+        read["materials"][0]["name"]
+            .as_str()
+            .is_some_and(|uri| uri.starts_with(&from)),
+        "{read:#}"
+    );
+    assert_eq!(
+        read["parameters"]["request.args.build-arg:GREETING"], "hello",
+        "{read:#}"
+    );
+    assert!(
+        read["started"].is_string() && read["buildId"].is_string(),
+        "{read:#}"
+    );
+
     let shown = rolled_out(&acme, &format!("{}/app:1", acme.host)).await;
     assert_eq!(shown, format!("hello\n{}", project.built("out", "made")));
 }

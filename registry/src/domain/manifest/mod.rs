@@ -7,7 +7,9 @@
 mod json;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use berth_crds::Span;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -41,6 +43,14 @@ pub enum ManifestError {
     #[error("manifests of type {0} are not supported; use an OCI or Docker schema 2 manifest or index")]
     Unsupported(String),
 }
+
+/// How long the tags of a manifest live, from each push on: a length of time like `168h`.
+const EXPIRES_AFTER: &str = "berth.dev/expires-after";
+
+/// Why the annotation that says how long tags live cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("annotation berth.dev/expires-after: {0}")]
+pub struct LifetimeError(String);
 
 /// A blob that a manifest names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,6 +107,23 @@ struct SizedBlob {
 }
 
 impl Manifest {
+    /// How long its tags are to live, as its annotation says.
+    pub fn lifetime(&self) -> Result<Option<Duration>, LifetimeError> {
+        let Some(annotations) = self.annotations.as_deref() else {
+            return Ok(None);
+        };
+        // They have been read before: text by text (image-spec, "Annotations").
+        let annotations: BTreeMap<String, String> = serde_json::from_str(annotations).unwrap_or_default();
+        let Some(text) = annotations.get(EXPIRES_AFTER) else {
+            return Ok(None);
+        };
+        let span: Span = text.parse().map_err(LifetimeError)?;
+        if span.duration().is_zero() {
+            return Err(LifetimeError("it must be longer than 0".to_owned()));
+        }
+        Ok(Some(span.duration()))
+    }
+
     /// Reads a document of at most a few MiB. `content_type` is the request's, if it had one.
     pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
         let header = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());

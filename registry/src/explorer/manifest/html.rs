@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, html};
 
-use super::{Child, Config, Layer, Made, ManifestPage, Tag};
+use super::{Child, Config, Layer, Made, ManifestPage, Referrer, Tag, said};
 use crate::explorer::answer::View;
-use crate::explorer::artifact::{Descriptor, Kind, Platform};
+use crate::explorer::artifact::{Kind, Platform};
 use crate::explorer::path;
 use crate::explorer::repositories::when;
 use crate::explorer::shown;
@@ -17,8 +17,6 @@ use crate::metadata::Time;
 const ROWS: usize = 200;
 /// Bars of the picture; the rest is one.
 const BARS: usize = 60;
-/// Longest text of one cell, in characters.
-const CELL: usize = 2000;
 
 impl View for ManifestPage {
     fn title(&self) -> String {
@@ -32,15 +30,13 @@ impl View for ManifestPage {
         }
     }
 
-    fn body(&self, _: &Visit) -> Markup {
+    fn body(&self, visit: &Visit) -> Markup {
         html! {
-            nav.crumbs aria-label="Place" {
-                a href=(path::ROOT) { "Repositories" } " / "
-                a href=(path::of_repository(&self.repository)) { (self.repository) }
-            }
+            (shown::crumbs(Some(&self.repository)))
             h1 { (self.title()) }
             p.lead { (capital(self.kind.words())) ", " @if !self.is_whole { "at least " } (shown::size(self.total_size)) }
             (self.facts())
+            (self.ways(visit))
             section aria-labelledby="commands" {
                 h2 #commands { "Commands" }
                 dl.commands {
@@ -49,6 +45,8 @@ impl View for ManifestPage {
                     }
                 }
             }
+            (said::shown_of(&self.repository, &self.documents))
+            (self.contents.shown())
             @if !self.platforms.is_empty() { (self.platforms()) }
             @if !self.layers.is_empty() { (layers(&self.repository, self.kind, &self.layers)) }
             @if let Some(config) = &self.config { (configuration(config)) }
@@ -59,7 +57,7 @@ impl View for ManifestPage {
                     (pairs("Annotations", &self.annotations))
                 }
             }
-            @if !self.referrers.is_empty() { (self.referrers()) }
+            @if !self.referrers.is_empty() || !self.attached.is_empty() { (self.referrers()) }
             @if let Some(raw) = &self.raw {
                 section aria-labelledby="manifest" {
                     h2 #manifest { "Manifest" }
@@ -76,10 +74,57 @@ impl ManifestPage {
             dl.facts {
                 div.long { dt { "Digest" } dd { code data-copy { (self.digest) } } }
                 @if let Some(tag) = &self.tag { (tag_facts(tag, self.now)) }
+                @if !self.others().is_empty() { div { dt { "Also tagged" } dd {
+                    @for (at, tag) in self.others().iter().enumerate() {
+                        @if at > 0 { ", " }
+                        a href=(path::of_tag(&self.repository, tag)) { (tag) }
+                    }
+                    @if self.more_tags { " and more" }
+                } } }
                 div { dt { "Media type" } dd { code { (self.media_type) } } }
-                @if let Some(kind) = &self.artifact_type { div { dt { "Artifact type" } dd { code { (cut(kind)) } } } }
+                @if let Some(kind) = &self.artifact_type { div { dt { "Artifact type" } dd { code { (shown::cut(kind)) } } } }
                 @if let Some(subject) = &self.subject {
                     div { dt { "About" } dd { a href=(path::of_manifest(&self.repository, subject)) { (shown::digest(subject)) } } }
+                }
+            }
+        }
+    }
+
+    /// Other tags that point to it.
+    fn others(&self) -> Vec<&String> {
+        let own = self.tag.as_ref().map(|tag| &tag.name);
+        self.tags.iter().filter(|tag| Some(*tag) != own).collect()
+    }
+
+    /// Where to go on, and what may be done.
+    fn ways(&self, visit: &Visit) -> Markup {
+        let part = |part: String| path::of_part(&self.repository, &part);
+        let from = self.tag.as_ref().map_or(self.digest.as_str(), |tag| &tag.name);
+        html! {
+            p.more {
+                @if let Some(tag) = self.tag.as_ref().filter(|_| self.is_known) {
+                    a href=(part(format!("history/{}", tag.name))) { "History" }
+                    a href=(part(format!("retention/{}", tag.name))) { "Why it stays" }
+                }
+                a href=(path::with_query(&part("difference".into()), &[("from", from)])) { "Compare" }
+                @if self.may_delete {
+                    @match &self.tag {
+                        Some(tag) => a href=(part(format!("delete/tags/{}", tag.name))) { "Delete the tag" },
+                        None => a href=(part(format!("delete/manifests/{}", self.digest))) { "Delete the manifest" },
+                    }
+                }
+            }
+            @if self.may_tag {
+                details {
+                    summary { "Add a tag" }
+                    form.row method="post" action=(part("retag".into())) {
+                        (visit.form_field())
+                        input type="hidden" name="digest" value=(self.digest);
+                        label.hidden for="new-tag" { "New tag" }
+                        input #new-tag name="tag" required maxlength="128" pattern="[A-Za-z0-9_][A-Za-z0-9._\\-]*"
+                            placeholder="New tag" autocomplete="off" autocapitalize="none" spellcheck="false";
+                        button type="submit" { "Add" }
+                    }
                 }
             }
         }
@@ -111,7 +156,7 @@ impl ManifestPage {
                         }
                     }
                 }
-                (more(self.platforms.len()))
+                (shown::more(self.platforms.len(), ROWS))
             }
         }
     }
@@ -121,7 +166,7 @@ impl ManifestPage {
             tr {
                 th scope="row" {
                     @match (&child.platform, &child.about) {
-                        (_, Some(about)) => { "about " (shown::digest(&cut(about))) }
+                        (_, Some(about)) => { "about " (shown::digest(&shown::cut(about))) }
                         (Some(platform), None) => (platform_text(platform)),
                         (None, None) => "any",
                     }
@@ -151,24 +196,39 @@ impl ManifestPage {
                             th.number scope="col" { "Manifest" }
                         } }
                         tbody {
-                            @for referrer in &self.referrers { (self.referrer(referrer)) }
+                            @for referrer in &self.referrers { (self.referrer(referrer, 0)) }
                         }
                     }
                 }
                 @if self.more_referrers { p.hint { "There are more." } }
+                @if !self.attached.is_empty() { p {
+                    "By name: "
+                    @for (at, tag) in self.attached.iter().enumerate() {
+                        @if at > 0 { ", " }
+                        a href=(path::of_tag(&self.repository, tag)) { (tag.rsplit('.').next().unwrap_or(tag)) }
+                    }
+                } }
             }
         }
     }
 
-    fn referrer(&self, referrer: &Descriptor) -> Markup {
-        let kind = referrer.artifact_type.as_deref().unwrap_or(&referrer.media_type);
+    fn referrer(&self, referrer: &Referrer, depth: usize) -> Markup {
+        let descriptor = &referrer.descriptor;
+        let kind = descriptor
+            .artifact_type
+            .as_deref()
+            .unwrap_or(&descriptor.media_type);
         html! {
             tr {
-                th scope="row" { (Kind::of_type(kind).words()) }
-                td { code { (cut(kind)) } }
-                td { a href=(path::of_manifest(&self.repository, &referrer.digest)) { (shown::digest(&referrer.digest)) } }
-                td.number { (shown::size(referrer.size)) }
+                th scope="row" class=(format!("depth{depth}")) {
+                    @if depth > 0 { span aria-hidden="true" { "↳ " } span.hidden { "about the one above: " } }
+                    (referrer.kind.words())
+                }
+                td { code { (shown::cut(kind)) } }
+                td { a href=(path::of_manifest(&self.repository, &descriptor.digest)) { (shown::digest(&descriptor.digest)) } }
+                td.number { (shown::size(descriptor.size)) }
             }
+            @for below in &referrer.referrers { (self.referrer(below, depth + 1)) }
         }
     }
 }
@@ -208,21 +268,32 @@ fn layers(repository: &str, kind: Kind, layers: &[Layer]) -> Markup {
                                 td.number { (shown::size(layer.size)) }
                                 td {
                                     @match (&layer.title, &layer.made_by) {
-                                        (Some(title), _) => (cut(title)),
-                                        (None, Some(made_by)) => code { (cut(made_by)) },
+                                        (Some(title), _) => (shown::cut(title)),
+                                        (None, Some(made_by)) => code { (shown::cut(made_by)) },
                                         (None, None) => span.hint { "unknown" },
                                     }
                                 }
-                                td { (shown::digest(&layer.digest)) }
-                                td { code { (cut(&layer.media_type)) } }
+                                td {
+                                    @if is_archive(&layer.media_type) {
+                                        a href=(path::of_part(repository, &format!("files/{}", layer.digest))) title=(layer.digest) {
+                                            (shown::digest(&layer.digest))
+                                        }
+                                    } @else { (shown::digest(&layer.digest)) }
+                                }
+                                td { code { (shown::cut(&layer.media_type)) } }
                             }
                         }
                     }
                 }
             }
-            (more(layers.len()))
+            (shown::more(layers.len(), ROWS))
         }
     }
+}
+
+/// Whether a layer's files can be listed, as far as its type says so.
+fn is_archive(media_type: &str) -> bool {
+    media_type.contains("tar")
 }
 
 /// The layers side by side, each as wide as its share.
@@ -258,31 +329,30 @@ fn picture(layers: &[Layer], total: u64) -> Markup {
 
 fn configuration(config: &Config) -> Markup {
     let run = &config.run;
-    let list =
-        |values: &[String]| html! { code { (cut(&serde_json::to_string(values).unwrap_or_default())) } };
+    let list = |values: &[String]| html! { code { (shown::cut(&serde_json::to_string(values).unwrap_or_default())) } };
     html! {
         section aria-labelledby="configuration" {
             h2 #configuration { "Configuration" }
             dl.facts {
                 div { dt { "Platform" } dd { (platform_text(&config.platform)) } }
-                @if let Some(created) = &config.created { div { dt { "Created" } dd { (cut(created)) } } }
-                @if let Some(author) = &config.author { div { dt { "Author" } dd { (cut(author)) } } }
+                @if let Some(created) = &config.created { div { dt { "Created" } dd { (shown::cut(created)) } } }
+                @if let Some(author) = &config.author { div { dt { "Author" } dd { (shown::cut(author)) } } }
                 div { dt { "User" } dd { @match run.user.as_deref().filter(|user| !user.is_empty()) {
-                    Some(user) => code { (cut(user)) },
+                    Some(user) => code { (shown::cut(user)) },
                     None => "root",
                 } } }
                 @if !run.entrypoint.is_empty() { div.long { dt { "Entrypoint" } dd { (list(&run.entrypoint)) } } }
                 @if !run.cmd.is_empty() { div.long { dt { "Command" } dd { (list(&run.cmd)) } } }
                 @if let Some(folder) = run.working_dir.as_deref().filter(|folder| !folder.is_empty()) {
-                    div { dt { "Folder" } dd { code { (cut(folder)) } } }
+                    div { dt { "Folder" } dd { code { (shown::cut(folder)) } } }
                 }
-                @if !run.exposed_ports.is_empty() { div { dt { "Ports" } dd { (cut(&run.exposed_ports.join(", "))) } } }
-                @if !run.volumes.is_empty() { div { dt { "Volumes" } dd { (cut(&run.volumes.join(", "))) } } }
-                @if let Some(signal) = &run.stop_signal { div { dt { "Stop signal" } dd { (cut(signal)) } } }
+                @if !run.exposed_ports.is_empty() { div { dt { "Ports" } dd { (shown::cut(&run.exposed_ports.join(", "))) } } }
+                @if !run.volumes.is_empty() { div { dt { "Volumes" } dd { (shown::cut(&run.volumes.join(", "))) } } }
+                @if let Some(signal) = &run.stop_signal { div { dt { "Stop signal" } dd { (shown::cut(signal)) } } }
             }
             @if !run.env.is_empty() {
                 details { summary { "Environment (" (run.env.len()) ")" } ul.plain {
-                    @for pair in run.env.iter().take(ROWS) { li { code { (cut(pair)) } } }
+                    @for pair in run.env.iter().take(ROWS) { li { code { (shown::cut(pair)) } } }
                 } }
             }
             @if !run.labels.is_empty() {
@@ -299,13 +369,13 @@ fn history(steps: &[Made]) -> Markup {
             ol.history {
                 @for made in steps.iter().take(ROWS) {
                     li {
-                        code { (cut(made.step.created_by.as_deref().unwrap_or("unknown"))) }
+                        code { (shown::cut(made.step.created_by.as_deref().unwrap_or("unknown"))) }
                         @if let Some(size) = made.size { " " (shown::size(size)) }
-                        @if let Some(comment) = &made.step.comment { " " span.hint { (cut(comment)) } }
+                        @if let Some(comment) = &made.step.comment { " " span.hint { (shown::cut(comment)) } }
                     }
                 }
             }
-            (more(steps.len()))
+            (shown::more(steps.len(), ROWS))
         }
     }
 }
@@ -318,18 +388,12 @@ fn pairs(what: &str, pairs: &BTreeMap<String, String>) -> Markup {
                 thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } } }
                 tbody {
                     @for (key, value) in pairs.iter().take(ROWS) {
-                        tr { th scope="row" { code { (cut(key)) } } td.text { (cut(value)) } }
+                        tr { th scope="row" { code { (shown::cut(key)) } } td.text { (shown::cut(value)) } }
                     }
                 }
             }
         }
-        (more(pairs.len()))
-    }
-}
-
-fn more(count: usize) -> Markup {
-    html! {
-        @if count > ROWS { p.hint { "The first " (ROWS) " of " (count) " are shown; the JSON has all." } }
+        (shown::more(pairs.len(), ROWS))
     }
 }
 
@@ -341,15 +405,7 @@ fn platform_text(platform: &Platform) -> String {
     if let Some(version) = &platform.os_version {
         text = format!("{text} ({version})");
     }
-    cut(&text)
-}
-
-/// At most the beginning of a text.
-fn cut(text: &str) -> String {
-    match text.char_indices().nth(CELL) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+    shown::cut(&text)
 }
 
 fn capital(text: &str) -> String {

@@ -1,9 +1,13 @@
 //! What a tag or digest stands for: platforms, layers, configuration, history, annotations, what refers to it, and the
 //! commands that fetch it.
 
+mod chart;
 mod commands;
+mod contents;
+pub mod documents;
 mod html;
-mod read;
+pub mod read;
+mod said;
 
 use std::collections::BTreeMap;
 
@@ -11,7 +15,11 @@ use axum::response::Response;
 use http::request::Parts;
 use serde::Serialize;
 
+pub use read::absent;
+
 use self::commands::Command;
+use self::contents::Contents;
+use self::documents::Documents;
 use super::answer::{self, Failure};
 use super::artifact::{Descriptor, Kind, Platform, RunConfig, Step};
 use super::visit::Visit;
@@ -50,11 +58,27 @@ struct ManifestPage {
     history: Vec<Made>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
+    /// Tags that point to it, at most 50.
+    tags: Vec<String>,
+    more_tags: bool,
+    /// What was read of what it holds.
+    contents: Contents,
+    /// What documents say about it.
+    documents: Documents,
+    #[serde(skip)]
+    may_tag: bool,
+    #[serde(skip)]
+    may_delete: bool,
+    #[serde(skip)]
+    is_known: bool,
     /// Digest of what it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    referrers: Vec<Descriptor>,
+    referrers: Vec<Referrer>,
+    /// Tags that stand for what is about it, as cosign names them, at most 20.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attached: Vec<String>,
     /// Whether there are more than those.
     more_referrers: bool,
     commands: Vec<Command>,
@@ -103,6 +127,16 @@ struct Child {
     total_size: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<usize>,
+}
+
+/// What refers to it, with what refers to that.
+#[derive(Debug, Serialize)]
+struct Referrer {
+    #[serde(flatten)]
+    descriptor: Descriptor,
+    kind: Kind,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    referrers: Vec<Referrer>,
 }
 
 /// A layer, or a file of an artifact.
@@ -155,13 +189,8 @@ pub async fn get(
     visit.reads(&parts.method)?;
     // Its content is shown, not only that it is there.
     let repository = visit.repository(name, Action::Pull)?;
-    if let (Reference::Tag(tag), Some((cache, _))) = (&reference, visit.tenant.caches.of(&repository.name))
-        && !cache.allows_tag(tag.as_str())
-    {
-        return Err(Failure::absent(format!(
-            "there is no tag {tag} in {}",
-            repository.name
-        )));
+    if let Reference::Tag(tag) = &reference {
+        visit.listed_tag(&repository, tag)?;
     }
     let store = &visit.explorer.metadata;
     let found = store.manifest(&repository, &reference).await?;

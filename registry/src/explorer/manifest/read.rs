@@ -1,13 +1,17 @@
 //! Asks the stores for all that a page shows: a number of questions that does not depend on the content, of answers that
 //! are bounded by it.
 
-use super::{Child, Config, Layer, Made, ManifestPage, Tag, commands};
+use super::contents::Contents;
+use super::documents::{ABOUT, Documents};
+use super::{Child, Config, Layer, Made, ManifestPage, Referrer, Tag, commands};
+use crate::domain::grant::Action;
 use crate::domain::media_type::MediaType;
 use crate::domain::{Digest, TagName};
 use crate::explorer::answer::Failure;
 use crate::explorer::artifact::{Descriptor, Document, ImageConfig, Kind, Platform};
 use crate::explorer::content;
 use crate::explorer::visit::Visit;
+use crate::lifecycle::retention::explain;
 use crate::metadata::{ManifestRow, Reference, ReferrersQuery, Repository, Time};
 use crate::rfc3339;
 
@@ -17,18 +21,23 @@ const CONFIG_LIMIT: u64 = 256 << 10;
 const CHILDREN: usize = 32;
 /// Longest of them that is read, in bytes.
 const CHILD_LIMIT: u64 = 256 << 10;
+/// Tags on the same manifest that are shown.
+const TAGS: u32 = 50;
 /// Referrers that are shown.
 const REFERRERS: u32 = 100;
+/// Of how many of them what refers to them is shown, and how much of that.
+const BRANCHES: usize = 20;
+const LEAVES: u32 = 10;
+/// Tags of things about a manifest that are shown.
+const ATTACHED: u32 = 20;
 const REFERRERS_BYTES: u64 = 1 << 20;
 /// Longest manifest whose text stands in the page, in bytes.
 const RAW_LIMIT: usize = 64 << 10;
-/// By which BuildKit's attestations say what they are about.
-const ABOUT: &str = "vnd.docker.reference.digest";
 /// By which a layer says what it is called (image-spec, "Pre-Defined Annotation Keys").
 const TITLE: &str = "org.opencontainers.image.title";
 
 /// All that a page shows.
-pub async fn page(
+pub(super) async fn page(
     visit: &Visit,
     repository: &Repository,
     reference: &Reference,
@@ -63,7 +72,22 @@ pub async fn page(
     let is_whole = platforms.iter().all(|child| child.total_size.is_some());
 
     // 3. What names it.
-    let (referrers, more_referrers) = referrers(visit, repository, &row).await?;
+    let mut tags = visit
+        .explorer
+        .explore
+        .tags_of(repository, &row.digest, TAGS + 1)
+        .await?;
+    if let Some((cache, _)) = visit.tenant.caches.of(&repository.name) {
+        tags.retain(|tag| cache.allows_tag(tag));
+    }
+    let more_tags = tags.len() > TAGS as usize;
+    tags.truncate(TAGS as usize);
+    let (referring, more_referrers) = referrers(visit, repository, &row.digest, REFERRERS).await?;
+    let documents = Documents::of(visit, repository, &row.digest, kind, &document, &referring).await?;
+    let referrers = tree(visit, repository, referring).await?;
+    let attached = attached(visit, repository, &row.digest).await?;
+
+    let contents = Contents::of(visit, repository, kind, &document).await?;
 
     let commands = commands::of(
         visit,
@@ -88,6 +112,14 @@ pub async fn page(
         config,
         history,
         annotations: document.annotations,
+        contents,
+        documents,
+        attached,
+        tags,
+        more_tags,
+        may_tag: visit.may(Action::Push, &repository.name),
+        may_delete: visit.may(Action::Delete, &repository.name),
+        is_known: visit.is_known(),
         subject: document.subject.map(|subject| subject.digest),
         referrers,
         more_referrers,
@@ -111,16 +143,11 @@ pub fn absent(visit: &Visit, repository: &Repository, reference: &Reference) -> 
 }
 
 async fn tag_of(visit: &Visit, repository: &Repository, tag: &TagName) -> Result<Option<Tag>, Failure> {
-    let detail = visit.explorer.lifecycle.tag_detail(repository, tag).await?;
+    let detail = visit.explorer.keeper.store().tag_detail(repository, tag).await?;
     Ok(detail.map(|detail| {
+        let expires = explain::ends(&visit.tenant, repository, &detail);
         let row = &detail.row;
-        let begun = row.pushed_at.max(row.renewed_at.unwrap_or(row.pushed_at));
-        let lifetime = visit.tenant.repositories.ephemeral(&repository.name);
-        let by_age = lifetime
-            .filter(|_| !row.attached)
-            .map(|lifetime| begun.plus(lifetime));
         let pulled = row.pulled_at.filter(|_| visit.is_known());
-        let expires = [detail.expires_at, by_age].into_iter().flatten().min();
         Tag {
             name: row.name.clone(),
             pushed_at: rfc3339::write(row.pushed_at),
@@ -171,7 +198,7 @@ async fn children(
 }
 
 /// A child with its own size, if it is here and not unusually long.
-async fn child_document(
+pub async fn child_document(
     visit: &Visit,
     repository: &Repository,
     digest: Digest,
@@ -185,7 +212,7 @@ async fn child_document(
     Ok(payload.map(|payload| (row.size, serde_json::from_slice(&payload).unwrap_or_default())))
 }
 
-async fn image_config(
+pub async fn image_config(
     visit: &Visit,
     repository: &Repository,
     document: &Document,
@@ -197,7 +224,7 @@ async fn image_config(
     let Ok(digest) = config.digest.parse::<Digest>() else {
         return Ok(None);
     };
-    let bytes = content::small(visit, repository, &digest, CONFIG_LIMIT).await?;
+    let bytes = content::small(&visit.explorer, repository, &digest, CONFIG_LIMIT).await?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
@@ -252,22 +279,68 @@ fn history(layers: &[Layer], config: Option<&ImageConfig>) -> Vec<Made> {
         .collect()
 }
 
-async fn referrers(
+pub async fn referrers(
     visit: &Visit,
     repository: &Repository,
-    row: &ManifestRow,
+    subject: &Digest,
+    limit: u32,
 ) -> Result<(Vec<Descriptor>, bool), Failure> {
     let query = ReferrersQuery {
-        subject: row.digest.to_string(),
+        subject: subject.to_string(),
         artifact_types: Vec::new(),
         after: None,
-        limit: REFERRERS,
+        limit,
         bytes: REFERRERS_BYTES,
     };
     let page = visit.explorer.metadata.referrers(repository, &query).await?;
     let descriptors = page.descriptors.iter();
     let read = descriptors.filter_map(|(_, text)| serde_json::from_str(text).ok());
     Ok((read.collect(), page.more))
+}
+
+/// Referrers, the first of them with what refers to them, as a signature does to a bill of materials.
+async fn tree(
+    visit: &Visit,
+    repository: &Repository,
+    referring: Vec<Descriptor>,
+) -> Result<Vec<Referrer>, Failure> {
+    let mut tree = Vec::with_capacity(referring.len());
+    for (at, descriptor) in referring.into_iter().enumerate() {
+        let digest = descriptor.digest.parse::<Digest>().ok().filter(|_| at < BRANCHES);
+        let below = match digest {
+            Some(digest) => referrers(visit, repository, &digest, LEAVES).await?.0,
+            None => Vec::new(),
+        };
+        let below = below
+            .into_iter()
+            .map(|descriptor| referrer(descriptor, Vec::new()));
+        tree.push(referrer(descriptor, below.collect()));
+    }
+    Ok(tree)
+}
+
+fn referrer(descriptor: Descriptor, referrers: Vec<Referrer>) -> Referrer {
+    let kind = descriptor
+        .artifact_type
+        .as_deref()
+        .unwrap_or(&descriptor.media_type);
+    Referrer {
+        kind: Kind::of_type(kind),
+        descriptor,
+        referrers,
+    }
+}
+
+/// Tags that begin as cosign names what is about a manifest.
+async fn attached(visit: &Visit, repository: &Repository, digest: &Digest) -> Result<Vec<String>, Failure> {
+    let begin = digest.to_string().replacen(':', "-", 1);
+    let tags = visit
+        .explorer
+        .metadata
+        .tags(repository, Some(begin.clone()), ATTACHED)
+        .await?;
+    let tags = tags.unwrap_or_default().into_iter();
+    Ok(tags.take_while(|tag| tag.starts_with(&begin)).collect())
 }
 
 #[cfg(test)]

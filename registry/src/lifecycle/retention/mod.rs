@@ -4,6 +4,7 @@
 //! reads tags as semantic versions. A tag goes only if some policy covers its repository and no rule keeps it, or if
 //! the repository is ephemeral and the tag's lifetime is over; an immutable tag never goes.
 
+pub mod explain;
 pub mod rules;
 pub mod run;
 pub mod schedule;

@@ -24,6 +24,8 @@ mod writer;
 mod audit;
 #[path = "../statements/blobs.rs"]
 mod blobs;
+#[path = "../statements/builds.rs"]
+mod builds;
 #[path = "../statements/collect.rs"]
 mod collect;
 #[path = "../statements/collect_blobs.rs"]
@@ -34,6 +36,8 @@ mod collect_manifests;
 mod config;
 #[path = "../statements/configuration.rs"]
 mod configuration;
+#[path = "../statements/explore.rs"]
+mod explore;
 #[path = "../statements/inspection.rs"]
 mod inspection;
 #[path = "../statements/jobs.rs"]

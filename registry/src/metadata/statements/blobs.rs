@@ -60,6 +60,7 @@ pub(super) async fn link(c: &mut Connection, into: &Repository, link: &Link<'_>)
         tags: 0,
         repositories: made.into(),
         stored: link.stored,
+        pushed_at: None,
     };
     Ok(
         match usage::grow(c, into.tenant, repository, growth, link.limits).await? {

@@ -9,7 +9,7 @@ use super::super::{
 };
 use super::lookups::digest as read_digest;
 use super::usage::{self, Growth};
-use super::{Connection, dialect, tags};
+use super::{Connection, builds, dialect, tags};
 use crate::domain::Digest;
 
 /// Where a manifest or tag goes.
@@ -115,6 +115,10 @@ pub(super) async fn put(
         insert_referrer(c, &place, put, subject).await?;
     }
 
+    if bytes > 0 {
+        builds::pushed(c, &place, put).await?;
+    }
+
     // 3. The tags.
     let tags = match tags::set(c, &place, put).await? {
         tags::Set::Done(made) => made,
@@ -140,7 +144,8 @@ pub(super) async fn put(
         tenant_bytes: bytes,
         tags,
         repositories: made.into(),
-        stored: 0,
+        pushed_at: Some(put.now),
+        ..Growth::default()
     };
     Ok(
         match usage::grow(c, repository.tenant, id, growth, &put.limits).await? {
@@ -441,6 +446,8 @@ pub(super) async fn remove(
         "DELETE FROM manifest_child WHERE tenant_id = $1 AND repository_id = $2 AND parent = $3",
         "DELETE FROM referrer WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
         "DELETE FROM review_manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        "DELETE FROM build_key WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+        "DELETE FROM build_due WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
         "DELETE FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
     ] {
         sqlx::query(removal)

@@ -212,6 +212,8 @@ async fn repository(c: &mut Connection, purge: &Purge, now: Time, limit: u32) ->
         (some_of!("manifest_child", "parent, child"), false),
         (some_of!("referrer", "subject, digest"), false),
         (some_of!("review_manifest", "digest"), false),
+        (some_of!("build_key", "value, kind, digest"), false),
+        (some_of!("build_due", "digest"), false),
         (some_of!("deleted_manifest", "digest"), false),
         (some_of!("tag_history", "name, at, id"), false),
     ] {
@@ -298,6 +300,8 @@ async fn tenant(c: &mut Connection, tenant: TenantId, object_due: Time, limit: u
         some_of_tenant!("manifest_child", "repository_id, parent, child"),
         some_of_tenant!("referrer", "repository_id, subject, digest"),
         some_of_tenant!("review_manifest", "repository_id, digest"),
+        some_of_tenant!("build_key", "value, kind, repository_id, digest"),
+        some_of_tenant!("build_due", "repository_id, digest"),
         some_of_tenant!("review_blob", "digest"),
         some_of_tenant!("deleted_manifest", "repository_id, digest"),
         some_of_tenant!("tag_history", "repository_id, name, at, id"),

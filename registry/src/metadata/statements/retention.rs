@@ -147,6 +147,35 @@ pub(super) async fn existing(
     rows.iter().map(|row| read_digest(row.try_get(0)?)).collect()
 }
 
+/// Tags by name, with their pulls.
+pub(super) async fn named(
+    c: &mut Connection,
+    repository: &Repository,
+    names: &[TagName],
+) -> Result<Vec<TagRow>> {
+    let Some(place) = Place::find(c, repository).await? else {
+        return Ok(Vec::new());
+    };
+    let rows = sqlx::query(concat!(
+        "SELECT",
+        tag_columns!(),
+        pulled!(),
+        "FROM tag t LEFT JOIN manifest m ON m.tenant_id = t.tenant_id \
+         AND m.repository_id = t.repository_id AND m.digest = t.digest \
+         WHERE t.tenant_id = $1 AND t.repository_id = $2 AND t.name",
+        in_texts!("$3"),
+        "ORDER BY t.name"
+    ))
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(dialect::texts(names.iter().map(TagName::as_str)))
+    .fetch_all(&mut *c)
+    .await?;
+    let mut found = rows.iter().map(tag_row).collect::<Result<Vec<_>>>()?;
+    attach(c, &place, &mut found).await?;
+    Ok(found)
+}
+
 pub(super) async fn one(
     c: &mut Connection,
     repository: &Repository,
@@ -185,7 +214,9 @@ pub(super) async fn last_times(
 ) -> Result<(Option<Time>, Option<Time>)> {
     let row = sqlx::query(
         "SELECT (SELECT max(t.pushed_at) FROM tag t WHERE t.tenant_id = r.tenant_id AND t.repository_id = r.id), \
-         r.pulled_at FROM repository r WHERE r.tenant_id = $1 AND r.name = $2",
+         u.pushed_at, r.pulled_at FROM repository r \
+         LEFT JOIN usage u ON u.tenant_id = r.tenant_id AND u.repository_id = r.id \
+         WHERE r.tenant_id = $1 AND r.name = $2",
     )
     .bind(repository.tenant.0)
     .bind(repository.name.as_str())
@@ -193,7 +224,9 @@ pub(super) async fn last_times(
     .await?;
     let Some(row) = row else { return Ok((None, None)) };
     let time = |at: usize| -> Result<Option<i64>> { Ok(row.try_get::<Option<i64>, _>(at)?) };
-    Ok((time(0)?.map(Time), time(1)?.map(Time)))
+    // A release that does not note it may run beside this one.
+    let pushed = time(0)?.max(time(1)?.filter(|at| *at > 0));
+    Ok((pushed.map(Time), time(2)?.map(Time)))
 }
 
 pub(super) async fn drop_tags(c: &mut Connection, repository: &Repository, drop: &DropTags) -> Result<u64> {

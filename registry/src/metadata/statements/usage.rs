@@ -7,7 +7,7 @@
 use sqlx::Row as _;
 
 use super::super::configuration::Usage;
-use super::super::{Limits, OverQuota, Quota, Repository, Result, Standing, TenantId};
+use super::super::{Limits, OverQuota, Quota, Repository, Result, Standing, TenantId, Time};
 use super::lookups::size;
 use super::{Connection, dialect};
 use crate::domain::RepositoryName;
@@ -28,11 +28,13 @@ pub(super) struct Growth {
     pub repositories: i64,
     /// Bytes of objects of the tenant in the blob store.
     pub stored: i64,
+    /// When a manifest was pushed into the repository, if that is what was done.
+    pub pushed_at: Option<Time>,
 }
 
 impl Growth {
     fn is_nothing(&self) -> bool {
-        self.stored == 0 && !self.shows()
+        self.stored == 0 && self.pushed_at.is_none() && !self.shows()
     }
 
     /// Whether anything changes that a tenant is told.
@@ -53,10 +55,16 @@ pub(super) async fn grow(
         return Ok(Ok(None));
     }
     if !growth.shows() {
-        grow_tenant(c, tenant, growth).await?;
+        if growth.pushed_at.is_some() {
+            add(c, tenant, repository, [0; 4], growth.pushed_at).await?;
+        }
+        if growth.stored != 0 {
+            grow_tenant(c, tenant, growth).await?;
+        }
         return Ok(Ok(None));
     }
-    let own = add(c, tenant, repository, [growth.bytes, growth.tags, 0, 0]).await?;
+    let own = [growth.bytes, growth.tags, 0, 0];
+    let own = add(c, tenant, repository, own, growth.pushed_at).await?;
     let total = grow_tenant(c, tenant, growth).await?;
     let checks = [
         (Quota::RepositoryStorage, growth.bytes, own.bytes),
@@ -87,17 +95,24 @@ pub(super) async fn grow_tenant(c: &mut Connection, tenant: TenantId, growth: Gr
         growth.repositories,
         growth.stored,
     ];
-    add(c, tenant, TOTAL, total).await
+    add(c, tenant, TOTAL, total, None).await
 }
 
-async fn add(c: &mut Connection, tenant: TenantId, row: i64, add: [i64; 4]) -> Result<Usage> {
+async fn add(
+    c: &mut Connection,
+    tenant: TenantId,
+    row: i64,
+    add: [i64; 4],
+    pushed_at: Option<Time>,
+) -> Result<Usage> {
     let [bytes, tags, repositories, stored] = add;
     let row = sqlx::query(
-        "INSERT INTO usage (tenant_id, repository_id, bytes, tags, repositories, stored) \
-         VALUES ($1, $2, $3, $4, $5, $6) \
+        "INSERT INTO usage (tenant_id, repository_id, bytes, tags, repositories, stored, pushed_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) \
          ON CONFLICT (tenant_id, repository_id) DO UPDATE SET bytes = usage.bytes + excluded.bytes, \
          tags = usage.tags + excluded.tags, repositories = usage.repositories + excluded.repositories, \
-         stored = usage.stored + excluded.stored RETURNING bytes, tags, repositories",
+         stored = usage.stored + excluded.stored, pushed_at = CASE WHEN excluded.pushed_at > usage.pushed_at \
+         THEN excluded.pushed_at ELSE usage.pushed_at END RETURNING bytes, tags, repositories",
     )
     .bind(tenant.0)
     .bind(row)
@@ -105,6 +120,7 @@ async fn add(c: &mut Connection, tenant: TenantId, row: i64, add: [i64; 4]) -> R
     .bind(tags)
     .bind(repositories)
     .bind(stored)
+    .bind(pushed_at.map_or(0, |at| at.0))
     .fetch_one(&mut *c)
     .await?;
     usage(&row, 0)

@@ -215,6 +215,11 @@ impl Document {
         self
     }
 
+    pub(super) fn annotated(mut self, key: &str, value: &str) -> Self {
+        self.json["annotations"][key] = json!(value);
+        self
+    }
+
     pub(super) fn about(mut self, subject: Digest) -> Self {
         self.json["subject"] = descriptor(&subject);
         self

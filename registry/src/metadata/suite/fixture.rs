@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::metadata::configuration::Configuration;
+use crate::metadata::explore::Explore;
 use crate::metadata::inspection::Inspection;
 use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::pull_through::PullThrough;
@@ -146,6 +147,11 @@ impl TestStore {
     /// The side of what is kept.
     pub(super) fn lifecycle(&self) -> &dyn Lifecycle {
         &*self.opened.lifecycle
+    }
+
+    /// The side of lists for people.
+    pub(super) fn explore(&self) -> &dyn Explore {
+        &*self.opened.explore
     }
 
     /// The side of other registries.

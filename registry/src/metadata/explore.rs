@@ -1,0 +1,127 @@
+//! The side of the store that people look around in: repositories by last push and by size, the tags of a digest, images
+//! by their build. Every answer is bounded by what was asked for, and walks an index.
+
+use async_trait::async_trait;
+
+use super::lifecycle::TagRow;
+use super::{Repository, Result, TenantId, Time};
+use crate::domain::build::{BuildKey, BuildKind};
+use crate::domain::{Digest, RepositoryName, TagName};
+
+/// An order of repositories, the largest first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RepositoryOrder {
+    /// By the last push.
+    Pushed,
+    /// By their bytes.
+    Size,
+}
+
+/// A place in an order: behind the repository of this id, of which the order saw this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepositoryPlace {
+    /// Time or bytes.
+    pub value: i64,
+    /// Id of the repository.
+    pub id: i64,
+}
+
+/// A repository in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepositoryRow {
+    /// Its id.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Bytes that it stores.
+    pub bytes: u64,
+    /// Number of its tags.
+    pub tags: u64,
+    /// Its last push, of whatever manifest.
+    pub pushed_at: Option<Time>,
+    /// Its last pull.
+    pub pulled_at: Option<Time>,
+}
+
+impl RepositoryRow {
+    /// The place behind it.
+    pub fn place(&self, order: RepositoryOrder) -> RepositoryPlace {
+        let value = match order {
+            RepositoryOrder::Pushed => self.pushed_at.map_or(0, |at| at.0),
+            RepositoryOrder::Size => i64::try_from(self.bytes).unwrap_or(i64::MAX),
+        };
+        RepositoryPlace { value, id: self.id }
+    }
+}
+
+/// A manifest that a build is known to have made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRow {
+    /// By what it was found.
+    pub kind: BuildKind,
+    /// Name of its repository.
+    pub repository: String,
+    /// The manifest.
+    pub digest: Digest,
+}
+
+/// A tag of some repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedTag {
+    /// Name of its repository.
+    pub repository: String,
+    /// Its name.
+    pub tag: String,
+    /// What it points to.
+    pub digest: Digest,
+}
+
+/// A manifest whose configuration or provenance is to be read for its build.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DueBuild {
+    /// Where.
+    pub repository: Repository,
+    /// Which.
+    pub digest: Digest,
+}
+
+/// Lists for people.
+#[async_trait]
+pub trait Explore: Send + Sync + 'static {
+    /// Up to `limit` repositories of a tenant in an order, behind a place.
+    async fn repositories_in(
+        &self,
+        tenant: TenantId,
+        order: RepositoryOrder,
+        after: Option<RepositoryPlace>,
+        limit: u32,
+    ) -> Result<Vec<RepositoryRow>>;
+
+    /// These repositories, by name; those that are gone are left out.
+    async fn repository_rows(
+        &self,
+        tenant: TenantId,
+        names: Vec<RepositoryName>,
+    ) -> Result<Vec<RepositoryRow>>;
+
+    /// These tags, by name, pulls included; those that are gone are left out.
+    async fn tag_rows(&self, repository: &Repository, tags: Vec<TagName>) -> Result<Vec<TagRow>>;
+
+    /// Up to `limit` names of tags that point to a manifest, by name.
+    async fn tags_of(&self, repository: &Repository, digest: &Digest, limit: u32) -> Result<Vec<String>>;
+
+    /// Up to `limit` indexes that name a manifest.
+    async fn indexes_of(&self, repository: &Repository, digest: &Digest, limit: u32) -> Result<Vec<Digest>>;
+
+    /// Up to `limit` manifests of a tenant whose build is known by `value`.
+    async fn builds(&self, tenant: TenantId, value: String, limit: u32) -> Result<Vec<BuildRow>>;
+
+    /// Up to `limit` tags of a tenant that are `name`, or begin with it and a dash.
+    async fn tags_named(&self, tenant: TenantId, name: String, limit: u32) -> Result<Vec<NamedTag>>;
+
+    /// Up to `limit` manifests to be read, each put off until `retry` in case the reading fails.
+    async fn due_builds(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<DueBuild>>;
+
+    /// Keeps what was read of a manifest, at most 64 keys; it is due no longer.
+    async fn note_build(&self, due: &DueBuild, keys: Vec<BuildKey>) -> Result<()>;
+}
