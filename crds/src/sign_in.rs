@@ -51,7 +51,9 @@ impl SignIn {
 fn is_scope(text: &str) -> Result<(), String> {
     let character = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\');
     if text.is_empty() || text.len() > 255 || !text.bytes().all(character) {
-        return Err(format!("{text:?} is no scope: visible characters but '\"' and '\\'"));
+        return Err(format!(
+            "{text:?} is no scope: visible characters but '\"' and '\\'"
+        ));
     }
     Ok(())
 }

@@ -215,12 +215,7 @@ fn every_breach_of_a_rule_is_told_with_its_field() {
             json!("two\nlines"),
             "spec.trust[0].signIn.title",
         ),
-        (
-            TENANT,
-            "/spec/trust/1/signIn",
-            json!({}),
-            "spec.trust[1].signIn",
-        ),
+        (TENANT, "/spec/trust/1/signIn", json!({}), "spec.trust[1].signIn"),
         (
             TENANT,
             "/spec/trust/1/audience",

@@ -10,10 +10,11 @@ mod browser;
 mod hostile;
 mod isolation;
 mod lists;
+mod oidc;
 mod sessions;
 
 use harness::http::{Answer, Repository, client, send};
-use harness::{Admin, Berth, RoundRobin};
+use harness::{Admin, Berth, Builder, RoundRobin};
 use http::{HeaderMap, HeaderValue};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -36,7 +37,11 @@ struct Visitor {
 
 impl House {
     async fn new() -> House {
-        let builder = Berth::builder()
+        House::of(Berth::builder()).await
+    }
+
+    async fn of(builder: Builder) -> House {
+        let builder = builder
             .flag("--domain", DOMAIN)
             .flag("--external-scheme", "http")
             .flag("--apex-tenant", "none");

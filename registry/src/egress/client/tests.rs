@@ -126,10 +126,7 @@ async fn a_form_is_sent_to_its_url_and_to_no_other() {
             .unwrap()
     };
     let echoed = send("/echo").await;
-    assert_eq!(
-        &echoed.body[..],
-        b"application/x-www-form-urlencoded code=a%20b"
-    );
+    assert_eq!(&echoed.body[..], b"application/x-www-form-urlencoded code=a%20b");
     reached.store(0, Ordering::SeqCst);
     let moved = send("/echo-moved").await;
     assert_eq!(moved.status, StatusCode::TEMPORARY_REDIRECT);

@@ -93,7 +93,11 @@ impl Providers {
                 Ok(endpoints)
             }
             Err(why) => {
-                tracing::warn!(issuer = offer.issuer, why, "an issuer's endpoints cannot be found");
+                tracing::warn!(
+                    issuer = offer.issuer,
+                    why,
+                    "an issuer's endpoints cannot be found"
+                );
                 state.failed = Some(Instant::now());
                 kept.map(|(endpoints, _)| endpoints).ok_or(why)
             }
@@ -128,7 +132,10 @@ struct Document {
 
 fn endpoints(issuer: &str, document: Document, exchanges: Arc<Semaphore>) -> Result<Endpoints, String> {
     if document.issuer != issuer {
-        return Err(format!("is the document of another issuer, {:?}", document.issuer));
+        return Err(format!(
+            "is the document of another issuer, {:?}",
+            document.issuer
+        ));
     }
     // Those that say nothing may do it all the same; those that say so do not keep codes from whoever sees them.
     let methods = document.code_challenge_methods_supported;
@@ -179,7 +186,10 @@ mod tests {
     #[test]
     fn a_document_names_endpoints() {
         let read_one = read(ISSUER, json!({})).unwrap();
-        assert_eq!(read_one.authorization.as_str(), "https://id.test/authorize?tenant=a");
+        assert_eq!(
+            read_one.authorization.as_str(),
+            "https://id.test/authorize?tenant=a"
+        );
         assert!(!read_one.names_itself);
         assert!(read("http://127.0.0.1:1", json!({})).is_ok());
         assert!(read(ISSUER, json!({ "code_challenge_methods_supported": null })).is_ok());

@@ -106,7 +106,9 @@ pub(super) fn check(verified: &str, client: &str, nonce: &str) -> Result<String,
         Some(azp) if azp.as_str() != Some(client) => return Err("the ID token is another client's"),
         None | Some(_) => {}
     }
-    let name = text("email").or_else(|| text("preferred_username")).unwrap_or_default();
+    let name = text("email")
+        .or_else(|| text("preferred_username"))
+        .unwrap_or_default();
     Ok(name.chars().filter(|c| !c.is_control()).take(NAME).collect())
 }
 

@@ -66,7 +66,9 @@ pub enum SignInRefused {
         why: &'static str,
     },
     /// No rule accepts the person.
-    #[error("{issuer} knows you, and {tenant} does not admit you by what it says. Ask whoever runs {tenant}.")]
+    #[error(
+        "{issuer} knows you, and {tenant} does not admit you by what it says. Ask whoever runs {tenant}."
+    )]
     NotAdmitted {
         /// Its host.
         issuer: String,

@@ -48,7 +48,12 @@ impl Found<'_> {
         let asked: Vec<&str> = match self.sign_in.scopes.as_slice() {
             [] => usual.to_vec(),
             scopes => std::iter::once("openid")
-                .chain(scopes.iter().map(String::as_str).filter(|scope| *scope != "openid"))
+                .chain(
+                    scopes
+                        .iter()
+                        .map(String::as_str)
+                        .filter(|scope| *scope != "openid"),
+                )
                 .collect(),
         };
         asked.join(" ")
@@ -79,23 +84,26 @@ pub(super) fn find<'t>(tenant: &'t Tenant, id: &str) -> Option<Found<'t>> {
 }
 
 fn each(tenant: &Tenant) -> impl Iterator<Item = Found<'_>> {
-    tenant.trust.iter().filter_map(|trusted| match &trusted.rule.kind {
-        Kind::Issuer {
-            issuer,
-            audience,
-            ca_bundle,
-            sign_in: Some(sign_in),
-            ..
-        } => Some(Found {
-            id: id_of(issuer, audience),
-            issuer,
-            client: audience,
-            ca_bundle: ca_bundle.as_deref(),
-            sign_in,
-            rules: vec![trusted],
-        }),
-        Kind::Issuer { sign_in: None, .. } | Kind::ServiceAccounts { .. } => None,
-    })
+    tenant
+        .trust
+        .iter()
+        .filter_map(|trusted| match &trusted.rule.kind {
+            Kind::Issuer {
+                issuer,
+                audience,
+                ca_bundle,
+                sign_in: Some(sign_in),
+                ..
+            } => Some(Found {
+                id: id_of(issuer, audience),
+                issuer,
+                client: audience,
+                ca_bundle: ca_bundle.as_deref(),
+                sign_in,
+                rules: vec![trusted],
+            }),
+            Kind::Issuer { sign_in: None, .. } | Kind::ServiceAccounts { .. } => None,
+        })
 }
 
 fn id_of(issuer: &str, client: &str) -> String {
