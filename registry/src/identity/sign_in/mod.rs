@@ -106,6 +106,14 @@ impl SignInRefused {
             | Self::Keys(_) => None,
         }
     }
+
+    /// What the log gets.
+    fn reason(&self) -> String {
+        match self {
+            Self::Unavailable { why, .. } => why.clone(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// A sign-in that has begun.
@@ -175,33 +183,38 @@ impl Identity {
         if let Some(wait) = self.throttle.wait(&login, Instant::now()) {
             return Err(SignInRefused::Throttled(wait));
         }
-        let redeemed = self.redeem(tenant, &offer, &pending, answer).await;
-        let (actor, outcome, detail) = match &redeemed {
-            Ok((principal, known_as)) => (principal.label.clone(), Outcome::Done, known_as.clone()),
-            Err(refused) => {
-                if let SignInRefused::Unavailable { issuer, why } = refused {
-                    tracing::warn!(issuer, why, "nobody can sign in by this issuer");
-                }
-                let Some(why) = refused.tried() else {
-                    return Err(redeemed.err().unwrap_or(SignInRefused::NotBegun));
-                };
-                self.throttle.failed(&login, &pending.state, Instant::now());
-                (format!("user:{SIGN_IN}"), Outcome::Denied, why)
-            }
+        let record = |actor: String, outcome: Outcome, detail: String| {
+            self.audit().add(Event {
+                tenant: (tenant.id.0, tenant.name.to_string()),
+                actor,
+                action: "login",
+                object: offer.issuer.to_owned(),
+                outcome,
+                detail,
+                address: Some(origin.address),
+            });
         };
-        self.audit().add(Event {
-            tenant: (tenant.id.0, tenant.name.to_string()),
-            actor,
-            action: "login",
-            object: offer.issuer.to_owned(),
-            outcome,
-            detail,
-            address: Some(origin.address),
-        });
-        let (principal, _) = redeemed?;
-        self.throttle.succeeded(&login);
-        let back = pending.back;
-        Ok(SignedIn { principal, back })
+        match self.redeem(tenant, &offer, &pending, answer).await {
+            Ok((principal, known_as)) => {
+                self.throttle.succeeded(&login);
+                record(principal.label.clone(), Outcome::Done, known_as);
+                let back = pending.back;
+                Ok(SignedIn { principal, back })
+            }
+            Err(refused) => {
+                if let Some(why) = refused.tried() {
+                    self.throttle.failed(&login, &pending.state, Instant::now());
+                    record(format!("user:{SIGN_IN}"), Outcome::Denied, why);
+                } else {
+                    tracing::warn!(
+                        issuer = offer.issuer,
+                        why = refused.reason(),
+                        "nobody can sign in by this issuer"
+                    );
+                }
+                Err(refused)
+            }
+        }
     }
 
     /// From an answer to a person, with what else they are known as.

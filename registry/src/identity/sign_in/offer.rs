@@ -125,3 +125,37 @@ pub(super) fn session_of(rule: &Rule) -> Seconds {
         i64::try_from(span.duration().as_secs()).unwrap_or(SESSION)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openid_is_asked_for_whatever_else_is() {
+        for (scopes, expected) in [
+            (&[][..], "openid profile email"),
+            (&["groups"], "openid groups"),
+            (&["email", "openid"], "openid email"),
+        ] {
+            let sign_in = SignIn {
+                scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+                ..SignIn::default()
+            };
+            let found = Found {
+                id: id_of("https://id.test/", "berth"),
+                issuer: "https://id.test/",
+                client: "berth",
+                ca_bundle: None,
+                sign_in: &sign_in,
+                rules: Vec::new(),
+            };
+            assert_eq!((found.scope().as_str(), found.host().as_str()), (expected, "id.test"));
+        }
+    }
+
+    #[test]
+    fn each_client_of_an_issuer_is_an_offer_of_its_own() {
+        assert_ne!(id_of("https://id.test", "a"), id_of("https://id.test", "b"));
+        assert_eq!(id_of("https://id.test", "a"), id_of("https://id.test", "a"));
+    }
+}
