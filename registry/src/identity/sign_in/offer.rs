@@ -149,7 +149,10 @@ mod tests {
                 sign_in: &sign_in,
                 rules: Vec::new(),
             };
-            assert_eq!((found.scope().as_str(), found.host().as_str()), (expected, "id.test"));
+            assert_eq!(
+                (found.scope().as_str(), found.host().as_str()),
+                (expected, "id.test")
+            );
         }
     }
 
