@@ -12,7 +12,7 @@ use super::check::{Invalid, Problems, label};
 use super::repository::Shape;
 use super::{
     Billing, CacheTags, DeletionPolicy, Event, Grant, Lifecycle, Quota, Redirect, RepositoryDefaults,
-    RepositoryQuota, Rule, Span, TenantPolicy, Untagged, Visibility, grant, pull_through_cache,
+    RepositoryQuota, Rule, SignIn, Span, TenantPolicy, Untagged, Visibility, grant, pull_through_cache,
     retention_policy, tenant, trust,
 };
 
@@ -134,6 +134,9 @@ pub enum ResolvedTrust {
         /// Oldest age of a token.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         max_age: Option<Span>,
+        /// How people sign in to the explorer by it; not at all if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sign_in: Option<SignIn>,
         /// What they may do.
         grants: Vec<Grant>,
     },
@@ -170,8 +173,14 @@ impl ResolvedTrust {
                 audience,
                 claims,
                 when,
+                sign_in,
                 ..
-            } => trust::validate_issuer(issuer, Some(audience), claims, when.as_deref(), problems),
+            } => {
+                trust::validate_issuer(issuer, Some(audience), claims, when.as_deref(), problems);
+                if let Some(sign_in) = sign_in {
+                    problems.within("signIn", |problems| sign_in.validate(problems));
+                }
+            }
             Self::ServiceAccounts {
                 jwks,
                 namespaces,

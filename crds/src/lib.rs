@@ -23,6 +23,7 @@ pub mod resolve;
 mod resource;
 mod retention_policy;
 mod schema;
+mod sign_in;
 mod span;
 mod tenant;
 pub mod token;
@@ -42,6 +43,7 @@ pub use retention_policy::{
     KeepSemver, LastRun, Preview, RetentionPolicy, RetentionPolicySpec, RetentionPolicyStatus, Rule, Since,
     Untagged,
 };
+pub use sign_in::SignIn;
 pub use span::Span;
 pub use tenant::{
     AllowedNamespaces, Creation, DeletionPolicy, Event, NamespacesFrom, PullSecrets, PullSecretsStatus,

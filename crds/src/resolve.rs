@@ -87,6 +87,7 @@ fn resolve_trust(rule: &Trust, follow: &dyn Follow) -> Result<ResolvedTrust, Str
             claims: rule.claims.clone(),
             when: rule.when.clone(),
             max_age: rule.max_age.clone(),
+            sign_in: rule.sign_in.clone(),
             grants,
         }),
         (None, Some(accounts)) => {

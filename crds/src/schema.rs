@@ -30,6 +30,10 @@ pub(crate) const TAG_GLOB: &str = r"^[A-Za-z0-9._*?-]+$";
 pub(crate) const IMAGE: &str = r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}|@sha(256|512):[a-f0-9]{64,128})$";
 /// An `http` or `https` URL without user, query or fragment.
 pub(crate) const URL: &str = r"^https?://[^/@?#\\\s]+(/[^@?#\\\s]*)?$";
+/// One line of text.
+pub(crate) const LINE: &str = r"^[^\x00-\x1f\x7f]+$";
+/// A scope (RFC 6749, section 3.3).
+pub(crate) const SCOPE: &str = r"^[!#-\[\]-~]+$";
 /// The five fields of cron.
 pub(crate) const CRON: &str = r"^\s*([0-9*,/-]+\s+){4}[0-9*,/-]+\s*$";
 

@@ -30,6 +30,7 @@ spec:
     - issuer: https://token.actions.githubusercontent.com
       audience: acme.registry.example.com
       claims: {repository: acme/app, ref: refs/heads/main}
+      signIn: {title: Sign in with Acme, scopes: [openid, groups], session: 8h}
       grants: [{repositories: ["app"], actions: [pull, push]}]
     - serviceAccounts: {namespaceSelector: {matchLabels: {berth.dev/pull: acme}}, names: [default]}
       grants: [{repositories: ["**"], actions: [pull]}]
@@ -116,7 +117,7 @@ fn the_examples_are_valid_and_come_back_as_they_were() {
 #[test]
 fn every_breach_of_a_rule_is_told_with_its_field() {
     let long = "a".repeat(300);
-    let cases: [(&str, &str, Value, &str); 46] = [
+    let cases: [(&str, &str, Value, &str); 50] = [
         (TENANT, "/spec/displayName", json!(long), "spec.displayName"),
         (TENANT, "/spec/hosts/0", json!("a..b"), "spec.hosts[0]"),
         (TENANT, "/spec/hosts", json!(["a.b", "a.b"]), "spec.hosts[1]"),
@@ -196,6 +197,25 @@ fn every_breach_of_a_rule_is_told_with_its_field() {
             json!(""),
             "spec.trust[0].audience",
         ),
+        (
+            TENANT,
+            "/spec/trust/0/signIn/session",
+            json!("13h"),
+            "spec.trust[0].signIn.session",
+        ),
+        (
+            TENANT,
+            "/spec/trust/0/signIn/scopes/0",
+            json!("a b"),
+            "spec.trust[0].signIn.scopes[0]",
+        ),
+        (
+            TENANT,
+            "/spec/trust/0/signIn/title",
+            json!("two\nlines"),
+            "spec.trust[0].signIn.title",
+        ),
+        (TENANT, "/spec/trust/1/signIn", json!({}), "spec.trust[1].signIn"),
         (
             TENANT,
             "/spec/trust/1/audience",

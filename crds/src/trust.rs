@@ -7,13 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::check::{Problems, label, url};
+use super::sign_in::SignIn;
 use super::{Grant, Span, grant, schema};
 
 /// Whose tokens are trusted, and for what: either an OIDC issuer (`issuer` and `audience`) or service accounts
 /// of the cluster (`serviceAccounts`).
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rules(&[("has(self.issuer) != has(self.serviceAccounts)", "name either an issuer or serviceAccounts, not both"), ("!has(self.issuer) || (has(self.audience) && self.audience != '')", "name the audience of the issuer's tokens, usually the tenant's host"), ("!has(self.serviceAccounts) || !(has(self.audience) || has(self.when) || (has(self.claims) && size(self.claims) > 0))", "serviceAccounts goes without audience, claims and when: the audience is the installation's")])))]
+#[schemars(transform = super::schema::open, extend("x-kubernetes-validations" = schema::rules(&[("has(self.issuer) != has(self.serviceAccounts)", "name either an issuer or serviceAccounts, not both"), ("!has(self.issuer) || (has(self.audience) && self.audience != '')", "name the audience of the issuer's tokens, usually the tenant's host"), ("!has(self.serviceAccounts) || !(has(self.audience) || has(self.when) || (has(self.claims) && size(self.claims) > 0))", "serviceAccounts goes without audience, claims and when: the audience is the installation's"), ("!has(self.signIn) || has(self.issuer)", "signIn goes with issuer: service accounts have no browser")])))]
 pub struct Trust {
     /// URL of an OIDC issuer, exactly as its tokens name it, like `https://token.actions.githubusercontent.com`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -42,6 +43,9 @@ pub struct Trust {
     /// Oldest age of a token since it was issued; without it, until it expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_age: Option<Span>,
+    /// Offers people to sign in to the explorer by this issuer, by OpenID Connect; `audience` is the client's id there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sign_in: Option<SignIn>,
     /// Service accounts of the cluster instead of an issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service_accounts: Option<ServiceAccounts>,
@@ -92,6 +96,9 @@ impl Trust {
                         "goes without audience, claims and when: the audience is the installation's",
                     );
                 }
+                if self.sign_in.is_some() {
+                    problems.add("signIn", "goes with issuer: service accounts have no browser");
+                }
                 problems.within("serviceAccounts", |problems| {
                     if accounts.namespace_selector.is_none() && accounts.namespaces.is_empty() {
                         problems.add(
@@ -102,6 +109,9 @@ impl Trust {
                     validate_accounts(&accounts.namespaces, &accounts.names, problems);
                 });
             }
+        }
+        if let Some(sign_in) = &self.sign_in {
+            problems.within("signIn", |problems| sign_in.validate(problems));
         }
         grant::validate(&self.grants, problems);
     }

@@ -12,13 +12,14 @@ mod contents;
 mod hostile;
 mod isolation;
 mod lists;
+mod oidc;
 mod places;
 mod sessions;
 mod snapshots;
 mod supply;
 
 use harness::http::{Answer, Repository, client, send};
-use harness::{Admin, Berth, RoundRobin};
+use harness::{Admin, Berth, Builder, RoundRobin};
 use http::{HeaderMap, HeaderValue};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -41,7 +42,11 @@ struct Visitor {
 
 impl House {
     async fn new() -> House {
-        let builder = Berth::builder()
+        House::of(Berth::builder()).await
+    }
+
+    async fn of(builder: Builder) -> House {
+        let builder = builder
             .flag("--domain", DOMAIN)
             .flag("--external-scheme", "http")
             .flag("--apex-tenant", "none");

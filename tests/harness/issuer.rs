@@ -1,4 +1,5 @@
-//! An OIDC issuer: a server on loopback with a discovery document and one key, and tokens signed by it.
+//! An OIDC issuer: a server on loopback with a discovery document and one key, tokens signed by it, and a desk where people
+//! sign in ([`Desk`]).
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
@@ -16,11 +17,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
+use crate::desk::Desk;
+
 /// An issuer; it stops when dropped.
 #[derive(Debug)]
 pub struct Issuer {
     url: String,
-    pair: Ed25519KeyPair,
+    pair: Arc<Ed25519KeyPair>,
+    desk: Arc<Desk>,
     asked: Arc<AtomicUsize>,
     server: AbortHandle,
 }
@@ -31,23 +35,36 @@ impl Issuer {
     /// # Panics
     /// If it cannot listen.
     pub async fn start() -> Issuer {
-        let pair = Ed25519KeyPair::generate().expect("a key");
+        let pair = Arc::new(Ed25519KeyPair::generate().expect("a key"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));
         let asked = Arc::new(AtomicUsize::new(0));
-        let discovery = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }).to_string();
-        let keys = set(&pair).to_string();
-        let count = asked.clone();
+        let desk = Arc::new(Desk::new(&url));
+        let mut discovery = json!({ "issuer": url, "jwks_uri": format!("{url}/keys") });
+        desk.announce(&mut discovery);
+        let (discovery, keys) = (discovery.to_string(), set(&pair).to_string());
+        let (count, signer, shared) = (asked.clone(), pair.clone(), desk.clone());
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (discovery, keys, count) = (discovery.clone(), keys.clone(), count.clone());
+                let (signer, desk) = (signer.clone(), shared.clone());
                 let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
                     count.fetch_add(1, Ordering::SeqCst);
-                    let body = match request.uri().path() {
-                        "/keys" => keys.clone(),
-                        _ => discovery.clone(),
-                    };
-                    async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(body)))) }
+                    let (discovery, keys) = (discovery.clone(), keys.clone());
+                    let (signer, desk) = (signer.clone(), desk.clone());
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let answer = match head.uri.path() {
+                            "/keys" => Response::new(keys.into()),
+                            "/authorize" => desk.authorize(head.uri.query().unwrap_or_default()),
+                            "/token" => {
+                                let form = body.collect().await.map(|body| body.to_bytes());
+                                desk.exchange(&form.unwrap_or_default(), |claims| sign(&signer, claims))
+                            }
+                            _ => Response::new(discovery.into()),
+                        };
+                        Ok::<_, Infallible>(answer.map(|body: Bytes| Full::new(body)))
+                    }
                 });
                 tokio::spawn(
                     hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
@@ -57,6 +74,7 @@ impl Issuer {
         Issuer {
             url,
             pair,
+            desk,
             asked,
             server: server.abort_handle(),
         }
@@ -77,14 +95,23 @@ impl Issuer {
         self.asked.load(Ordering::SeqCst)
     }
 
+    /// Where people sign in.
+    pub fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
     /// A token with these claims.
     pub fn sign(&self, claims: &Value) -> String {
-        let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": "test" });
-        let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", part(&header), part(claims));
-        let signature = URL_SAFE_NO_PAD.encode(self.pair.sign(signed.as_bytes()));
-        format!("{signed}.{signature}")
+        sign(&self.pair, claims)
     }
+}
+
+fn sign(pair: &Ed25519KeyPair, claims: &Value) -> String {
+    let header = json!({ "alg": "EdDSA", "typ": "JWT", "kid": "test" });
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let signed = format!("{}.{}", part(&header), part(claims));
+    let signature = URL_SAFE_NO_PAD.encode(pair.sign(signed.as_bytes()));
+    format!("{signed}.{signature}")
 }
 
 fn set(pair: &Ed25519KeyPair) -> Value {

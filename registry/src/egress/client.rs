@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, LOCATION, USER_AGENT};
-use http::{HeaderMap, Request, StatusCode};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, LOCATION, USER_AGENT};
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -66,7 +66,7 @@ impl Client {
         let host = url.host_str().unwrap_or_default().to_owned();
         let fetch = async {
             for _ in 0..=REDIRECTS {
-                let response = self.get_once(&url, bundle, limit).await?;
+                let response = self.ask_once(&url, bundle, Asked::Document, limit).await?;
                 let location = response.headers.get(LOCATION).and_then(|to| to.to_str().ok());
                 let Some(location) = location.filter(|_| response.status.is_redirection()) else {
                     return Ok(response);
@@ -83,11 +83,27 @@ impl Client {
             }
             Err(EgressError::Url(format!("{url} redirects again and again")))
         };
-        let late = |_| EgressError::Unreachable {
-            host: host.clone(),
-            why: format!("no answer within {timeout:?}"),
-        };
-        tokio::time::timeout(timeout, fetch).await.map_err(late)?
+        within(timeout, &host, fetch).await
+    }
+
+    /// Sends a form, and returns an answer of at most `limit` bytes within `timeout`. No redirect is followed: what a form
+    /// carries is for this URL alone.
+    pub async fn post(
+        &self,
+        url: &str,
+        bundle: Option<&str>,
+        form: String,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Response, EgressError> {
+        let url = Url::parse(url).map_err(|error| EgressError::Url(format!("{url}: {error}")))?;
+        let host = url.host_str().unwrap_or_default();
+        within(
+            timeout,
+            host,
+            self.ask_once(&url, bundle, Asked::Form(form.into()), limit),
+        )
+        .await
     }
 
     /// A way to hosts that the system's certificates vouch for, or those of `bundle`.
@@ -96,7 +112,13 @@ impl Client {
         Ok(Channel::new(self.dialer.clone(), tls))
     }
 
-    async fn get_once(&self, url: &Url, bundle: Option<&str>, limit: usize) -> Result<Response, EgressError> {
+    async fn ask_once(
+        &self,
+        url: &Url,
+        bundle: Option<&str>,
+        asked: Asked,
+        limit: usize,
+    ) -> Result<Response, EgressError> {
         let refused = |why: &str| EgressError::Url(format!("{url}: {why}"));
         let host = url.host_str().ok_or_else(|| refused("names no host"))?;
         let port = url
@@ -116,12 +138,13 @@ impl Client {
                 exchange(
                     stream.map_err(|error| unreachable(tls_failure(&error)))?,
                     url,
+                    asked,
                     limit,
                 )
                 .await
             }
             "http" if self.dialer.lists(host) => {
-                exchange(self.dialer.connect("http", host, port).await?, url, limit).await
+                exchange(self.dialer.connect("http", host, port).await?, url, asked, limit).await
             }
             _ => Err(refused(
                 "use https; plain HTTP goes only to hosts that --egress-allow lists",
@@ -148,8 +171,28 @@ impl Client {
     }
 }
 
+/// What is sent.
+enum Asked {
+    /// Nothing: a document is asked for.
+    Document,
+    /// A form.
+    Form(Bytes),
+}
+
+async fn within(
+    timeout: Duration,
+    host: &str,
+    answer: impl Future<Output = Result<Response, EgressError>>,
+) -> Result<Response, EgressError> {
+    let late = |_| EgressError::Unreachable {
+        host: host.to_owned(),
+        why: format!("no answer within {timeout:?}"),
+    };
+    tokio::time::timeout(timeout, answer).await.map_err(late)?
+}
+
 /// One request on a connection of its own.
-async fn exchange<S>(stream: S, url: &Url, limit: usize) -> Result<Response, EgressError>
+async fn exchange<S>(stream: S, url: &Url, asked: Asked, limit: usize) -> Result<Response, EgressError>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -168,11 +211,20 @@ where
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let request = Request::get(target)
+    let request = Request::builder()
+        .uri(target)
         .header(HOST, authority)
         .header(ACCEPT, "application/json")
-        .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
-        .body(Empty::<Bytes>::new())
+        .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")));
+    let (request, body) = match asked {
+        Asked::Document => (request.method(Method::GET), Bytes::new()),
+        Asked::Form(form) => {
+            let kind = "application/x-www-form-urlencoded";
+            (request.method(Method::POST).header(CONTENT_TYPE, kind), form)
+        }
+    };
+    let request = request
+        .body(Full::new(body))
         .map_err(|error| EgressError::Url(error.to_string()))?;
     let answer = async {
         let response = sender

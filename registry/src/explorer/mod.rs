@@ -7,7 +7,7 @@
 //!
 //! [`path`] reads what is asked for, [`visit`] finds tenant and person and decides what they may see, each page has a
 //! file that asks the stores and makes a view, and [`answer`] turns a view into a page or into JSON. [`session`] signs
-//! people in and out. It may use the stores, tenancy and identity.
+//! people in and out, [`oidc`] signs them in by an issuer that the tenant trusts. It may use the stores, tenancy and identity.
 //!
 //! What must hold: a page shows nothing that the API would refuse to the same credential, and takes a constant number of
 //! queries of constant size; whatever comes from content is text; a session is good for these pages only, never for
@@ -27,6 +27,7 @@ mod files;
 mod front;
 mod history;
 mod manifest;
+mod oidc;
 mod packages;
 mod parsed;
 mod path;
@@ -184,6 +185,8 @@ async fn work(explorer: &Explorer, form: Form, page: Page, request: Request) -> 
     let answered = match page {
         Page::Front => visit.reads(&parts.method).map(|()| front::to_repositories()),
         Page::SignIn => session::sign_in(&visit, &parts, body).await,
+        Page::SignInByIssuer => oidc::begin(&visit, &parts, body).await,
+        Page::Callback => oidc::complete(&visit, &parts).await,
         Page::SignOut => session::sign_out(&visit, &parts, body).await,
         Page::Repositories => repositories::get(&visit, &parts).await,
         Page::Usage => usage::get(&visit, &parts).await,

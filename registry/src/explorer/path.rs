@@ -30,6 +30,10 @@ pub enum Page {
     Asset(String),
     /// The form of a token, and where it is sent to.
     SignIn,
+    /// Where the button of an issuer is sent to.
+    SignInByIssuer,
+    /// Where an issuer sends people back to.
+    Callback,
     /// The end of a session.
     SignOut,
     /// The list of repositories.
@@ -92,6 +96,8 @@ fn page(form: Form, rest: &str) -> Option<Page> {
         "usage" => return Some(Page::Usage),
         "builds" => return Some(Page::Builds(None)),
         "sign-in" if form == Form::Html => return Some(Page::SignIn),
+        "sign-in/oidc" if form == Form::Html => return Some(Page::SignInByIssuer),
+        "sign-in/callback" if form == Form::Html => return Some(Page::Callback),
         "sign-out" if form == Form::Html => return Some(Page::SignOut),
         _ => {}
     }
@@ -202,6 +208,8 @@ mod tests {
             ("/explorer/", html(Page::Repositories)),
             ("/explorer/api/", (Form::Json, Some(Page::Repositories))),
             ("/explorer/sign-in", html(Page::SignIn)),
+            ("/explorer/sign-in/oidc", html(Page::SignInByIssuer)),
+            ("/explorer/sign-in/callback", html(Page::Callback)),
             ("/explorer/r/team/app", html(Page::Repository(name("team/app")))),
             ("/explorer/r/api", html(Page::Repository(name("api")))),
             (
@@ -258,6 +266,8 @@ mod tests {
             "/explorer/api/r/app/-/restore",
             "/explorer/r/%ff",
             "/explorer/api/sign-in",
+            "/explorer/api/sign-in/callback",
+            "/explorer/sign-in/other",
             "/explorer/r/<script>",
         ] {
             assert_eq!(read(path).1, None, "{path}");

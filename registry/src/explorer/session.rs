@@ -14,6 +14,7 @@ use maud::{Markup, html};
 use subtle::ConstantTimeEq as _;
 
 use super::answer::{self, Failure};
+use super::oidc;
 use super::path::ROOT;
 use super::visit::{FORM_FIELD, Visit};
 use crate::identity::Refusal;
@@ -41,7 +42,7 @@ pub fn guest(headers: &HeaderMap) -> Option<String> {
 }
 
 /// A cookie; none if it stands there twice, since one of them is not ours.
-fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
+pub fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines = headers
         .get_all(COOKIE)
         .iter()
@@ -61,7 +62,8 @@ pub fn cookie(name: &str, value: &str, life: i64) -> String {
     format!("{name}={value}; Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age={life}")
 }
 
-fn set(response: &mut Response, name: &str, value: &str, life: i64) {
+/// Has the browser keep a cookie.
+pub fn set(response: &mut Response, name: &str, value: &str, life: i64) {
     if let Ok(line) = HeaderValue::try_from(cookie(name, value, life)) {
         response.headers_mut().append(SET_COOKIE, line);
     }
@@ -120,10 +122,15 @@ async fn begin(visit: &Visit, fields: &[(String, String)], back: &str) -> Result
         let why = "this token is for a few repositories and a short time; sign in with the one that it was made from";
         return Ok(form_page(visit, StatusCode::FORBIDDEN, back, Some(why)));
     };
+    Ok(begun(back, &token, life))
+}
+
+/// On to a page, with a session.
+pub fn begun(back: &str, token: &str, life: i64) -> Response {
     let mut response = answer::to(back);
-    set(&mut response, SESSION, &token, life);
+    set(&mut response, SESSION, token, life);
     set(&mut response, GUEST, "", 0);
-    Ok(response)
+    response
 }
 
 /// Ends the session of this browser.
@@ -182,7 +189,7 @@ fn is_same_origin(headers: &HeaderMap, authority: &str) -> bool {
 }
 
 /// Where to go on, which is a page of the explorer whatever the query says.
-fn back(query: &str) -> String {
+pub fn back(query: &str) -> String {
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     let to = pairs
         .find(|(key, _)| key == "to")
@@ -191,7 +198,8 @@ fn back(query: &str) -> String {
         .unwrap_or_else(|| ROOT.to_owned())
 }
 
-fn form_page(visit: &Visit, status: StatusCode, back: &str, why: Option<&str>) -> Response {
+/// The ways to sign in, and why there is no session yet.
+pub fn form_page(visit: &Visit, status: StatusCode, back: &str, why: Option<&str>) -> Response {
     answer::page(status, Some(visit), "Sign in", &form_body(visit, back, why))
 }
 
@@ -208,6 +216,7 @@ fn form_body(visit: &Visit, back: &str, why: Option<&str>) -> Markup {
             h1 { "Sign in" }
             @if let Some(why) = why { p.alert role="alert" { (why) } }
             @if visit.can_sign_in() {
+                (oidc::buttons(visit, &encoded))
                 form.stack method="post" action=(format!("{ROOT}sign-in?to={encoded}")) {
                     (visit.form_field())
                     label for="token" { "Token of " (tenant) }

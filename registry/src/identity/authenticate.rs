@@ -11,6 +11,7 @@ use super::access_token::{ACCESS, ACCESS_LIFE, CONFINED, CONFINED_LIFE, Claims, 
 use super::keys::{self, KeyRing, TokenRefused};
 use super::presented::{Presented, shown_user};
 use super::principal::{Access, Credential, Principal, Rights};
+use super::sign_in::Providers;
 use super::throttle::{Login, Throttle};
 use super::tokens::{self, Known, Tokens};
 use super::trust::{Refused, Verifier};
@@ -48,8 +49,9 @@ pub struct Identity {
     pub(super) tokens: Tokens,
     pub(super) keys: Arc<KeyRing>,
     pub(super) directory: Arc<Directory>,
-    verifier: Verifier,
-    throttle: Throttle,
+    pub(super) verifier: Verifier,
+    pub(super) providers: Providers,
+    pub(super) throttle: Throttle,
     audit: Audit,
     access_tokens: Cache<[u8; 32], Arc<Claims>>,
     /// With the id of the rule that accepted the token.
@@ -74,6 +76,7 @@ impl Identity {
             tokens: Tokens::new(store),
             keys,
             directory,
+            providers: Providers::new(verifier.client().clone()),
             verifier,
             throttle: Throttle::default(),
             audit,

@@ -2,7 +2,7 @@
 //!
 //! [`Identity::authenticate`] turns what a request presents into a [`Principal`]; the decision what it may do
 //! is `distribution::access`'s, by the rules of [`sight`]. It may use the configuration (tokens, snapshot), the keys, and the network
-//! only for the keys of trusted issuers.
+//! only for trusted issuers: their keys, and the sign-in of people by them ([`sign_in`]).
 //!
 //! What must hold: a credential of one tenant is nobody at another, and is refused in the same words as one
 //! that never existed; a token that was revoked is refused within a second on every replica; no secret is
@@ -15,6 +15,7 @@ pub mod presented;
 pub mod principal;
 mod sessions;
 pub mod sight;
+pub mod sign_in;
 pub mod throttle;
 mod tokens;
 pub mod trust;

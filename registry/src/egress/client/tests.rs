@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use axum::Router;
 use axum::http::header;
 use axum::response::IntoResponse;
-use axum::routing::get;
+use axum::routing::{get, post};
 
 use super::super::Allow;
 use super::*;
@@ -25,6 +25,16 @@ async fn server() -> (String, Arc<AtomicUsize>) {
         .route("/moved", away("/document".to_owned()))
         .route("/loop", away("/loop".to_owned()))
         .route("/metadata", away("http://169.254.169.254/latest".to_owned()))
+        .route(
+            "/echo",
+            post(async |headers: HeaderMap, body: String| {
+                format!("{} {body}", headers[header::CONTENT_TYPE].to_str().unwrap())
+            }),
+        )
+        .route(
+            "/echo-moved",
+            post(async || (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, "/echo")])),
+        )
         .route("/elsewhere", away("http://10.255.255.1/".to_owned()))
         .layer(axum::middleware::from_fn(
             move |request, next: axum::middleware::Next| {
@@ -102,4 +112,23 @@ async fn a_redirect_to_an_address_that_is_not_allowed_is_not_followed() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn a_form_is_sent_to_its_url_and_to_no_other() {
+    let (base, reached) = server().await;
+    let client = client(&["127.0.0.0/8"]);
+    let send = async |path: &str| {
+        let url = format!("{base}{path}");
+        client
+            .post(&url, None, "code=a%20b".to_owned(), 100, TIMEOUT)
+            .await
+            .unwrap()
+    };
+    let echoed = send("/echo").await;
+    assert_eq!(&echoed.body[..], b"application/x-www-form-urlencoded code=a%20b");
+    reached.store(0, Ordering::SeqCst);
+    let moved = send("/echo-moved").await;
+    assert_eq!(moved.status, StatusCode::TEMPORARY_REDIRECT);
+    assert_eq!(reached.load(Ordering::SeqCst), 1, "a form follows no redirect");
 }

@@ -11,6 +11,7 @@ mod verify;
 
 pub use expression::check as check_expression;
 pub use rule::{Kind, Rule};
+pub(super) use verify::unverified;
 pub use verify::{Accepted, Refused, Verifier};
 
 /// Seconds since 1970.

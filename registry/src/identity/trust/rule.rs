@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use berth_crds::SignIn;
 use berth_crds::admin::ResolvedTrust;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -36,6 +37,8 @@ pub enum Kind {
         when: Option<String>,
         /// Oldest age in seconds.
         max_age: Option<Seconds>,
+        /// How people sign in by it, if they may.
+        sign_in: Option<SignIn>,
     },
     /// One of a service account.
     ServiceAccounts {
@@ -67,6 +70,7 @@ impl Rule {
                 claims,
                 when,
                 max_age,
+                sign_in,
                 ..
             } => Kind::Issuer {
                 issuer,
@@ -76,6 +80,7 @@ impl Rule {
                 claims,
                 when,
                 max_age: max_age.map(|age| i64::try_from(age.duration().as_secs()).unwrap_or(i64::MAX)),
+                sign_in,
             },
             ResolvedTrust::ServiceAccounts {
                 issuer,

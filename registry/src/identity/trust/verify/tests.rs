@@ -106,6 +106,7 @@ fn rule_with(issuer: &str, claims: &[(&str, &str)], when: Option<&str>) -> Rule 
                 .collect(),
             when: when.map(str::to_owned),
             max_age: Some(600),
+            sign_in: None,
         },
     }
 }
