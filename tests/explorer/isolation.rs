@@ -21,6 +21,14 @@ async fn no_page_shows_whether_another_tenant_has_something() {
             at.clone(),
             format!("{at}/-/tags/v1"),
             format!("{at}/-/manifests/{}", image.digest()),
+            format!("{at}/-/history/v1"),
+            format!("{at}/-/retention/v1"),
+            format!("{at}/-/deleted"),
+            format!("{at}/-/delete/tags/v1"),
+            format!("{at}/-/delete/manifests/{}", image.digest()),
+            format!("{at}/-/difference?from=v1&to=v1"),
+            format!("{at}/-/files/{}", image.digest()),
+            format!("{at}/-/packages/{}", image.digest()),
         ]
     };
 

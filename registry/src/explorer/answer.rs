@@ -183,6 +183,8 @@ pub enum Failure {
     Bad(String),
     /// The method is not one of the page's, which are these.
     Method(&'static str),
+    /// Others do the same work, of which only so much is done at once.
+    Busy,
     /// A store does not answer.
     Store(String),
     /// Our fault.
@@ -220,6 +222,9 @@ impl Failure {
             }
             Self::Refused(Refusal::Throttled(wait)) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
+            }
+            Self::Busy => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
             }
             Self::Method(allow) => {
                 headers.insert(http::header::ALLOW, HeaderValue::from_static(allow));
@@ -264,6 +269,12 @@ impl Failure {
                 "Not understood",
                 format!("this page answers to {allow}"),
             ),
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "UNAVAILABLE",
+                "Busy",
+                "others are being answered the same kind of question; try again in a moment".to_owned(),
+            ),
             Self::Store(error) => {
                 tracing::error!(error, "a page could not be made");
                 let why = "the registry's store does not answer; try again in a moment".to_owned();
@@ -306,6 +317,9 @@ impl From<MetadataError> for Failure {
 
 impl From<ContentError> for Failure {
     fn from(error: ContentError) -> Self {
+        if let ContentError::Busy = error {
+            return Self::Busy;
+        }
         Self::Store(error.to_string())
     }
 }

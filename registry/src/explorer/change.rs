@@ -102,7 +102,7 @@ async fn preview(visit: &Visit, repository: &Repository, reference: &Reference) 
     let frees = match manifest_goes {
         true => {
             let going = BTreeMap::from([(row.digest, lost)]);
-            let _permit = explorer.walks().await;
+            let _permit = explorer.walks().await?;
             explorer.keeper.store().reclaimable(repository, going).await?
         }
         false => 0,

@@ -14,6 +14,9 @@ pub enum ContentError {
     /// The metadata store failed.
     #[error(transparent)]
     Metadata(#[from] MetadataError),
+    /// Others are reading.
+    #[error("others are reading; only so much is read at once")]
+    Busy,
     /// The blob store failed.
     #[error(transparent)]
     Blobs(#[from] BlobError),

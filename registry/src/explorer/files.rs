@@ -85,6 +85,8 @@ pub async fn get(
 ) -> Result<Response, Failure> {
     visit.reads(&parts.method)?;
     let repository = visit.repository(name, Action::Pull)?;
+    // It costs more than it costs to ask, so that it is for nobody whom nobody knows.
+    visit.known()?;
     let (mut place, mut search, mut from) = (String::new(), None, 0_usize);
     for (key, value) in visit::query_of_content(parts) {
         match &*key {

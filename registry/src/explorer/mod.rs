@@ -43,6 +43,7 @@ mod usage;
 mod visit;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -108,6 +109,8 @@ struct Shared {
 
 /// Large manifests that are made into pages at the same time.
 const LARGE_AT_ONCE: usize = 4;
+/// Longest wait for a turn.
+const WAIT: Duration = Duration::from_secs(15);
 /// Walks of repositories at the same time.
 const WALKS_AT_ONCE: usize = 2;
 
@@ -123,13 +126,21 @@ impl Explorer {
     }
 
     /// Waits for its turn to read documents that take memory worth counting.
-    async fn large(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.large.acquire().await.ok()
+    async fn large(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        turn(&self.0.large).await
     }
 
     /// Waits for its turn to walk a repository's tags.
-    async fn walks(&self) -> Option<SemaphorePermit<'_>> {
-        self.0.walks.acquire().await.ok()
+    async fn walks(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        turn(&self.0.walks).await
+    }
+}
+
+/// A turn at what only a few may do at once. Whoever waits for long is sent away rather than queued without an end.
+async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
+    match tokio::time::timeout(WAIT, turns.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        Ok(Err(_)) | Err(_) => Err(Failure::Busy),
     }
 }
 

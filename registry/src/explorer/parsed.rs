@@ -112,9 +112,9 @@ pub async fn read(
     if let Some(content) = parsed.kept.get(&key) {
         return Ok(Some(content));
     }
-    let Ok(_permit) = parsed.permits.acquire().await else {
-        return Ok(None);
-    };
+    let _permit = super::turn(&parsed.permits)
+        .await
+        .map_err(|_| ContentError::Busy)?;
     // Somebody else may have read it while this one waited.
     if let Some(content) = parsed.kept.get(&key) {
         return Ok(Some(content));
@@ -131,6 +131,19 @@ pub async fn read(
         parsed.kept.insert(key, content.clone());
     }
     Ok(Some(content))
+}
+
+/// The same for what a page shows besides: that others are reading is no reason to show nothing.
+pub async fn read_if_free(
+    explorer: &Explorer,
+    repository: &Repository,
+    digest: &Digest,
+    sort: Sort,
+) -> Result<Option<Arc<Content>>, ContentError> {
+    match read(explorer, repository, digest, sort).await {
+        Err(ContentError::Busy) => Ok(None),
+        other => other,
+    }
 }
 
 /// What was read, and whether it would be the same once more.

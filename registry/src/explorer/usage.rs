@@ -10,7 +10,6 @@ use super::path;
 use super::plot::{self, Point};
 use super::shown;
 use super::visit::{self, Visit};
-use crate::domain::grant::{Action, Grants};
 use crate::lifecycle::metering::{Price, month_of, write_month};
 use crate::metadata::Time;
 use crate::metadata::explore::RepositoryOrder;
@@ -130,10 +129,7 @@ pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
     visit.known()?;
     visit.not_suspended("usage")?;
     // Sums tell of everything that is summed up.
-    let rights = &visit.principal.rights;
-    let seeing = [Action::Pull, Action::Push, Action::Metadata];
-    let sees_all = |grants: &Grants| seeing.iter().any(|action| grants.covers_all(*action));
-    if rights.are_scoped() || !rights.grants().is_none_or(sees_all) {
+    if !visit.sees_all() {
         return Err(Failure::Denied(
             "what the whole tenant stores is for whoever may see all of its repositories".into(),
         ));

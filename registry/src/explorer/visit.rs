@@ -12,7 +12,7 @@ use super::answer::Failure;
 use super::path::{Form, ROOT};
 use super::{Explorer, session};
 use crate::audit::{Event, Outcome};
-use crate::domain::grant::{Action, Actions};
+use crate::domain::grant::{Action, Actions, Grants};
 use crate::domain::{RepositoryName, TagName};
 use crate::identity::presented::Presented;
 use crate::identity::{Held, Principal, Rights, sight};
@@ -269,6 +269,14 @@ impl Visit {
         if let Some(secret) = self.fresh.get() {
             session::remember(response, secret);
         }
+    }
+
+    /// Whether somebody sees all repositories there are.
+    pub fn sees_all(&self) -> bool {
+        let rights = &self.principal.rights;
+        let seeing = [Action::Pull, Action::Push, Action::Metadata];
+        let sees_all = |grants: &Grants| seeing.iter().any(|action| grants.covers_all(*action));
+        !rights.are_scoped() && rights.grants().is_none_or(sees_all)
     }
 
     /// Whether somebody may do this, and is offered it: pages of a cache change nothing.

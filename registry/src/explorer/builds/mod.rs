@@ -103,7 +103,9 @@ async fn find(visit: &Visit, id: String) -> Result<Builds, Failure> {
         true => explore.tags_named(tenant, id.clone(), LOOKED).await?,
         false => Vec::new(),
     };
-    let mut more = rows.len().max(named.len()) >= LOOKED as usize;
+    // Whether the store had enough of it tells of what one may not see.
+    let is_cut = rows.len().max(named.len()) >= LOOKED as usize;
+    let mut more = is_cut && visit.sees_all();
     let mut found: BTreeMap<Key, Found> = BTreeMap::new();
     let mut add = |repository: &str, digest: Digest, by: &'static str, target: Option<String>| {
         let Ok(name) = repository.parse::<RepositoryName>() else {

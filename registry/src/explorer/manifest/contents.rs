@@ -36,7 +36,8 @@ impl Contents {
             let layer = document.layers.iter().find(|layer| layer.media_type == CHART);
             let digest = layer.and_then(|layer| layer.digest.parse::<Digest>().ok());
             if let Some(digest) = digest {
-                contents.chart = parsed::read(&visit.explorer, repository, &digest, Sort::Chart).await?;
+                contents.chart =
+                    parsed::read_if_free(&visit.explorer, repository, &digest, Sort::Chart).await?;
             }
         }
         Ok(contents)

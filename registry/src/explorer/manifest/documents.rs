@@ -77,7 +77,8 @@ impl Documents {
         if let Some(told) = found.provenance.as_mut().filter(|told| told.size <= AT_ONCE)
             && let Ok(digest) = told.digest.parse::<Digest>()
         {
-            told.content = parsed::read(&visit.explorer, repository, &digest, Sort::Provenance).await?;
+            told.content =
+                parsed::read_if_free(&visit.explorer, repository, &digest, Sort::Provenance).await?;
         }
         Ok(found)
     }

@@ -196,9 +196,8 @@ pub async fn get(
     let found = store.manifest(&repository, &reference).await?;
     let row = found.ok_or_else(|| read::absent(visit, &repository, &reference))?;
     // A page takes several times the manifest's own bytes while it is made.
-    let large = &visit.explorer.0.large;
     let _permit = match row.size > LARGE {
-        true => large.acquire().await.ok(),
+        true => Some(visit.explorer.large().await?),
         false => None,
     };
     let page = read::page(visit, &repository, &reference, row).await?;
