@@ -67,6 +67,8 @@ pub async fn delete(
     owned(visit, &repository)?;
     match parts.method {
         Method::GET | Method::HEAD => {
+            // It tells what else there is.
+            visit.repository(repository.name.clone(), Action::Metadata)?;
             let page = preview(visit, &repository, &reference).await?;
             Ok(answer::view(visit, &page))
         }
@@ -152,6 +154,9 @@ async fn perform(visit: &Visit, repository: &Repository, reference: &Reference) 
     }
     visit.note("delete", &object, Outcome::Done, "");
     let name = repository.name.as_str();
+    if !visit.actions_on(&repository.name).contains(Action::Metadata) {
+        return Ok(answer::to(path::ROOT));
+    }
     Ok(answer::to(&match reference {
         Reference::Tag(tag) => path::of_part(name, &format!("history/{tag}")),
         Reference::Digest(_) => path::of_part(name, "deleted"),

@@ -8,11 +8,11 @@ use maud::{Markup, html};
 use serde::Serialize;
 
 use super::answer::{self, Failure, View};
-use super::archive::{Entry, Kind, Tree};
+use super::archive::{Entry, Kind};
 use super::parsed::{self, Content, Sort};
 use super::path;
 use super::repositories::next_link;
-use super::shown;
+use super::shown::{self, Column};
 use super::visit::{self, Visit};
 use crate::domain::grant::Action;
 use crate::domain::{Digest, RepositoryName};
@@ -114,7 +114,7 @@ pub async fn get(
     let missing = || Failure::absent(format!("there is no folder {place:?} in the layer"));
     let folder = tree.folder(&place).ok_or_else(missing)?;
     let (entries, next) = match &search {
-        Some(text) => (found(tree, text), None),
+        Some(text) => (found(visit, content.clone(), text.clone()).await?, None),
         None => {
             let children = folder.children();
             let next = (children.len() > from.saturating_add(PAGE)).then(|| from + PAGE);
@@ -140,9 +140,18 @@ pub async fn get(
     Ok(answer::view(visit, &page))
 }
 
-fn found(tree: &Tree, text: &str) -> Vec<Row> {
-    let found = tree.search(text, FOUND).into_iter();
-    found.map(|found| Row::new(found.path, found.entry)).collect()
+/// A walk through all paths, which may be long: not on a thread that serves others.
+async fn found(visit: &Visit, content: Arc<Content>, text: String) -> Result<Vec<Row>, Failure> {
+    let turn = visit.explorer.walks().await?;
+    let found = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let Content::Files(tree) = &*content else {
+            return Vec::new();
+        };
+        let found = tree.search(&text, FOUND).into_iter();
+        found.map(|found| Row::new(found.path, found.entry)).collect()
+    });
+    found.await.map_err(|error| Failure::Ours(error.to_string()))
 }
 
 impl View for Files {
@@ -212,17 +221,9 @@ impl Files {
 
     fn table(&self) -> Markup {
         html! {
-            div.wide tabindex="0" role="region" aria-label="Table of files" {
-                table {
-                    caption.hidden { "Files" }
-                    thead { tr {
-                        th scope="col" { "Name" } th scope="col" { "Kind" } th scope="col" { "Mode" } th.number scope="col" { "Size" }
-                    } }
-                    tbody {
+            (shown::table("Files", &[Column::Text("Name"), Column::Text("Kind"), Column::Text("Mode"), Column::Number("Size")], &html! {
                         @for row in &self.entries { (self.row(row)) }
-                    }
-                }
-            }
+                    }))
         }
     }
 

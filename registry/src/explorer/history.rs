@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::answer::{self, Failure, View};
 use super::path;
 use super::repositories::next_link;
-use super::shown;
+use super::shown::{self, Column};
 use super::visit::{self, Visit};
 use crate::domain::grant::Action;
 use crate::domain::{RepositoryName, TagName};
@@ -111,13 +111,7 @@ impl View for History {
             (shown::crumbs(Some(repository)))
             h1 { (self.title()) }
             p { a href=(path::of_tag(repository, tag)) { "The tag" } " · " a href=(path::of_part(repository, "deleted")) { "Deleted tags" } }
-            div.wide tabindex="0" role="region" aria-label="Table of the history" {
-                table {
-                    caption.hidden { "What became of the tag, newest first" }
-                    thead { tr {
-                        th scope="col" { "When" } th scope="col" { "What" } th scope="col" { "By" } th scope="col" { "Manifest" }
-                    } }
-                    tbody {
+            (shown::table("What became of the tag, newest first", &[Column::Text("When"), Column::Text("What"), Column::Text("By"), Column::Text("Manifest")], &html! {
                         @for event in &self.events {
                             tr {
                                 th scope="row" { (shown::time(event.time, self.now)) }
@@ -126,9 +120,7 @@ impl View for History {
                                 td { a href=(path::of_manifest(repository, &event.digest)) { (shown::digest(&event.digest)) } }
                             }
                         }
-                    }
-                }
-            }
+                    }))
             @if let Some(next) = &self.next { (next_link(&here, &[("after", next)])) }
         }
     }

@@ -50,7 +50,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{Router, any};
 use http::Method;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::answer::Failure;
 use self::parsed::Parsed;
@@ -100,9 +100,9 @@ pub struct Explorer(Arc<Shared>);
 struct Shared {
     parts: Parts,
     /// For manifests whose pages take memory worth counting.
-    large: Semaphore,
+    large: Arc<Semaphore>,
     /// For answers that walk a repository's tags.
-    walks: Semaphore,
+    walks: Arc<Semaphore>,
     /// What was read of blobs.
     parsed: Parsed,
 }
@@ -119,26 +119,26 @@ impl Explorer {
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Shared {
             parts,
-            large: Semaphore::new(LARGE_AT_ONCE),
-            walks: Semaphore::new(WALKS_AT_ONCE),
+            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            walks: Arc::new(Semaphore::new(WALKS_AT_ONCE)),
             parsed: Parsed::default(),
         }))
     }
 
     /// Waits for its turn to read documents that take memory worth counting.
-    async fn large(&self) -> Result<SemaphorePermit<'_>, Failure> {
+    async fn large(&self) -> Result<OwnedSemaphorePermit, Failure> {
         turn(&self.0.large).await
     }
 
-    /// Waits for its turn to walk a repository's tags.
-    async fn walks(&self) -> Result<SemaphorePermit<'_>, Failure> {
+    /// Waits for its turn to walk a repository's tags, or through what was read of a blob.
+    async fn walks(&self) -> Result<OwnedSemaphorePermit, Failure> {
         turn(&self.0.walks).await
     }
 }
 
 /// A turn at what only a few may do at once. Whoever waits for long is sent away rather than queued without an end.
-async fn turn(turns: &Semaphore) -> Result<SemaphorePermit<'_>, Failure> {
-    match tokio::time::timeout(WAIT, turns.acquire()).await {
+async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
+    match tokio::time::timeout(WAIT, turns.clone().acquire_owned()).await {
         Ok(Ok(permit)) => Ok(permit),
         Ok(Err(_)) | Err(_) => Err(Failure::Busy),
     }

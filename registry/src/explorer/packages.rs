@@ -9,7 +9,7 @@ use super::answer::{self, Failure, View};
 use super::parsed::{self, Content, Sort};
 use super::path;
 use super::repositories::next_link;
-use super::shown;
+use super::shown::{self, Column};
 use super::supply::sbom::{Package, Sbom};
 use super::visit::{self, Visit};
 use crate::domain::grant::Action;
@@ -70,7 +70,19 @@ pub async fn get(
         Content::Unreadable(why) => return Err(Failure::Conflict(format!("{digest}: {why}"))),
         _ => return Err(absent()),
     };
-    let (packages, found) = found(sbom, search.as_deref(), from);
+    let (packages, found) = {
+        let (content, search) = (content.clone(), search.clone());
+        let turn = visit.explorer.walks().await?;
+        // Through all packages, which may be many: not on a thread that serves others.
+        let found = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            match &*content {
+                Content::Packages(sbom) => found(sbom, search.as_deref(), from),
+                _ => (Vec::new(), 0),
+            }
+        });
+        found.await.map_err(|error| Failure::Ours(error.to_string()))?
+    };
     let page = Packages {
         repository: repository.name.to_string(),
         digest: digest.to_string(),
@@ -139,13 +151,7 @@ impl View for Packages {
 impl Packages {
     fn table(&self) -> Markup {
         html! {
-            div.wide tabindex="0" role="region" aria-label="Table of packages" {
-                table {
-                    caption.hidden { "Packages" }
-                    thead { tr {
-                        th scope="col" { "Package" } th scope="col" { "Version" } th scope="col" { "Kind" } th scope="col" { "Licences" }
-                    } }
-                    tbody {
+            (shown::table("Packages", &[Column::Text("Package"), Column::Text("Version"), Column::Text("Kind"), Column::Text("Licences")], &html! {
                         @for package in &self.packages {
                             tr {
                                 th scope="row" title=[package.purl.as_deref()] { (package.name) }
@@ -154,9 +160,7 @@ impl Packages {
                                 td.text { (package.licenses.as_deref().unwrap_or_default()) }
                             }
                         }
-                    }
-                }
-            }
+                    }))
         }
     }
 }

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::piped::piped;
 use super::Explorer;
@@ -33,6 +34,8 @@ const CHART_CONTENT_LIMIT: u64 = 128 << 20;
 const AT_ONCE: usize = 2;
 /// Longest window of zstd, which is memory: what common encoders use at their high levels.
 const WINDOW: u64 = 32 << 20;
+/// Tenants whose turns are remembered.
+const TENANTS: u64 = 10_000;
 /// How long one archive may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// About how many bytes of what was read are kept.
@@ -68,18 +71,39 @@ pub enum Content {
 
 type Key = (TenantId, Digest, Sort);
 
-/// What has been read lately.
+/// What has been read lately, and who reads.
 pub struct Parsed {
     kept: Cache<Key, Arc<Content>>,
-    permits: Semaphore,
+    /// Of all tenants.
+    all: Arc<Semaphore>,
+    /// Of each tenant one, so that none keeps the others waiting with all turns.
+    each: Cache<TenantId, Arc<Semaphore>>,
+    /// What reads in the background waits for itself alone.
+    background: Arc<Semaphore>,
 }
+
+/// How somebody waits for a turn to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// For a while.
+    ForTurn,
+    /// Not at all.
+    No,
+    /// In the background.
+    Background,
+}
+
+/// A turn; whoever works holds it until the work is done, whether anybody waits for that or not.
+type Turn = Vec<OwnedSemaphorePermit>;
 
 impl Default for Parsed {
     fn default() -> Self {
         let weigh = |_: &Key, content: &Arc<Content>| u32::try_from(content.weight()).unwrap_or(u32::MAX);
         Self {
             kept: Cache::builder().max_capacity(KEPT).weigher(weigh).build(),
-            permits: Semaphore::new(AT_ONCE),
+            all: Arc::new(Semaphore::new(AT_ONCE)),
+            each: Cache::new(TENANTS),
+            background: Arc::new(Semaphore::new(1)),
         }
     }
 }
@@ -88,12 +112,57 @@ impl Content {
     /// About how many bytes of memory it takes.
     fn weight(&self) -> usize {
         match self {
-            Self::Provenance(_) => 64 << 10,
-            Self::Packages(sbom) => 1024 + sbom.packages.len() * 400,
-            Self::Files(tree) => 1024 + tree.count() * 160,
-            Self::Chart(_) => 2 << 20,
+            Self::Provenance(provenance) => written(provenance),
+            Self::Packages(sbom) => written(sbom),
+            Self::Files(tree) => 1024 + tree.weight(),
+            Self::Chart(chart) => written(chart),
             Self::Unreadable(why) => 256 + why.len(),
         }
+    }
+}
+
+/// About how much memory something takes that is texts: twice what it is as JSON.
+fn written(what: &impl Serialize) -> usize {
+    let mut count = Count(0);
+    // Nothing is written, so that nothing fails.
+    let _ = serde_json::to_writer(&mut count, what);
+    4096 + count.0 * 2
+}
+
+/// Counts what is written.
+struct Count(usize);
+
+impl std::io::Write for Count {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Parsed {
+    async fn turn(&self, tenant: TenantId, wait: Wait) -> Result<Turn, ContentError> {
+        let each = self.each.get_with(tenant, || Arc::new(Semaphore::new(1)));
+        let wanted = match wait {
+            Wait::Background => vec![self.background.clone()],
+            Wait::ForTurn | Wait::No => vec![each, self.all.clone()],
+        };
+        let mut turn = Turn::new();
+        for semaphore in wanted {
+            let permit = match wait {
+                Wait::No => semaphore.try_acquire_owned().map_err(|_| ContentError::Busy)?,
+                Wait::ForTurn => tokio::time::timeout(super::WAIT, semaphore.acquire_owned())
+                    .await
+                    .map_err(|_| ContentError::Busy)?
+                    .map_err(|_| ContentError::Busy)?,
+                Wait::Background => semaphore.acquire_owned().await.map_err(|_| ContentError::Busy)?,
+            };
+            turn.push(permit);
+        }
+        Ok(turn)
     }
 }
 
@@ -104,6 +173,39 @@ pub async fn read(
     digest: &Digest,
     sort: Sort,
 ) -> Result<Option<Arc<Content>>, ContentError> {
+    read_as(explorer, repository, digest, sort, Wait::ForTurn).await
+}
+
+/// The same for what a page shows besides: nothing where others are reading.
+pub async fn read_if_free(
+    explorer: &Explorer,
+    repository: &Repository,
+    digest: &Digest,
+    sort: Sort,
+) -> Result<Option<Arc<Content>>, ContentError> {
+    match read_as(explorer, repository, digest, sort, Wait::No).await {
+        Err(ContentError::Busy) => Ok(None),
+        other => other,
+    }
+}
+
+/// The same where nobody waits for it.
+pub async fn read_in_background(
+    explorer: &Explorer,
+    repository: &Repository,
+    digest: &Digest,
+    sort: Sort,
+) -> Result<Option<Arc<Content>>, ContentError> {
+    read_as(explorer, repository, digest, sort, Wait::Background).await
+}
+
+async fn read_as(
+    explorer: &Explorer,
+    repository: &Repository,
+    digest: &Digest,
+    sort: Sort,
+    wait: Wait,
+) -> Result<Option<Arc<Content>>, ContentError> {
     let Some(row) = explorer.metadata.blob(repository, digest).await? else {
         return Ok(None);
     };
@@ -112,16 +214,14 @@ pub async fn read(
     if let Some(content) = parsed.kept.get(&key) {
         return Ok(Some(content));
     }
-    let _permit = super::turn(&parsed.permits)
-        .await
-        .map_err(|_| ContentError::Busy)?;
+    let turn = parsed.turn(repository.tenant, wait).await?;
     // Somebody else may have read it while this one waited.
     if let Some(content) = parsed.kept.get(&key) {
         return Ok(Some(content));
     }
     let content = match sort {
-        Sort::Provenance | Sort::Packages => document(explorer, repository, digest, &row, sort).await?,
-        Sort::Files | Sort::Chart => archived(explorer, &row, sort).await?,
+        Sort::Provenance | Sort::Packages => document(explorer, repository, digest, &row, sort, turn).await?,
+        Sort::Files | Sort::Chart => archived(explorer, &row, sort, turn).await?,
     };
     let Some((content, lasts)) = content else {
         return Ok(None);
@@ -133,19 +233,6 @@ pub async fn read(
     Ok(Some(content))
 }
 
-/// The same for what a page shows besides: that others are reading is no reason to show nothing.
-pub async fn read_if_free(
-    explorer: &Explorer,
-    repository: &Repository,
-    digest: &Digest,
-    sort: Sort,
-) -> Result<Option<Arc<Content>>, ContentError> {
-    match read(explorer, repository, digest, sort).await {
-        Err(ContentError::Busy) => Ok(None),
-        other => other,
-    }
-}
-
 /// What was read, and whether it would be the same once more.
 type Outcome = Option<(Content, bool)>;
 
@@ -155,6 +242,7 @@ async fn document(
     digest: &Digest,
     row: &BlobRow,
     sort: Sort,
+    turn: Turn,
 ) -> Result<Outcome, ContentError> {
     let limit = match sort {
         Sort::Provenance => PROVENANCE_LIMIT,
@@ -168,6 +256,7 @@ async fn document(
         return Ok(None);
     };
     let read = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let read = match sort {
             Sort::Provenance => {
                 provenance::read(&bytes).map(|provenance| Content::Provenance(Box::new(provenance)))
@@ -188,7 +277,12 @@ impl Drop for Cancel {
     }
 }
 
-async fn archived(explorer: &Explorer, row: &BlobRow, sort: Sort) -> Result<Outcome, ContentError> {
+async fn archived(
+    explorer: &Explorer,
+    row: &BlobRow,
+    sort: Sort,
+    turn: Turn,
+) -> Result<Outcome, ContentError> {
     let stream = match explorer.blobs.read(&row.key, 0..row.size).await {
         Ok(stream) => stream,
         Err(BlobError::NotFound { .. }) => return Ok(None),
@@ -198,6 +292,7 @@ async fn archived(explorer: &Explorer, row: &BlobRow, sort: Sort) -> Result<Outc
     let cancelled = cancel.0.clone();
     let reader = piped(stream);
     let read = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let limits = Limits {
             deadline: Some(Instant::now() + PATIENCE),
             cancelled: Some(&cancelled),

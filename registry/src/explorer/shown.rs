@@ -84,6 +84,38 @@ pub fn span(seconds: u64) -> String {
     format!("{count} {unit}{plural}")
 }
 
+/// The heading of a column.
+#[derive(Debug, Clone, Copy)]
+pub enum Column<'t> {
+    /// Of texts.
+    Text(&'t str),
+    /// Of numbers, which stand below each other.
+    Number(&'t str),
+    /// Of what says itself what it is; only heard.
+    Hidden(&'t str),
+}
+
+/// A table that scrolls by itself where it is wider than the page.
+pub fn table(title: &str, columns: &[Column<'_>], rows: &Markup) -> Markup {
+    html! {
+        div.wide tabindex="0" role="region" aria-label=(format!("Table: {title}")) {
+            table {
+                caption.hidden { (title) }
+                thead { tr {
+                    @for column in columns {
+                        @match column {
+                            Column::Text(title) => th scope="col" { (title) },
+                            Column::Number(title) => th.number scope="col" { (title) },
+                            Column::Hidden(title) => th scope="col" { span.hidden { (title) } },
+                        }
+                    }
+                } }
+                tbody { (rows) }
+            }
+        }
+    }
+}
+
 /// Longest text of one cell, in characters.
 const CELL: usize = 2000;
 

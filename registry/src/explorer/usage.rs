@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::answer::{self, Failure, View};
 use super::path;
 use super::plot::{self, Point};
-use super::shown;
+use super::shown::{self, Column};
 use super::visit::{self, Visit};
 use crate::lifecycle::metering::{Price, month_of, write_month};
 use crate::metadata::Time;
@@ -118,9 +118,8 @@ struct CacheFigures {
     rate_remaining: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit: Option<u64>,
-    /// Why the upstream does not answer as it should.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trouble: Option<String>,
+    /// Whether the upstream answers as it should, as far as it was asked.
+    answers: bool,
 }
 
 /// The page.
@@ -274,7 +273,7 @@ fn of_cache(cache: &Cache, figures: crate::metadata::pull_through::CacheFigures)
         bytes_fetched: figures.bytes_fetched,
         rate_remaining: figures.rate_limit.map(|(_, remaining, _)| remaining),
         rate_limit: figures.rate_limit.map(|(limit, _, _)| limit),
-        trouble: trouble.map(|(_, why)| why),
+        answers: trouble.is_none(),
     }
 }
 
@@ -337,14 +336,7 @@ impl Usage {
         html! {
             section aria-labelledby="largest" {
                 h2 #largest { "Largest repositories" }
-                div.wide tabindex="0" role="region" aria-label="Table of the largest repositories" {
-                    table {
-                        caption.hidden { "Largest repositories" }
-                        thead { tr {
-                            th scope="col" { "Repository" } th.number scope="col" { "Size" } th scope="col" { span.hidden { "Share" } }
-                            th.number scope="col" { "Tags" } th.number scope="col" { "A month at this size" }
-                        } }
-                        tbody {
+                (shown::table("Largest repositories", &[Column::Text("Repository"), Column::Number("Size"), Column::Hidden("Share"), Column::Number("Tags"), Column::Number("A month at this size")], &html! {
                             @for row in &self.largest {
                                 tr {
                                     th scope="row" { a href=(path::of_repository(&row.repository)) { (row.repository) } }
@@ -354,9 +346,7 @@ impl Usage {
                                     td.number { (row.monthly_cost) " " (self.month.currency) }
                                 }
                             }
-                        }
-                    }
-                }
+                        }))
                 p.hint { "What repositories share counts in each of them, and once for the tenant." }
             }
         }
@@ -366,14 +356,7 @@ impl Usage {
         html! {
             section aria-labelledby="retention" {
                 h2 #retention { "Retention" }
-                div.wide tabindex="0" role="region" aria-label="Table of retention policies" {
-                    table {
-                        caption.hidden { "Retention policies" }
-                        thead { tr {
-                            th scope="col" { "Policy" } th.number scope="col" { "Would delete" } th.number scope="col" { "Would free" }
-                            th scope="col" { "Next run" }
-                        } }
-                        tbody {
+                (shown::table("Retention policies", &[Column::Text("Policy"), Column::Number("Would delete"), Column::Number("Would free"), Column::Text("Next run")], &html! {
                             @for policy in &self.policies {
                                 tr {
                                     th scope="row" { (policy.name) @if policy.dry_run { " " span.badge { "dry run" } } }
@@ -387,9 +370,7 @@ impl Usage {
                                     td { (super::repositories::when(policy.next, self.now)) }
                                 }
                             }
-                        }
-                    }
-                }
+                        }))
             }
         }
     }
@@ -398,19 +379,11 @@ impl Usage {
         html! {
             section aria-labelledby="caches" {
                 h2 #caches { "Caches" }
-                div.wide tabindex="0" role="region" aria-label="Table of caches" {
-                    table {
-                        caption.hidden { "Caches of other registries" }
-                        thead { tr {
-                            th scope="col" { "Cache" } th scope="col" { "Upstream" } th.number scope="col" { "Hits" }
-                            th.number scope="col" { "Misses" } th.number scope="col" { "Saved" } th.number scope="col" { "Fetched" }
-                            th.number scope="col" { "Left of its limit" }
-                        } }
-                        tbody {
+                (shown::table("Caches of other registries", &[Column::Text("Cache"), Column::Text("Upstream"), Column::Number("Hits"), Column::Number("Misses"), Column::Number("Saved"), Column::Number("Fetched"), Column::Number("Left of its limit")], &html! {
                             @for cache in &self.caches {
                                 tr {
                                     th scope="row" { (cache.name) }
-                                    td { code { (cache.upstream) } @if let Some(why) = &cache.trouble { p.hint { (why) } } }
+                                    td { code { (cache.upstream) } @if !cache.answers { p.hint { "does not answer as it should" } } }
                                     td.number { (shown::grouped(cache.hits)) }
                                     td.number { (shown::grouped(cache.misses)) }
                                     td.number { (shown::size(cache.bytes_saved)) }
@@ -421,9 +394,7 @@ impl Usage {
                                     } }
                                 }
                             }
-                        }
-                    }
-                }
+                        }))
             }
         }
     }

@@ -35,6 +35,8 @@ pub struct RepositoryRow {
     pub name: String,
     /// Bytes that it stores.
     pub bytes: u64,
+    /// The same as counted, which may have drifted below 0.
+    pub counted: i64,
     /// Number of its tags.
     pub tags: u64,
     /// Its last push, of whatever manifest.
@@ -48,7 +50,7 @@ impl RepositoryRow {
     pub fn place(&self, order: RepositoryOrder) -> RepositoryPlace {
         let value = match order {
             RepositoryOrder::Pushed => self.pushed_at.map_or(0, |at| at.0),
-            RepositoryOrder::Size => i64::try_from(self.bytes).unwrap_or(i64::MAX),
+            RepositoryOrder::Size => self.counted,
         };
         RepositoryPlace { value, id: self.id }
     }
@@ -83,6 +85,15 @@ pub struct DueBuild {
     pub repository: Repository,
     /// Which.
     pub digest: Digest,
+}
+
+/// Manifests to be read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DueBuilds {
+    /// How many were due, those included that are gone and were forgotten.
+    pub seen: usize,
+    /// Those to be read.
+    pub builds: Vec<DueBuild>,
 }
 
 /// Lists for people.
@@ -120,7 +131,7 @@ pub trait Explore: Send + Sync + 'static {
     async fn tags_named(&self, tenant: TenantId, name: String, limit: u32) -> Result<Vec<NamedTag>>;
 
     /// Up to `limit` manifests to be read, each put off until `retry` in case the reading fails.
-    async fn due_builds(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<DueBuild>>;
+    async fn due_builds(&self, now: Time, retry: Time, limit: u32) -> Result<DueBuilds>;
 
     /// Keeps what was read of a manifest, at most 64 keys; it is due no longer.
     async fn note_build(&self, due: &DueBuild, keys: Vec<BuildKey>) -> Result<()>;

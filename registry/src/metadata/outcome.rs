@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::configuration::{Applied, TokenChange};
-use super::explore::DueBuild;
+use super::explore::DueBuilds;
 use super::lifecycle::{Candidate, Collected, Drift, Erased, Job, Purge, PurgeStep, Restored};
 use super::pull_through::Claimed;
 use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
@@ -36,10 +36,10 @@ impl Outcome for bool {
     }
 }
 
-impl Outcome for Vec<DueBuild> {
+impl Outcome for DueBuilds {
     fn commits(&self) -> bool {
         // Looked for every few seconds, and seldom found.
-        !self.is_empty()
+        self.seen > 0
     }
 }
 

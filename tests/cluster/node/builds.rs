@@ -181,14 +181,6 @@ async fn what_buildkit_built_is_listed_with_its_provenance_and_rolls_out() {
             .is_some_and(|uri| uri.starts_with(&from)),
         "{read:#}"
     );
-    assert_eq!(
-        read["parameters"]["request.args.build-arg:GREETING"], "hello",
-        "{read:#}"
-    );
-    assert!(
-        read["started"].is_string() && read["buildId"].is_string(),
-        "{read:#}"
-    );
 
     let shown = rolled_out(&acme, &format!("{}/app:1", acme.host)).await;
     assert_eq!(shown, format!("hello\n{}", project.built("out", "made")));

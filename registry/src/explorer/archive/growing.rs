@@ -8,6 +8,9 @@ use super::members::Member;
 use super::tree::{Kind, Node, TOP, Tree, index};
 use super::unreadable::Cut;
 
+/// About how many bytes a name takes besides itself.
+const PLACE: usize = 64;
+
 /// Takes entries in the order of the archive. As when it is extracted, a later entry takes the place of an earlier one
 /// of the same path: a folder stays what it was if a folder comes again, and goes with all below it if anything else
 /// does.
@@ -119,12 +122,13 @@ impl<'a> Growing<'a> {
         node.is_some_and(|node| node.kind == Kind::Folder)
     }
 
+    /// Where a name or target is kept, each different one once. Their places take memory too, however short they are.
     fn intern(&mut self, name: &str) -> Result<u32, Cut> {
         if let Some(known) = self.known.get(name) {
             return Ok(*known);
         }
         let limit = self.limits.names;
-        let bytes = self.bytes.saturating_add(name.len());
+        let bytes = self.bytes.saturating_add(name.len() + PLACE);
         let place = u32::try_from(self.tree.names.len()).map_err(|_| Cut::Names(limit))?;
         if bytes > limit {
             return Err(Cut::Names(limit));

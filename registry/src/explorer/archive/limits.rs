@@ -25,7 +25,7 @@ pub struct Limits<'a> {
     pub entries: usize,
     /// Bytes of a path or of a link's target; Linux has no longer ones.
     pub path: usize,
-    /// Bytes of all the names and targets kept, each different one counted once.
+    /// Bytes of all the names and targets kept, each different one counted once, with 64 for its place.
     pub names: usize,
     /// When to stop.
     pub deadline: Option<Instant>,

@@ -291,7 +291,14 @@ mod tests {
             Some(Cut::Bytes(2000))
         );
         assert_eq!(of(&Limits { names: 2, ..plain() }), Some(Cut::Names(2)));
-        assert_eq!(of(&Limits { names: 3, ..plain() }), None);
+        // Three bytes, and a place for each of the two names.
+        assert_eq!(
+            of(&Limits {
+                names: 131,
+                ..plain()
+            }),
+            None
+        );
     }
 
     #[test]

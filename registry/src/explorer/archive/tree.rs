@@ -140,7 +140,14 @@ impl Tree {
         self.left_out
     }
 
+    /// About how many bytes of memory it takes.
+    pub fn weight(&self) -> usize {
+        let names: usize = self.names.iter().map(|name| name.len() + 48).sum();
+        names + self.nodes.len() * (size_of::<Node>() + 4)
+    }
+
     /// Entries here, folders included and the top not.
+    #[cfg(test)]
     pub fn count(&self) -> usize {
         self.order.len()
     }

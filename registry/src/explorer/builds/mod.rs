@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::answer::{self, Failure, View};
 use super::path;
-use super::shown;
+use super::shown::{self, Column};
 use super::visit::{self, Visit};
 use crate::domain::build::{BuildKind, VALUE_LIMIT};
 use crate::domain::grant::Action;
@@ -21,6 +21,8 @@ use crate::metadata::Repository;
 
 /// Rows of each kind that are looked at.
 const LOOKED: u32 = 200;
+/// The same for whoever sees only some repositories.
+const LOOKED_AMONG: u32 = 5000;
 /// Images that are shown.
 const SHOWN: usize = 50;
 /// Tags that are shown of each.
@@ -98,9 +100,11 @@ async fn find(visit: &Visit, id: String) -> Result<Builds, Failure> {
     // 1. What says so itself, and what is named so; as far as the visitor may pull it.
     let (explore, tenant) = (&visit.explorer.explore, visit.tenant.id);
     let is_tag = id.parse::<TagName>().is_ok();
-    let rows = explore.builds(tenant, id.clone(), LOOKED).await?;
+    // Of what one may not see there may be much before what one may.
+    let looked = if visit.sees_all() { LOOKED } else { LOOKED_AMONG };
+    let rows = explore.builds(tenant, id.clone(), looked).await?;
     let named = match is_tag {
-        true => explore.tags_named(tenant, id.clone(), LOOKED).await?,
+        true => explore.tags_named(tenant, id.clone(), looked).await?,
         false => Vec::new(),
     };
     // Whether the store had enough of it tells of what one may not see.
@@ -129,6 +133,11 @@ async fn find(visit: &Visit, id: String) -> Result<Builds, Failure> {
         add(&row.repository, row.digest, by, None);
     }
     for tag in named {
+        let name = tag.repository.parse::<RepositoryName>().ok();
+        let cache = name.as_ref().and_then(|name| visit.tenant.caches.of(name));
+        if cache.is_some_and(|(cache, _)| !cache.allows_tag(&tag.tag)) {
+            continue;
+        }
         let target = tag.tag.strip_prefix(&*id).and_then(|rest| rest.strip_prefix('-'));
         add(&tag.repository, tag.digest, "tag", target.map(str::to_owned));
     }
@@ -209,14 +218,7 @@ impl View for Builds {
 impl Builds {
     fn table(&self) -> Markup {
         html! {
-            div.wide tabindex="0" role="region" aria-label="Table of images" {
-                table {
-                    caption.hidden { "Images of the build" }
-                    thead { tr {
-                        th scope="col" { "Repository" } th scope="col" { "Tags" } th scope="col" { "Target" }
-                        th scope="col" { "Manifest" } th scope="col" { "Known by" }
-                    } }
-                    tbody {
+            (shown::table("Images of the build", &[Column::Text("Repository"), Column::Text("Tags"), Column::Text("Target"), Column::Text("Manifest"), Column::Text("Known by")], &html! {
                         @for image in &self.images {
                             tr {
                                 th scope="row" { a href=(path::of_repository(&image.repository)) { (image.repository) } }
@@ -231,9 +233,7 @@ impl Builds {
                                 td { (image.by.join(", ")) }
                             }
                         }
-                    }
-                }
-            }
+                    }))
         }
     }
 }

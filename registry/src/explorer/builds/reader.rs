@@ -54,7 +54,7 @@ pub async fn follow(explorer: Explorer) {
 async fn round(explorer: &Explorer) -> Result<usize, MetadataError> {
     let now = Time::now();
     let due = explorer.explore.due_builds(now, now.plus(RETRY), BATCH).await?;
-    for due in &due {
+    for due in &due.builds {
         match read(explorer, due).await {
             Ok(keys) => explorer.explore.note_build(due, keys).await?,
             Err(error) => {
@@ -63,7 +63,7 @@ async fn round(explorer: &Explorer) -> Result<usize, MetadataError> {
             }
         }
     }
-    Ok(due.len())
+    Ok(due.seen)
 }
 
 /// What lies behind a manifest. Of what another registry has made only what its own annotations say is known: its
@@ -98,7 +98,7 @@ async fn read(explorer: &Explorer, due: &DueBuild) -> Result<Vec<BuildKey>, Read
         let Ok(digest) = layer.digest.parse::<Digest>() else {
             continue;
         };
-        let content = parsed::read(explorer, repository, &digest, Sort::Provenance).await?;
+        let content = parsed::read_in_background(explorer, repository, &digest, Sort::Provenance).await?;
         if let Some(Content::Provenance(provenance)) = content.as_deref() {
             keys.extend(built(provenance));
         }

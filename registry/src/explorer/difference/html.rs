@@ -6,7 +6,7 @@ use super::compare::{Change, Where};
 use super::{Compared, Difference};
 use crate::explorer::answer::View;
 use crate::explorer::path;
-use crate::explorer::shown;
+use crate::explorer::shown::{self, Column};
 use crate::explorer::supply::sbom;
 use crate::explorer::visit::Visit;
 
@@ -101,13 +101,7 @@ fn layers(compared: &Compared) -> Markup {
     html! {
         section aria-labelledby="layers" {
             h2 #layers { "Layers" }
-            div.wide tabindex="0" role="region" aria-label="Table of layers" {
-                table {
-                    caption.hidden { "Layers of both" }
-                    thead { tr {
-                        th scope="col" { "Where" } th.number scope="col" { "Size" } th scope="col" { "Made by" } th scope="col" { "Digest" }
-                    } }
-                    tbody {
+            (shown::table("Layers of both", &[Column::Text("Where"), Column::Number("Size"), Column::Text("Made by"), Column::Text("Digest")], &html! {
                         @for layer in compared.layers.iter().take(ROWS) {
                             tr {
                                 th scope="row" { @match layer.found {
@@ -120,9 +114,7 @@ fn layers(compared: &Compared) -> Markup {
                                 td { (shown::digest(&layer.digest)) }
                             }
                         }
-                    }
-                }
-            }
+                    }))
             (shown::more(compared.layers.len(), ROWS))
         }
     }
@@ -133,11 +125,7 @@ fn configuration(changes: &[Change]) -> Markup {
         section aria-labelledby="configuration" {
             h2 #configuration { "Configuration" }
             @if changes.is_empty() { p.hint { "The same." } } @else {
-                div.wide tabindex="0" role="region" aria-label="Table of the configuration" {
-                    table {
-                        caption.hidden { "What differs in the configuration" }
-                        thead { tr { th scope="col" { "Key" } th scope="col" { "From" } th scope="col" { "To" } } }
-                        tbody {
+                (shown::table("What differs in the configuration", &[Column::Text("Key"), Column::Text("From"), Column::Text("To")], &html! {
                             @for change in changes.iter().take(ROWS) {
                                 tr {
                                     th scope="row" { code { (shown::cut(&change.key)) } }
@@ -145,9 +133,7 @@ fn configuration(changes: &[Change]) -> Markup {
                                     td.text { (side(change.to.as_deref())) }
                                 }
                             }
-                        }
-                    }
-                }
+                        }))
                 (shown::more(changes.len(), ROWS))
             }
         }
@@ -164,13 +150,7 @@ fn packages_of(difference: &sbom::Difference) -> Markup {
             h2 #packages { "Packages" }
             p.hint { (shown::grouped(difference.same as u64)) " are the same." }
             @if !difference.packages.is_empty() {
-                div.wide tabindex="0" role="region" aria-label="Table of packages" {
-                    table {
-                        caption.hidden { "Packages that differ" }
-                        thead { tr {
-                            th scope="col" { "Package" } th scope="col" { "Kind" } th scope="col" { "From" } th scope="col" { "To" }
-                        } }
-                        tbody {
+                (shown::table("Packages that differ", &[Column::Text("Package"), Column::Text("Kind"), Column::Text("From"), Column::Text("To")], &html! {
                             @for package in difference.packages.iter().take(ROWS) {
                                 tr {
                                     th scope="row" { (package.name) }
@@ -179,9 +159,7 @@ fn packages_of(difference: &sbom::Difference) -> Markup {
                                     td { (versions(&package.to)) }
                                 }
                             }
-                        }
-                    }
-                }
+                        }))
                 (shown::more(difference.packages.len(), ROWS))
             }
         }

@@ -3,8 +3,9 @@
 use maud::{Markup, html};
 
 use crate::explorer::archive::chart::{Chart, Dependency, File, Maintainer, Text};
+use crate::explorer::prose;
+use crate::explorer::shown::{self, Column};
 use crate::explorer::supply::is_web_link;
-use crate::explorer::{prose, shown};
 
 /// Templates that are named.
 const TEMPLATES: usize = 200;
@@ -76,13 +77,7 @@ fn maintainer(maintainer: &Maintainer) -> Markup {
 
 fn dependencies(dependencies: &[Dependency]) -> Markup {
     html! {
-        div.wide tabindex="0" role="region" aria-label="Table of dependencies" {
-            table {
-                caption.hidden { "Dependencies of the chart" }
-                thead { tr {
-                    th scope="col" { "Dependency" } th scope="col" { "Version" } th scope="col" { "From" } th scope="col" { "If" }
-                } }
-                tbody {
+        (shown::table("Dependencies of the chart", &[Column::Text("Dependency"), Column::Text("Version"), Column::Text("From"), Column::Text("If")], &html! {
                     @for dependency in dependencies {
                         tr {
                             th scope="row" { (&*dependency.name) }
@@ -91,9 +86,7 @@ fn dependencies(dependencies: &[Dependency]) -> Markup {
                             td { @if let Some(condition) = &dependency.condition { code { (&**condition) } } }
                         }
                     }
-                }
-            }
-        }
+                }))
     }
 }
 

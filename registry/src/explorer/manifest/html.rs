@@ -9,7 +9,7 @@ use crate::explorer::answer::View;
 use crate::explorer::artifact::{Kind, Platform};
 use crate::explorer::path;
 use crate::explorer::repositories::when;
-use crate::explorer::shown;
+use crate::explorer::shown::{self, Column};
 use crate::explorer::visit::Visit;
 use crate::metadata::Time;
 
@@ -139,23 +139,9 @@ impl ManifestPage {
         html! {
             section aria-labelledby="platforms" {
                 h2 #platforms { (title) }
-                div.wide tabindex="0" role="region" aria-label=(format!("Table of {title}")) {
-                    table {
-                        caption.hidden { (title) }
-                        thead {
-                            tr {
-                                th scope="col" { "Platform" }
-                                th scope="col" { "Kind" }
-                                th scope="col" { "Digest" }
-                                th.number scope="col" { "Layers" }
-                                th.number scope="col" { "Size" }
-                            }
-                        }
-                        tbody {
+                (shown::table(title, &[Column::Text("Platform"), Column::Text("Kind"), Column::Text("Digest"), Column::Number("Layers"), Column::Number("Size")], &html! {
                             @for child in self.platforms.iter().take(ROWS) { (self.child(child)) }
-                        }
-                    }
-                }
+                        }))
                 (shown::more(self.platforms.len(), ROWS))
             }
         }
@@ -188,18 +174,9 @@ impl ManifestPage {
         html! {
             section aria-labelledby="referrers" {
                 h2 #referrers { "Referrers" }
-                div.wide tabindex="0" role="region" aria-label=("Table of referrers") {
-                    table {
-                        caption.hidden { "What refers to this manifest" }
-                        thead { tr {
-                            th scope="col" { "Kind" } th scope="col" { "Type" } th scope="col" { "Digest" }
-                            th.number scope="col" { "Manifest" }
-                        } }
-                        tbody {
+                (shown::table("What refers to this manifest", &[Column::Text("Kind"), Column::Text("Type"), Column::Text("Digest"), Column::Number("Manifest")], &html! {
                             @for referrer in &self.referrers { (self.referrer(referrer, 0)) }
-                        }
-                    }
-                }
+                        }))
                 @if self.more_referrers { p.hint { "There are more." } }
                 @if !self.attached.is_empty() { p {
                     "By name: "
@@ -382,17 +359,11 @@ fn history(steps: &[Made]) -> Markup {
 
 fn pairs(what: &str, pairs: &BTreeMap<String, String>) -> Markup {
     html! {
-        div.wide tabindex="0" role="region" aria-label=(format!("Table of {what}")) {
-            table {
-                caption.hidden { (what) }
-                thead { tr { th scope="col" { "Key" } th scope="col" { "Value" } } }
-                tbody {
+        (shown::table(what, &[Column::Text("Key"), Column::Text("Value")], &html! {
                     @for (key, value) in pairs.iter().take(ROWS) {
                         tr { th scope="row" { code { (shown::cut(key)) } } td.text { (shown::cut(value)) } }
                     }
-                }
-            }
-        }
+                }))
         (shown::more(pairs.len(), ROWS))
     }
 }

@@ -340,7 +340,12 @@ async fn attached(visit: &Visit, repository: &Repository, digest: &Digest) -> Re
         .tags(repository, Some(begin.clone()), ATTACHED)
         .await?;
     let tags = tags.unwrap_or_default().into_iter();
-    Ok(tags.take_while(|tag| tag.starts_with(&begin)).collect())
+    let cache = visit.tenant.caches.of(&repository.name);
+    let shows = |tag: &String| cache.is_none_or(|(cache, _)| cache.allows_tag(tag));
+    Ok(tags
+        .take_while(|tag| tag.starts_with(&begin))
+        .filter(shows)
+        .collect())
 }
 
 #[cfg(test)]

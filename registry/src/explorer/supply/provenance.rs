@@ -18,6 +18,9 @@ use super::{UnreadableDocument, clipped, is_web_link, statement};
 const PREDICATE: &str = "https://slsa.dev/provenance/";
 /// Things that are kept of each list.
 const KEPT: usize = 200;
+/// Longest path of a parameter, in characters, and how many wait to be looked at.
+const PATH: usize = 200;
+const OPEN: usize = 1000;
 
 /// How something was built, as its builder says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -208,14 +211,19 @@ fn flat(value: &Value) -> BTreeMap<String, String> {
         if found.len() >= KEPT {
             break;
         }
+        // Each holds the path to it: so many, and so short, whatever the document says.
         let below = |key: &str| match path.as_str() {
-            "" => clipped(key),
-            path => clipped(&format!("{path}.{key}")),
+            "" => key.chars().take(PATH).collect::<String>(),
+            path => path.chars().chain(['.']).chain(key.chars()).take(PATH).collect(),
         };
+        let room = OPEN.saturating_sub(open.len());
         match value {
-            Value::Object(map) => open.extend(map.iter().rev().map(|(key, value)| (below(key), value))),
+            Value::Object(map) => {
+                let items: Vec<_> = map.iter().take(room.min(KEPT)).collect();
+                open.extend(items.into_iter().rev().map(|(key, value)| (below(key), value)));
+            }
             Value::Array(list) => {
-                let items = list.iter().take(KEPT).enumerate();
+                let items = list.iter().take(room.min(KEPT)).enumerate();
                 open.extend(items.map(|(at, value)| (below(&at.to_string()), value)));
             }
             Value::String(_) | Value::Number(_) if may_be_secret(&path) => {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::Row as _;
 
-use super::super::explore::{BuildRow, DueBuild};
+use super::super::explore::{BuildRow, DueBuild, DueBuilds};
 use super::super::{PutManifest, Repository, Result, TenantId, Time};
 use super::lookups::digest as read_digest;
 use super::manifests::{self, Place};
@@ -55,7 +55,7 @@ async fn insert(c: &mut Connection, place: &Place, digest: &Digest, keys: &[Buil
     Ok(())
 }
 
-pub(super) async fn due(c: &mut Connection, now: Time, retry: Time, limit: u32) -> Result<Vec<DueBuild>> {
+pub(super) async fn due(c: &mut Connection, now: Time, retry: Time, limit: u32) -> Result<DueBuilds> {
     let rows = sqlx::query(concat!(
         "SELECT tenant_id, repository_id, digest, (SELECT r.name FROM repository r \
            WHERE r.tenant_id = build_due.tenant_id AND r.id = build_due.repository_id) \
@@ -67,6 +67,7 @@ pub(super) async fn due(c: &mut Connection, now: Time, retry: Time, limit: u32) 
     .fetch_all(&mut *c)
     .await?;
     let mut due = Vec::with_capacity(rows.len());
+    let seen = rows.len();
     for row in rows {
         let (tenant, id): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
         let digest: Vec<u8> = row.try_get(2)?;
@@ -98,7 +99,7 @@ pub(super) async fn due(c: &mut Connection, now: Time, retry: Time, limit: u32) 
             });
         }
     }
-    Ok(due)
+    Ok(DueBuilds { seen, builds: due })
 }
 
 pub(super) async fn note(c: &mut Connection, due: &DueBuild, keys: &[BuildKey]) -> Result<()> {
@@ -129,6 +130,8 @@ pub(super) async fn find(
         "SELECT k.kind, r.name, k.digest FROM build_key k \
          JOIN repository r ON r.tenant_id = k.tenant_id AND r.id = k.repository_id \
          WHERE k.tenant_id = $1 AND k.value = $2 AND r.name NOT LIKE '%~%' \
+         AND EXISTS (SELECT 1 FROM manifest m WHERE m.tenant_id = k.tenant_id \
+           AND m.repository_id = k.repository_id AND m.digest = k.digest) \
          ORDER BY k.kind, k.repository_id, k.digest LIMIT $3",
     )
     .bind(tenant.0)

@@ -83,7 +83,7 @@ impl Explore for Database {
         .await
     }
 
-    async fn due_builds(&self, now: Time, retry: Time, limit: u32) -> Result<Vec<DueBuild>> {
+    async fn due_builds(&self, now: Time, retry: Time, limit: u32) -> Result<DueBuilds> {
         self.write_later((now, retry, limit), |c, (now, retry, limit)| {
             Box::pin(builds::due(c, *now, *retry, *limit))
         })
@@ -161,6 +161,7 @@ fn repository(row: &dialect::Row) -> Result<RepositoryRow> {
         id: row.try_get(0)?,
         name: row.try_get(1)?,
         bytes: count(2)?,
+        counted: row.try_get(2)?,
         tags: count(3)?,
         pushed_at: (pushed > 0).then_some(Time(pushed)),
         pulled_at: row.try_get::<Option<i64>, _>(5)?.map(Time),

@@ -14,6 +14,8 @@ use crate::domain::RepositoryName;
 
 /// The row of the tenant's total.
 const TOTAL: i64 = 0;
+/// Microseconds for which a noted push stands for those after it that change no counter.
+const TOUCHED: i64 = 10_000_000;
 
 /// What a transaction adds; negative where it takes away.
 #[derive(Debug, Default, Clone, Copy)]
@@ -55,8 +57,8 @@ pub(super) async fn grow(
         return Ok(Ok(None));
     }
     if !growth.shows() {
-        if growth.pushed_at.is_some() {
-            add(c, tenant, repository, [0; 4], growth.pushed_at).await?;
+        if let Some(at) = growth.pushed_at {
+            touch(c, tenant, repository, at).await?;
         }
         if growth.stored != 0 {
             grow_tenant(c, tenant, growth).await?;
@@ -85,6 +87,20 @@ pub(super) async fn grow(
         tenant: total,
         repository: own,
     })))
+}
+
+/// Notes a push that changes no counter. Not each of many: they would wait for each other at the row.
+async fn touch(c: &mut Connection, tenant: TenantId, repository: i64, at: Time) -> Result<()> {
+    sqlx::query(
+        "UPDATE usage SET pushed_at = $3 WHERE tenant_id = $1 AND repository_id = $2 AND pushed_at < $4",
+    )
+    .bind(tenant.0)
+    .bind(repository)
+    .bind(at.0)
+    .bind(at.0 - TOUCHED)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
 }
 
 /// Adds to the tenant's total alone.

@@ -18,6 +18,7 @@ on_both_stores! {
     what_lies_behind_an_image_is_read_once
     what_is_read_of_a_build_goes_with_its_manifest
     the_same_tag_is_found_in_all_repositories
+    what_is_due_of_repositories_that_are_gone_is_forgotten
 }
 
 async fn listed(store: &TestStore, order: RepositoryOrder) -> Vec<String> {
@@ -200,7 +201,7 @@ async fn what_lies_behind_an_image_is_read_once(store: Arc<TestStore>) {
     put(&store, &here, note("of no build").push_as("v0")).await;
     let digest = put(&store, &here, note("n").of_type(IN_TOTO).push_as("v1")).await;
     let due = store.explore().due_builds(after(1), after(60), 10).await.unwrap();
-    let [due] = &due[..] else { panic!("{due:?}") };
+    let [due] = &due.builds[..] else { panic!("{due:?}") };
     assert_eq!((&due.repository, due.digest), (&here, digest));
     // Whoever reads it may die: it comes back then.
     assert!(
@@ -209,6 +210,7 @@ async fn what_lies_behind_an_image_is_read_once(store: Arc<TestStore>) {
             .due_builds(after(59), after(90), 10)
             .await
             .unwrap()
+            .builds
             .is_empty()
     );
     assert_eq!(
@@ -217,6 +219,7 @@ async fn what_lies_behind_an_image_is_read_once(store: Arc<TestStore>) {
             .due_builds(after(60), after(90), 10)
             .await
             .unwrap()
+            .builds
             .len(),
         1
     );
@@ -231,6 +234,7 @@ async fn what_lies_behind_an_image_is_read_once(store: Arc<TestStore>) {
             .due_builds(after(9999), after(9999), 10)
             .await
             .unwrap()
+            .builds
             .is_empty()
     );
     assert_eq!(
@@ -246,6 +250,7 @@ async fn what_lies_behind_an_image_is_read_once(store: Arc<TestStore>) {
             .due_builds(after(9999), after(9999), 10)
             .await
             .unwrap()
+            .builds
             .is_empty()
     );
 }
@@ -266,10 +271,23 @@ async fn what_is_read_of_a_build_goes_with_its_manifest(store: Arc<TestStore>) {
     assert!(found(&store, "b-1").await.is_empty());
     // What is read meanwhile is of nothing.
     let key = BuildKey::new(BuildKind::Build, "b-2").unwrap();
-    store.explore().note_build(&due[0], vec![key]).await.unwrap();
+    store
+        .explore()
+        .note_build(&due.builds[0], vec![key])
+        .await
+        .unwrap();
     for table in ["SELECT count(*) FROM build_key", "SELECT count(*) FROM build_due"] {
         assert_eq!(store.count(table).await, 0, "{table}");
     }
+}
+
+async fn what_is_due_of_repositories_that_are_gone_is_forgotten(store: Arc<TestStore>) {
+    let here = repository("app");
+    put(&store, &here, note("n").of_type(IN_TOTO).push_as("v1")).await;
+    store.execute("UPDATE build_due SET repository_id = 99").await;
+    let due = store.explore().due_builds(after(1), after(60), 10).await.unwrap();
+    assert_eq!((due.seen, due.builds.len()), (1, 0));
+    assert_eq!(store.count("SELECT count(*) FROM build_due").await, 0);
 }
 
 async fn the_same_tag_is_found_in_all_repositories(store: Arc<TestStore>) {

@@ -166,6 +166,22 @@ fn what_is_long_is_bounded() {
 }
 
 #[test]
+fn long_names_around_many_parameters_are_not_multiplied() {
+    let many: serde_json::Map<String, Value> = (0..100_000).map(|n| (format!("a{n}"), json!(0))).collect();
+    let mut nested = json!(many);
+    for _ in 0..50 {
+        nested = json!({ ("\u{1f600}".repeat(2000)): nested, "x": 1 });
+    }
+    let read = read(&statement(
+        V02,
+        &json!({ "invocation": { "parameters": nested } }),
+    ))
+    .unwrap();
+    assert!(read.parameters.keys().all(|path| path.chars().count() <= PATH));
+    assert!(read.parameters.len() <= KEPT);
+}
+
+#[test]
 fn what_is_no_provenance_says_so() {
     for document in [
         json!({ "predicateType": "https://spdx.dev/Document", "predicate": {} }),

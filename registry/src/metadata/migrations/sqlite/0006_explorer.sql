@@ -1,13 +1,5 @@
 -- What people look for: repositories by last push and by size, images by their build.
 
--- pushed_at: the last push of a manifest into the repository; 0 if there was none.
-ALTER TABLE usage ADD COLUMN pushed_at INTEGER NOT NULL DEFAULT 0;
-UPDATE usage SET pushed_at = coalesce((SELECT max(t.pushed_at) FROM tag t
-    WHERE t.tenant_id = usage.tenant_id AND t.repository_id = usage.repository_id), 0)
-    WHERE repository_id <> 0;
-CREATE INDEX usage_by_push ON usage (tenant_id, pushed_at, repository_id) WHERE repository_id <> 0;
-CREATE INDEX usage_by_size ON usage (tenant_id, bytes, repository_id) WHERE repository_id <> 0;
-
 -- The same tag in all repositories of a tenant.
 CREATE INDEX tag_by_name ON tag (tenant_id, name, repository_id);
 
@@ -31,3 +23,12 @@ CREATE TABLE build_due (
     PRIMARY KEY (tenant_id, repository_id, digest)
 ) WITHOUT ROWID;
 CREATE INDEX build_due_by_time ON build_due (due_at);
+
+-- Last, as pushes lock it.
+-- pushed_at: the last push of a manifest into the repository; 0 if there was none.
+ALTER TABLE usage ADD COLUMN pushed_at INTEGER NOT NULL DEFAULT 0;
+UPDATE usage SET pushed_at = coalesce((SELECT max(t.pushed_at) FROM tag t
+    WHERE t.tenant_id = usage.tenant_id AND t.repository_id = usage.repository_id), 0)
+    WHERE repository_id <> 0;
+CREATE INDEX usage_by_push ON usage (tenant_id, pushed_at, repository_id) WHERE repository_id <> 0;
+CREATE INDEX usage_by_size ON usage (tenant_id, bytes, repository_id) WHERE repository_id <> 0;
