@@ -291,10 +291,10 @@ mod tests {
             Some(Cut::Bytes(2000))
         );
         assert_eq!(of(&Limits { names: 2, ..plain() }), Some(Cut::Names(2)));
-        // Three bytes, and a place for each of the two names.
+        // Three names of a byte, and a place for each.
         assert_eq!(
             of(&Limits {
-                names: 131,
+                names: 195,
                 ..plain()
             }),
             None
