@@ -20,7 +20,7 @@ import { pathToFileURL } from 'node:url';
 import { launch, open, output, setting, watch } from './lib.mjs';
 
 // Milliseconds for the whole flow, and for what remains to be done after it.
-const LIMIT = 120_000;
+const LIMIT = 360_000;
 const FAREWELL = 10_000;
 
 const [file] = process.argv.slice(2);

@@ -1,6 +1,7 @@
 //! A real browser that goes through a flow of `tests/browser/flows`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,8 +12,11 @@ use crate::environment::{output_folder, program};
 /// What drives the browser; it finds its packages beside the program `playwright-core` on `PATH`.
 const DRIVER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/browser");
 
-/// A browser with an empty profile for each flow. The driver ends a flow after 120 seconds and shows where it stood;
-/// should the driver itself hang, it is killed like every [`Client`], by its process id after 180 seconds, and Chromium
+/// Longest time of a flow. Several go on at once, beside other tests, on two cores.
+const LIMIT: Duration = Duration::from_secs(420);
+
+/// A browser with an empty profile for each flow. The driver ends a flow after 360 seconds and shows where it stood;
+/// should the driver itself hang, it is killed like every [`Client`], by its process id after 420 seconds, and Chromium
 /// ends with it.
 #[derive(Debug, Default)]
 pub struct Browser {
@@ -63,6 +67,7 @@ impl Browser {
         let test = std::thread::current().name().unwrap_or("test").replace("::", ".");
         let folder = output_folder("browser", &format!("{test}/{flow}"));
         let node = Client::new("node")
+            .limit(LIMIT)
             .variable("CHROMIUM", &chromium.to_string_lossy())
             .variable("BROWSER_OUTPUT", &folder.to_string_lossy());
         let node = self

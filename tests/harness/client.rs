@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::environment::{program, setting};
 use crate::wait::within;
 
-/// No single command of a client may take longer.
+/// No single command of a client may take longer, unless it is told so.
 const LIMIT: Duration = Duration::from_secs(180);
 
 /// A client program with an empty home folder: no login, cache or setting of whoever runs the tests
@@ -19,6 +19,7 @@ pub struct Client {
     program: PathBuf,
     home: TempDir,
     variables: Vec<(String, String)>,
+    limit: Duration,
 }
 
 /// What a command printed and how it ended.
@@ -48,7 +49,14 @@ impl Client {
             program: program(name),
             home,
             variables: Vec::new(),
+            limit: LIMIT,
         }
+    }
+
+    /// Longest time of every command.
+    pub fn limit(mut self, limit: Duration) -> Client {
+        self.limit = limit;
+        self
     }
 
     /// A further environment variable of every command.
@@ -120,7 +128,7 @@ impl Client {
             .kill_on_drop(true);
         let output = within(
             &format!("{} {}", self.program.display(), arguments.join(" ")),
-            LIMIT,
+            self.limit,
             command.output(),
         )
         .await
