@@ -292,3 +292,24 @@ async fn what_is_stored_and_what_it_costs_is_for_whoever_sees_everything() {
         0
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_can_be_turned_off() {
+    let berth = harness::Berth::builder()
+        .flag("--explorer", "false")
+        .start()
+        .await;
+    let repository = harness::http::Repository::new(&berth.url(""), "app");
+    Image::new(1, 1000).push(&repository, "v1").await;
+    for path in [
+        "/",
+        "/explorer/",
+        "/explorer/r/app",
+        "/explorer/api/",
+        "/explorer/sign-in",
+    ] {
+        let request = harness::http::client().get(berth.url(path));
+        harness::http::send(request).await.expect(404);
+    }
+    repository.get_manifest("v1").await.expect(200);
+}

@@ -153,9 +153,10 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     ]);
     let registry = distribution::Registry::open(settings, parts).await?;
     let mut api_router = distribution::router(registry.clone());
+    let explorer = tenancy.explorer(settings, &stores);
+    // Without the pages too: what pushes leave to be read would otherwise grow for ever.
+    tokio::spawn(explorer::follow(explorer.clone()));
     if settings.explorer {
-        let explorer = tenancy.explorer(settings, &stores);
-        tokio::spawn(explorer::follow(explorer.clone()));
         api_router = explorer::router(explorer).merge(api_router);
     }
     tokio::spawn(follow_admin_keys(admin_keys.clone()));

@@ -192,6 +192,8 @@ pub async fn retag(
     let digest = session::field(&fields, "digest").and_then(|text| text.parse::<Digest>().ok());
     let digest = digest.ok_or_else(|| Failure::Bad("the form names no digest".into()))?;
     let object = format!("{}:{tag}", repository.name);
+    // The manifest is in memory meanwhile, which has a few MiB at most.
+    let _permit = visit.explorer.large().await?;
     match changes(visit).retag(&repository, &digest, tag.clone()).await? {
         Ok(()) => visit.note("push", &object, Outcome::Done, &digest.to_string()),
         Err(refusal) => return Err(refused(visit, "push", &object, &refusal)),
