@@ -26,7 +26,7 @@ const OFFER: &str = "by";
 /// Longest page to go on to that is kept: a browser keeps cookies of 4 KiB.
 const BACK: usize = 1024;
 
-/// One button an offer. `back` is encoded, `token` is the form's.
+/// One button an offer. `back` is encoded.
 pub fn buttons(visit: &Visit, back: &str) -> Markup {
     let offers = visit.explorer.identity.offers(&visit.tenant);
     html! {
