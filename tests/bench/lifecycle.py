@@ -158,7 +158,9 @@ class Site:
         here = f"{self.tenant}, {self.id}"
         statements = [
             # As large as a small image's.
-            f"INSERT INTO manifest SELECT {here}, digest('{word}' || i), '{servers.MANIFEST_TYPE}', NULL, NULL, "
+            "INSERT INTO manifest (tenant_id, repository_id, digest, media_type, artifact_type, subject, payload, size, "
+            "pushed_at, pushed_by, leased_until, pulled_at) "
+            f"SELECT {here}, digest('{word}' || i), '{servers.MANIFEST_TYPE}', NULL, NULL, "
             f"{self.bytes(700)}, 700, 0, 'bench', 0, NULL FROM {self.series(begin, end)}",
             f"INSERT INTO blob SELECT {self.tenant}, digest('blob-{word}' || i), object('blob-{word}' || i), 512, 0, 0 "
             f"FROM {self.series(begin, end)}",

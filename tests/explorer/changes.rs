@@ -236,7 +236,7 @@ async fn guests_are_told_of_no_history() {
         .get("/explorer/r/app/-/difference?from=v1&to=v1")
         .await
         .expect(200);
-    for page in ["deleted", "history/v1", "retention/v1", "delete/tags/v1"] {
+    for page in ["usage", "deleted", "history/v1", "retention/v1", "delete/tags/v1"] {
         guest.get(&format!("/explorer/r/app/-/{page}")).await.expect(303);
         guest
             .get(&format!("/explorer/api/r/app/-/{page}"))

@@ -24,6 +24,7 @@ async fn no_page_shows_whether_another_tenant_has_something() {
             format!("{at}/-/history/v1"),
             format!("{at}/-/retention/v1"),
             format!("{at}/-/deleted"),
+            format!("{at}/-/usage"),
             format!("{at}/-/delete/tags/v1"),
             format!("{at}/-/delete/manifests/{}", image.digest()),
             format!("{at}/-/difference?from=v1&to=v1"),

@@ -2,6 +2,7 @@
 
 use harness::image::{INDEX, MANIFEST, descriptor};
 use harness::{Image, Index, eventually};
+use http::Method;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -291,6 +292,51 @@ async fn what_is_stored_and_what_it_costs_is_for_whoever_sees_everything() {
         house.program("other", &other).json("/explorer/usage").await["bytes"],
         0
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repository_has_a_past_and_a_price_of_its_own() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    let repository = house.repository("acme", &token, "app").await;
+    Image::new(1, 90_000).push(&repository, "v1").await;
+    let narrow = house.admin.token("acme", &["app"], &["pull"]).await;
+    let program = house.program("acme", &narrow);
+    let usage = program.json("/explorer/r/app/-/usage").await;
+    assert_eq!((&usage["tags"], &usage["days"]), (&json!(1), &json!(30)));
+    assert!(usage["bytes"].as_u64().unwrap() > 90_000, "{usage}");
+    assert_eq!(usage["currency"], "USD");
+    let page = program
+        .get("/explorer/r/app/-/usage?days=365")
+        .await
+        .expect(200)
+        .text();
+    assert!(page.contains("A month at this size"), "{page}");
+    program.get("/explorer/r/none/-/usage").await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pulls_are_counted_by_tag_and_by_digest() {
+    let house = House::new().await;
+    let token = house.token("acme").await;
+    let repository = house.repository("acme", &token, "app").await;
+    let image = Image::new(1, 1000);
+    image.push(&repository, "v1").await;
+    for _ in 0..3 {
+        repository.get_manifest("v1").await.expect(200);
+    }
+    repository.get_manifest(&image.digest()).await.expect(200);
+    // The admin API has what happened a moment ago written.
+    let written = house
+        .admin
+        .ask(Method::GET, "tenants/acme/catalog/app", None)
+        .await;
+    written.expect(200);
+    let program = house.program("acme", &token);
+    let page = program.json("/explorer/r/app/-/tags/v1").await;
+    assert_eq!((&page["tag"]["pulls"], &page["pulls"]), (&json!(3), &json!(1)));
+    let listed = program.json("/explorer/r/app").await;
+    assert_eq!(listed["tags"][0]["pulls"], 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -36,6 +36,7 @@ pub(super) async fn list(asked: &Asked, parts: &Parts) -> Result<Response, ApiEr
         limit: page.limit as usize + 1,
         // A page that is not full is the last one to clients.
         rows: usize::MAX,
+        search: None,
     };
     let lists = |name: &RepositoryName| sight::lists(&asked.tenant, &asked.principal, name);
     let seen = sight::names(&*asked.registry.metadata, wanted, lists).await?;

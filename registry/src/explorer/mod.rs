@@ -226,6 +226,7 @@ async fn about(
 ) -> Result<Response, Failure> {
     match part {
         Part::Deleted => deleted::get(visit, name, parts).await,
+        Part::Usage => usage::repository::get(visit, name, parts).await,
         Part::History(tag) => history::get(visit, name, tag, parts).await,
         Part::Retention(tag) => retention::get(visit, name, tag, parts).await,
         Part::Delete(reference) => change::delete(visit, name, reference, parts, body).await,

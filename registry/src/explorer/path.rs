@@ -55,6 +55,8 @@ pub enum Page {
 pub enum Part {
     /// Tags that were deleted and can come back.
     Deleted,
+    /// What it stored over time.
+    Usage,
     /// What became of a tag.
     History(TagName),
     /// Why a tag stays or goes.
@@ -134,6 +136,7 @@ fn reference(text: &str) -> Option<Reference> {
 fn part(form: Form, asked: &str) -> Option<Part> {
     match asked {
         "deleted" => return Some(Part::Deleted),
+        "usage" => return Some(Part::Usage),
         "difference" => return Some(Part::Difference),
         "restore" if form == Form::Html => return Some(Part::Restore),
         "retag" if form == Form::Html => return Some(Part::Retag),
@@ -233,6 +236,10 @@ mod tests {
             (
                 "/explorer/r/a/-/deleted",
                 html(Page::Of(name("a"), Part::Deleted)),
+            ),
+            (
+                "/explorer/api/r/a/-/usage",
+                (Form::Json, Some(Page::Of(name("a"), Part::Usage))),
             ),
             (
                 "/explorer/r/a/-/delete/tags/v1.2",

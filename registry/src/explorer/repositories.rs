@@ -213,6 +213,10 @@ async fn by_name(visit: &Visit, wanted: &Wanted, after: Option<String>) -> Resul
         after: after.as_deref().unwrap_or_default(),
         limit: PAGE + 1,
         rows: LOOKED,
+        search: wanted
+            .search
+            .as_deref()
+            .map(|part| (&*visit.explorer.explore, part)),
     };
     let is_wanted = |name: &RepositoryName| wanted.wants(visit, name);
     let mut seen = sight::names(&*visit.explorer.metadata, walk, is_wanted).await?;

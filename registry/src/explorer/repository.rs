@@ -66,6 +66,9 @@ struct Row {
     pushed_at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pulled_at: Option<String>,
+    /// GETs and HEADs by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulls: Option<u64>,
     /// Whether it belongs to another manifest, as a signature does by its name.
     attached: bool,
     #[serde(skip)]
@@ -81,6 +84,7 @@ impl From<TagRow> for Row {
             digest: row.digest.to_string(),
             pushed_at: rfc3339::write(row.pushed_at),
             pulled_at: row.pulled_at.map(rfc3339::write),
+            pulls: Some(row.pulls),
             attached: row.attached,
             pushed: row.pushed_at,
             pulled: row.pulled_at,
@@ -145,7 +149,7 @@ pub async fn get(visit: &Visit, name: RepositoryName, parts: &Parts) -> Result<R
     let mut tags = tags;
     if !visit.is_known() {
         for row in &mut tags {
-            (row.pulled, row.pulled_at) = (None, None);
+            (row.pulled, row.pulled_at, row.pulls) = (None, None, None);
         }
     }
     if let Some((cache, _)) = cache {
@@ -263,6 +267,7 @@ impl View for RepositoryPage {
             p.more {
                 a href=(path::of_part(&self.repository, "deleted")) { "Deleted tags" }
                 a href=(path::of_part(&self.repository, "difference")) { "Compare two tags" }
+                @if visit.is_known() { a href=(path::of_part(&self.repository, "usage")) { "Usage" } }
             }
             (self.search(visit))
             div #results aria-live="polite" {
@@ -312,6 +317,7 @@ impl RepositoryPage {
                             th scope="col" { "Digest" }
                             th scope="col" aria-sort=[sorted(Sort::Pushed)] { a href=(place) { "Pushed" } }
                             th scope="col" { "Pulled" }
+                            th.number scope="col" { "Pulls" }
                         }
                     }
                     tbody {
@@ -324,6 +330,7 @@ impl RepositoryPage {
                                 td { a href=(path::of_manifest(&self.repository, &row.digest)) { (shown::digest(&row.digest)) } }
                                 td { (shown::time(row.pushed, self.now)) }
                                 td { (when(row.pulled, self.now)) }
+                                td.number { @if let Some(pulls) = row.pulls { (shown::grouped(pulls)) } }
                             }
                         }
                     }

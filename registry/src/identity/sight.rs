@@ -5,6 +5,7 @@ use berth_crds::Visibility;
 use super::{Principal, Rights};
 use crate::domain::RepositoryName;
 use crate::domain::grant::{Action, Actions};
+use crate::metadata::explore::{Explore, FoundNames};
 use crate::metadata::{MetadataError, Store};
 use crate::tenancy::Tenant;
 
@@ -69,6 +70,8 @@ pub struct Wanted<'a> {
     pub limit: usize,
     /// About so many rows are looked at, at most.
     pub rows: usize,
+    /// Only names that contain this.
+    pub search: Option<(&'a dyn Explore, &'a str)>,
 }
 
 /// Names that were found.
@@ -92,6 +95,7 @@ pub async fn names(
         after,
         limit,
         rows,
+        search,
     } = wanted;
     let (mut names, mut cost) = (Vec::new(), 0_usize);
     for (begin, end) in spans(tenant, rights) {
@@ -113,12 +117,28 @@ pub async fn names(
                     stopped: Some(at),
                 });
             }
-            let found = store.repositories(tenant.id, at, end.clone(), ROWS).await?;
-            cost += found.len().max(QUERY);
-            let Some(last) = found.last() else { break };
-            at = last.clone();
-            let is_last = found.len() < ROWS as usize;
+            let (asked, found) = match search {
+                None => {
+                    let names = store.repositories(tenant.id, at, end.clone(), ROWS).await?;
+                    (ROWS, FoundNames::all(names))
+                }
+                Some((explore, part)) => {
+                    let left = u32::try_from(rows - cost).unwrap_or(u32::MAX);
+                    let part = part.to_owned();
+                    (
+                        left,
+                        explore
+                            .names_with(tenant.id, part, (at, end.clone()), left)
+                            .await?,
+                    )
+                }
+            };
+            cost += found.looked.max(QUERY);
+            let Some(last) = found.last else { break };
+            at = last;
+            let is_last = found.looked < asked as usize;
             let read = found
+                .names
                 .iter()
                 .filter_map(|name| name.parse::<RepositoryName>().ok());
             names.extend(read.filter(&is_wanted));

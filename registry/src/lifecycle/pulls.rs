@@ -1,33 +1,43 @@
-//! Pulls, noted in batches, each tag and manifest at most once an hour.
+//! Pulls, in batches: when, each tag and manifest at most once an hour; and how many there were.
 //!
 //! A killed process loses the notes of its last seconds. What must not be lost, that a tag of an ephemeral repository
 //! lives on, is written before the answer and only remembered here.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moka::sync::Cache;
 
-use crate::metadata::Time;
 use crate::metadata::lifecycle::{Lifecycle, Pull};
+use crate::metadata::{TenantId, Time};
 
 /// Between two batches.
 const EVERY: Duration = Duration::from_secs(5);
+/// Between two batches with numbers: batches without them, and one.
+const COUNTED: u32 = 6;
 /// How often the same is noted at most; the store keeps to it as well.
 const ONCE: Duration = Duration::from_secs(3600);
 /// Pulls remembered as noted; of more, some are written again.
 const REMEMBERED: u64 = 100_000;
 /// Pulls of one statement batch.
 const BATCH: usize = 200;
-/// Most pulls that wait to be written; beyond them pulls go unnoted.
+/// Most tags and manifests whose pulls wait to be written; beyond them pulls go unnoted and uncounted.
 const WAITING: usize = 100_000;
 
 /// Pulls that have been served.
 pub struct Pulls {
     noted: Cache<Pull, ()>,
     renewed: Cache<Pull, ()>,
-    waiting: Mutex<HashSet<Pull>>,
+    waiting: Mutex<Waiting>,
+}
+
+/// What waits to be written.
+#[derive(Default)]
+struct Waiting {
+    /// Of which there has been a pull that is not noted yet.
+    new: Vec<Pull>,
+    counts: HashMap<Pull, u64>,
 }
 
 impl Default for Pulls {
@@ -47,17 +57,31 @@ impl Default for Pulls {
 }
 
 impl Pulls {
-    /// Notes a pull.
+    /// Notes a pull, and counts it.
     pub fn note(&self, pull: Pull) {
+        let Some(pull) = self.count(pull) else { return };
         if self.noted.contains_key(&pull) {
             return;
         }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < WAITING {
-            waiting.insert(pull.clone());
+        if waiting.new.len() < WAITING {
+            waiting.new.push(pull.clone());
             drop(waiting);
             self.noted.insert(pull, ());
         }
+    }
+
+    /// Counts a pull; gives it back if it is the first since the numbers were last written.
+    fn count(&self, pull: Pull) -> Option<Pull> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.counts.get_mut(&pull) {
+            *count = count.saturating_add(1);
+            return None;
+        }
+        if waiting.counts.len() < WAITING {
+            waiting.counts.insert(pull.clone(), 1);
+        }
+        Some(pull)
     }
 
     /// Whether the life of a tag has been begun anew within the hour.
@@ -65,29 +89,24 @@ impl Pulls {
         self.renewed.contains_key(pull)
     }
 
-    /// Remembers that the life of a tag was begun anew.
+    /// Remembers that the life of a tag was begun anew, by a pull.
     pub fn renewed(&self, pull: Pull) {
-        self.renewed.insert(pull, ());
+        self.renewed.insert(pull.clone(), ());
+        self.count(pull);
     }
 
     /// Writes what waits.
     pub async fn flush(&self, store: &dyn Lifecycle) {
-        let waiting = {
+        self.write_new(store).await;
+        self.write_counts(store).await;
+    }
+
+    async fn write_new(&self, store: &dyn Lifecycle) {
+        let mut pulls = {
             let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *waiting)
+            std::mem::take(&mut waiting.new)
         };
-        let mut pulls: Vec<Pull> = waiting.into_iter().collect();
-        // Manifests before tags, each by name, as everywhere.
-        pulls.sort_by(|a, b| {
-            let key = |pull: &Pull| {
-                (
-                    pull.repository.tenant,
-                    pull.tag.is_some(),
-                    pull.repository.name.to_string(),
-                )
-            };
-            key(a).cmp(&key(b))
-        });
+        pulls.sort_by(|a, b| order(a).cmp(&order(b)));
         for batch in pulls.chunks(BATCH) {
             if let Err(error) = store.record_pulls(batch.to_vec(), Time::now()).await {
                 tracing::warn!(%error, pulls = batch.len(), "pulls could not be noted; the next ones will be");
@@ -98,11 +117,38 @@ impl Pulls {
         }
     }
 
+    async fn write_counts(&self, store: &dyn Lifecycle) {
+        let mut counts: Vec<(Pull, u64)> = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut waiting.counts).into_iter().collect()
+        };
+        counts.sort_by(|(a, _), (b, _)| order(a).cmp(&order(b)));
+        for batch in counts.chunks(BATCH) {
+            if let Err(error) = store.count_pulls(batch.to_vec()).await {
+                // A statement that failed may have been done all the same: counted too little rather than too much.
+                tracing::warn!(%error, "pulls of {} tags and manifests went uncounted", batch.len());
+            }
+        }
+    }
+
     /// Writes what waits, every few seconds, for ever.
     pub async fn follow(self: Arc<Self>, store: Arc<dyn Lifecycle>) {
         loop {
+            for _ in 1..COUNTED {
+                tokio::time::sleep(EVERY).await;
+                self.write_new(&*store).await;
+            }
             tokio::time::sleep(EVERY).await;
             self.flush(&*store).await;
         }
     }
+}
+
+/// Manifests before tags, each by name, as everywhere.
+fn order(pull: &Pull) -> (TenantId, bool, &str) {
+    (
+        pull.repository.tenant,
+        pull.tag.is_some(),
+        pull.repository.name.as_str(),
+    )
 }

@@ -96,6 +96,46 @@ pub struct DueBuilds {
     pub builds: Vec<DueBuild>,
 }
 
+/// Names that a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FoundNames {
+    /// Those that were searched for, by name.
+    pub names: Vec<String>,
+    /// How many were looked at, and the last of them.
+    pub looked: usize,
+    /// Where the search goes on; absent if it looked at nothing.
+    pub last: Option<String>,
+}
+
+impl FoundNames {
+    /// All that were looked at.
+    pub fn all(names: Vec<String>) -> Self {
+        Self {
+            looked: names.len(),
+            last: names.last().cloned(),
+            names,
+        }
+    }
+}
+
+/// What a repository stored at the end of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day {
+    /// Days since 1970, UTC.
+    pub day: i64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What a repository stored in a month.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Month {
+    /// Year times 100, plus 1 to 12.
+    pub month: i64,
+    /// Bytes, each for as many hours as it was stored.
+    pub byte_hours: u64,
+}
+
 /// Lists for people.
 #[async_trait]
 pub trait Explore: Send + Sync + 'static {
@@ -114,6 +154,26 @@ pub trait Explore: Send + Sync + 'static {
         tenant: TenantId,
         names: Vec<RepositoryName>,
     ) -> Result<Vec<RepositoryRow>>;
+
+    /// Names of a tenant's repositories that contain `part`, among the first `rows` names of a span, which begins after
+    /// its first text and ends before its second.
+    async fn names_with(
+        &self,
+        tenant: TenantId,
+        part: String,
+        span: (String, Option<String>),
+        rows: u32,
+    ) -> Result<FoundNames>;
+
+    /// What a repository stored on the days from `from` on, and on the last before them; days without a change are left
+    /// out. The newest `limit`, the oldest first.
+    async fn days(&self, repository: &Repository, from: i64, limit: u32) -> Result<Vec<Day>>;
+
+    /// The newest `limit` months of a repository in which it stored anything, the oldest first.
+    async fn months(&self, repository: &Repository, limit: u32) -> Result<Vec<Month>>;
+
+    /// How often a manifest was asked for by its digest; 0 if it is gone.
+    async fn pulls_of(&self, repository: &Repository, digest: &Digest) -> Result<u64>;
 
     /// These tags, by name, pulls included; those that are gone are left out.
     async fn tag_rows(&self, repository: &Repository, tags: Vec<TagName>) -> Result<Vec<TagRow>>;

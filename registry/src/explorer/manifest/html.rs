@@ -74,6 +74,7 @@ impl ManifestPage {
             dl.facts {
                 div.long { dt { "Digest" } dd { code data-copy { (self.digest) } } }
                 @if let Some(tag) = &self.tag { (tag_facts(tag, self.now)) }
+                @if let Some(pulls) = self.pulls { div { dt { "Pulls by digest" } dd { (shown::grouped(pulls)) } } }
                 @if !self.others().is_empty() { div { dt { "Also tagged" } dd {
                     @for (at, tag) in self.others().iter().enumerate() {
                         @if at > 0 { ", " }
@@ -214,6 +215,7 @@ fn tag_facts(tag: &Tag, now: Time) -> Markup {
     html! {
         div { dt { "Pushed" } dd { (shown::time(tag.pushed, now)) @if let Some(by) = &tag.pushed_by { " by " (by) } } }
         div { dt { "Pulled" } dd { (when(tag.pulled, now)) } }
+        @if let Some(pulls) = tag.pulls { div { dt { "Pulls by this tag" } dd { (shown::grouped(pulls)) } } }
         @if let Some(expires) = tag.expires { div { dt { "Ends" } dd { (shown::time(expires, now)) } } }
     }
 }

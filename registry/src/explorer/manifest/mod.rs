@@ -58,6 +58,9 @@ struct ManifestPage {
     history: Vec<Made>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
+    /// GETs by its digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulls: Option<u64>,
     /// Tags that point to it, at most 50.
     tags: Vec<String>,
     more_tags: bool,
@@ -100,6 +103,9 @@ struct Tag {
     pushed_by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pulled_at: Option<String>,
+    /// GETs and HEADs by its name, whatever it pointed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pulls: Option<u64>,
     /// When it ends by an annotation of its manifest, or by its age.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,

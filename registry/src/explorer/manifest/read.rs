@@ -97,6 +97,10 @@ pub(super) async fn page(
         kind,
     );
     let config = config.map(|config| shown(config, document.config.as_ref()));
+    let pulls = match visit.is_known() {
+        true => Some(visit.explorer.explore.pulls_of(repository, &row.digest).await?),
+        false => None,
+    };
     Ok(ManifestPage {
         repository: repository.name.to_string(),
         tag,
@@ -115,6 +119,7 @@ pub(super) async fn page(
         contents,
         documents,
         attached,
+        pulls,
         tags,
         more_tags,
         may_tag: visit.may(Action::Push, &repository.name),
@@ -153,6 +158,7 @@ async fn tag_of(visit: &Visit, repository: &Repository, tag: &TagName) -> Result
             pushed_at: rfc3339::write(row.pushed_at),
             pushed_by: visit.is_known().then_some(detail.pushed_by),
             pulled_at: pulled.map(rfc3339::write),
+            pulls: visit.is_known().then_some(row.pulls),
             expires_at: expires.map(rfc3339::write),
             pushed: row.pushed_at,
             pulled,

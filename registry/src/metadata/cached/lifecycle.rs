@@ -42,6 +42,10 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
         self.store.record_pulls(pulls, now).await
     }
 
+    async fn count_pulls(&self, pulls: Vec<(Pull, u64)>) -> Result<()> {
+        self.store.count_pulls(pulls).await
+    }
+
     async fn renew_tag(
         &self,
         repository: &Repository,

@@ -43,6 +43,9 @@ pub trait Lifecycle: Send + Sync + 'static {
     /// Notes pulls at `now`; each tag and manifest at most once an hour.
     async fn record_pulls(&self, pulls: Vec<Pull>, now: Time) -> Result<()>;
 
+    /// Counts pulls: those by tag at the tag, those by digest at the manifest.
+    async fn count_pulls(&self, pulls: Vec<(Pull, u64)>) -> Result<()>;
+
     /// Begins the life of a tag anew; false if it does not point to `digest`.
     async fn renew_tag(
         &self,

@@ -28,6 +28,8 @@ pub struct TagRow {
     pub renewed_at: Option<Time>,
     /// Its last pull, by name or by a digest that it reaches, if that was asked for.
     pub pulled_at: Option<Time>,
+    /// How often it was asked for by name, if that was asked for.
+    pub pulls: u64,
     /// Whether it is a signature or the like, by its name, of a manifest of this repository: it stays with that.
     pub attached: bool,
 }

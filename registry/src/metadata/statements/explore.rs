@@ -8,7 +8,7 @@ use super::super::lifecycle::TagRow;
 use super::super::{Repository, Result, TenantId, Time};
 use super::lookups::{digest as read_digest, size};
 use super::manifests::Place;
-use super::{Connection, Database, builds, dialect, retention};
+use super::{Connection, Database, builds, dialect, metering, retention};
 use crate::domain::build::BuildKey;
 use crate::domain::{Digest, RepositoryName, TagName};
 
@@ -42,6 +42,41 @@ impl Explore for Database {
     ) -> Result<Vec<RepositoryRow>> {
         self.read((tenant, names), |c, (tenant, names)| {
             Box::pin(by_name(c, *tenant, names))
+        })
+        .await
+    }
+
+    async fn names_with(
+        &self,
+        tenant: TenantId,
+        part: String,
+        span: (String, Option<String>),
+        rows: u32,
+    ) -> Result<FoundNames> {
+        self.read((tenant, part, span, rows), |c, (tenant, part, span, rows)| {
+            Box::pin(names_with(c, *tenant, part, span, *rows))
+        })
+        .await
+    }
+
+    async fn days(&self, repository: &Repository, from: i64, limit: u32) -> Result<Vec<Day>> {
+        self.read(
+            (repository.clone(), from, limit),
+            |c, (repository, from, limit)| Box::pin(metering::days_of(c, repository, *from, *limit)),
+        )
+        .await
+    }
+
+    async fn months(&self, repository: &Repository, limit: u32) -> Result<Vec<Month>> {
+        self.read((repository.clone(), limit), |c, (repository, limit)| {
+            Box::pin(metering::months_of(c, repository, *limit))
+        })
+        .await
+    }
+
+    async fn pulls_of(&self, repository: &Repository, digest: &Digest) -> Result<u64> {
+        self.read((repository.clone(), *digest), |c, (repository, digest)| {
+            Box::pin(pulls_of(c, repository, digest))
         })
         .await
     }
@@ -151,6 +186,63 @@ async fn by_name(
     .fetch_all(&mut *c)
     .await?;
     rows.iter().map(repository).collect()
+}
+
+async fn names_with(
+    c: &mut Connection,
+    tenant: TenantId,
+    part: &str,
+    span: &(String, Option<String>),
+    rows: u32,
+) -> Result<FoundNames> {
+    // What a pattern would take for more than itself stands for itself. Names have no capitals, so that it is the same
+    // whether the pattern minds them.
+    let mut pattern = String::from("%");
+    for c in part.chars() {
+        if matches!(c, '%' | '_' | '!') {
+            pattern.push('!');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    // The last row says what was looked at.
+    let found = sqlx::query(
+        "WITH looked AS MATERIALIZED (SELECT name FROM repository WHERE tenant_id = $1 AND name > $2 \
+         AND ($3 IS NULL OR name < $3) AND name NOT LIKE '%~%' ORDER BY name LIMIT $4) \
+         SELECT name, CAST(0 AS BIGINT) AS looked FROM looked WHERE name LIKE $5 ESCAPE '!' \
+         UNION ALL SELECT max(name), count(*) FROM looked HAVING count(*) > 0 ORDER BY looked, name",
+    )
+    .bind(tenant.0)
+    .bind(&span.0)
+    .bind(&span.1)
+    .bind(i64::from(rows))
+    .bind(pattern)
+    .fetch_all(&mut *c)
+    .await?;
+    let Some((last, found)) = found.split_last() else {
+        return Ok(FoundNames::default());
+    };
+    let names = found.iter().map(|row| Ok(row.try_get(0)?));
+    Ok(FoundNames {
+        names: names.collect::<Result<_>>()?,
+        looked: usize::try_from(last.try_get::<i64, _>(1)?).unwrap_or(usize::MAX),
+        last: last.try_get(0)?,
+    })
+}
+
+async fn pulls_of(c: &mut Connection, repository: &Repository, digest: &Digest) -> Result<u64> {
+    let Some(place) = Place::find(c, repository).await? else {
+        return Ok(0);
+    };
+    let pulls: Option<i64> = sqlx::query_scalar(
+        "SELECT pulls FROM manifest WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(digest.to_bytes())
+    .fetch_optional(&mut *c)
+    .await?;
+    size(pulls.unwrap_or_default())
 }
 
 fn repository(row: &dialect::Row) -> Result<RepositoryRow> {

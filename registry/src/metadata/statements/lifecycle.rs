@@ -61,6 +61,11 @@ impl Lifecycle for Database {
         .await
     }
 
+    async fn count_pulls(&self, pulls: Vec<(Pull, u64)>) -> Result<()> {
+        self.write_later((pulls,), |c, (pulls,)| Box::pin(retention::count_pulls(c, pulls)))
+            .await
+    }
+
     async fn renew_tag(
         &self,
         repository: &Repository,
@@ -324,7 +329,10 @@ impl Lifecycle for Database {
 
     async fn forget_samples(&self, before: i64, limit: u32) -> Result<u64> {
         self.write_later((before, limit), |c, (before, limit)| {
-            Box::pin(metering::forget_samples(c, *before, *limit))
+            Box::pin(async move {
+                let hours = metering::forget_samples(c, *before, *limit).await?;
+                Ok(hours + metering::forget_days(c, *before, *limit).await?)
+            })
         })
         .await
     }

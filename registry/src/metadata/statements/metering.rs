@@ -3,9 +3,11 @@
 use sqlx::Row as _;
 
 use super::super::configuration::Usage;
+use super::super::explore::{Day, Month};
 use super::super::lifecycle::{Drift, JobKey, MonthQuery, MonthUsage, Sample, Storage, TenantTotal};
-use super::super::{Result, TenantId, Time};
+use super::super::{Repository, Result, TenantId, Time};
 use super::lookups::size;
+use super::manifests::Place;
 use super::{Connection, dialect};
 
 /// A counter is never told to be negative.
@@ -32,6 +34,7 @@ pub(super) async fn sample(
     if !super::jobs::save(c, key, by, state, Some(next), Time(0)).await? {
         return Ok(false);
     }
+    days(c, hours.1.div_euclid(24)).await?;
     let mut months: Vec<(i64, i64)> = Vec::new();
     for hour in hours.0..=hours.1 {
         sqlx::query(
@@ -61,6 +64,73 @@ pub(super) async fn sample(
         .await?;
     }
     Ok(true)
+}
+
+/// What repositories store on a day, as far as it is not what they stored before.
+async fn days(c: &mut Connection, day: i64) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO usage_daily (tenant_id, repository_id, day, bytes) \
+         SELECT u.tenant_id, u.repository_id, $1, u.bytes FROM usage u WHERE u.repository_id <> 0 AND u.bytes <> \
+           coalesce((SELECT d.bytes FROM usage_daily d WHERE d.tenant_id = u.tenant_id \
+             AND d.repository_id = u.repository_id ORDER BY d.day DESC LIMIT 1), 0) \
+         ON CONFLICT (tenant_id, repository_id, day) DO UPDATE SET bytes = excluded.bytes",
+    )
+    .bind(day)
+    .execute(&mut *c)
+    .await?;
+    Ok(())
+}
+
+/// A walk of the primary key backwards: the days asked for, and the one before them.
+pub(super) async fn days_of(
+    c: &mut Connection,
+    repository: &Repository,
+    from: i64,
+    limit: u32,
+) -> Result<Vec<Day>> {
+    let Some(place) = Place::find(c, repository).await? else {
+        return Ok(Vec::new());
+    };
+    let rows = sqlx::query(
+        "SELECT day, bytes FROM usage_daily WHERE tenant_id = $1 AND repository_id = $2 AND day >= coalesce((SELECT \
+         max(day) FROM usage_daily WHERE tenant_id = $1 AND repository_id = $2 AND day < $3), $3) \
+         ORDER BY day DESC LIMIT $4",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(from)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *c)
+    .await?;
+    let day = |row: &dialect::Row| {
+        Ok(Day {
+            day: row.try_get(0)?,
+            bytes: counter(row.try_get(1)?)?,
+        })
+    };
+    rows.iter().rev().map(day).collect()
+}
+
+pub(super) async fn months_of(c: &mut Connection, repository: &Repository, limit: u32) -> Result<Vec<Month>> {
+    let Some(place) = Place::find(c, repository).await? else {
+        return Ok(Vec::new());
+    };
+    let rows = sqlx::query(
+        "SELECT month, byte_hours FROM usage_monthly WHERE tenant_id = $1 AND repository_id = $2 \
+         ORDER BY month DESC LIMIT $3",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *c)
+    .await?;
+    let month = |row: &dialect::Row| {
+        Ok(Month {
+            month: row.try_get(0)?,
+            byte_hours: counter(row.try_get(1)?)?,
+        })
+    };
+    rows.iter().rev().map(month).collect()
 }
 
 pub(super) async fn month(c: &mut Connection, query: &MonthQuery) -> Result<Vec<MonthUsage>> {
@@ -139,6 +209,20 @@ pub(super) async fn forget_samples(c: &mut Connection, before: i64, limit: u32) 
          WHERE hour < $1 LIMIT $2)",
     )
     .bind(before)
+    .bind(i64::from(limit))
+    .execute(&mut *c)
+    .await?;
+    Ok(gone.rows_affected())
+}
+
+/// Forgets what repositories stored before an hour, but for the last of it, from which a curve goes on.
+pub(super) async fn forget_days(c: &mut Connection, before: i64, limit: u32) -> Result<u64> {
+    let gone = sqlx::query(
+        "DELETE FROM usage_daily WHERE (tenant_id, repository_id, day) IN (SELECT d.tenant_id, d.repository_id, d.day \
+         FROM usage_daily d WHERE d.day < $1 AND EXISTS (SELECT 1 FROM usage_daily l WHERE l.tenant_id = d.tenant_id \
+         AND l.repository_id = d.repository_id AND l.day > d.day AND l.day <= $1) LIMIT $2)",
+    )
+    .bind(before.div_euclid(24))
     .bind(i64::from(limit))
     .execute(&mut *c)
     .await?;

@@ -130,6 +130,7 @@ async fn finish(c: &mut Connection, purge: &Purge, step: &mut PurgeStep) -> Resu
             return Ok(());
         }
         for query in [
+            "DELETE FROM usage_daily WHERE tenant_id = $1 AND repository_id = $2",
             "DELETE FROM usage WHERE tenant_id = $1 AND repository_id = $2",
             "DELETE FROM repository WHERE tenant_id = $1 AND id = $2",
         ] {
@@ -143,6 +144,7 @@ async fn finish(c: &mut Connection, purge: &Purge, step: &mut PurgeStep) -> Resu
     } else {
         // What was stored in past months stays, to be billed, and so does the row that names it.
         for query in [
+            "DELETE FROM usage_daily WHERE tenant_id = $1",
             "DELETE FROM usage WHERE tenant_id = $1",
             "DELETE FROM job WHERE tenant_id = $1",
             "DELETE FROM cache_figures WHERE tenant_id = $1",

@@ -23,10 +23,10 @@ macro_rules! tag_columns {
     };
 }
 
-/// Pulls by name and by digest together.
+/// The last pull, by name or by digest, and how many there were by name.
 macro_rules! pulled {
     () => {
-        " CASE WHEN coalesce(m.pulled_at, 0) > coalesce(t.pulled_at, 0) THEN m.pulled_at ELSE t.pulled_at END "
+        " CASE WHEN coalesce(m.pulled_at, 0) > coalesce(t.pulled_at, 0) THEN m.pulled_at ELSE t.pulled_at END, t.pulls "
     };
 }
 
@@ -38,6 +38,7 @@ fn tag_row(row: &dialect::Row) -> Result<TagRow> {
         pushed_at: Time(row.try_get(2)?),
         renewed_at: time(3)?,
         pulled_at: time(4)?,
+        pulls: size(row.try_get(5)?)?,
         attached: false,
     })
 }
@@ -81,7 +82,7 @@ async fn walk(
         false => concat!(
             "SELECT",
             tag_columns!(),
-            "NULL FROM tag t WHERE t.tenant_id = $1 AND t.repository_id = $2 AND t.pushed_at BETWEEN $3 AND $4 \
+            "NULL, CAST(0 AS BIGINT) FROM tag t WHERE t.tenant_id = $1 AND t.repository_id = $2 AND t.pushed_at BETWEEN $3 AND $4 \
              AND t.name > $5 ORDER BY t.pushed_at DESC, t.name LIMIT $6"
         ),
         true => concat!(
@@ -203,8 +204,8 @@ pub(super) async fn one(
     let [seen] = found;
     Ok(Some(TagDetail {
         row: seen,
-        pushed_by: row.try_get(5)?,
-        expires_at: row.try_get::<Option<i64>, _>(6)?.map(Time),
+        pushed_by: row.try_get(6)?,
+        expires_at: row.try_get::<Option<i64>, _>(7)?.map(Time),
     }))
 }
 
@@ -298,7 +299,7 @@ pub(super) async fn expired(
     let rows = sqlx::query(concat!(
         "SELECT",
         tag_columns!(),
-        "t.pulled_at, t.tenant_id, r.name, t.expires_at FROM tag t JOIN repository r ON r.tenant_id = t.tenant_id AND r.id = t.repository_id \
+        "t.pulled_at, t.pulls, t.tenant_id, r.name, t.expires_at FROM tag t JOIN repository r ON r.tenant_id = t.tenant_id AND r.id = t.repository_id \
          WHERE t.expires_at > $1 AND t.expires_at <= $2 ORDER BY t.expires_at LIMIT $3"
     ))
     .bind(after.0)
@@ -309,10 +310,10 @@ pub(super) async fn expired(
     rows.iter()
         .map(|row| {
             Ok(ExpiredTag {
-                tenant: TenantId(row.try_get(5)?),
-                repository: row.try_get(6)?,
+                tenant: TenantId(row.try_get(6)?),
+                repository: row.try_get(7)?,
                 row: tag_row(row)?,
-                at: Time(row.try_get(7)?),
+                at: Time(row.try_get(8)?),
             })
         })
         .collect()
@@ -328,7 +329,8 @@ pub(super) async fn reclaimable(
     };
     // A manifest that has further tags stays.
     let digests = &exclusive(c, &place, digests).await?;
-    // Everything below the manifests; of it, what can be entered from outside; everything below that stays.
+    // Everything below the manifests; of it, what can be entered from outside; everything below that stays. Sizes are
+    // looked up one by one, and SQLite keeps the order of a CROSS JOIN: else it may walk all of a repository.
     let bytes: i64 = sqlx::query_scalar(concat!(
         "WITH RECURSIVE reached(digest) AS (SELECT listed.digest FROM",
         digest_rows!("$3"),
@@ -341,18 +343,20 @@ pub(super) async fn reclaimable(
          ",
         and_below!("stays"),
         "), goes(digest) AS (SELECT digest FROM reached EXCEPT SELECT digest FROM stays), \
-         named(blob) AS (SELECT b.blob FROM manifest_blob b JOIN goes g ON g.digest = b.manifest \
-            WHERE b.tenant_id = $1 AND b.repository_id = $2 \
-            UNION SELECT k.child FROM manifest_child k JOIN goes g ON g.digest = k.parent \
-            WHERE k.tenant_id = $1 AND k.repository_id = $2 AND k.kind <> 0) \
-         SELECT CAST(coalesce((SELECT sum(m.size) FROM manifest m JOIN goes g ON g.digest = m.digest \
-            WHERE m.tenant_id = $1 AND m.repository_id = $2), 0) \
-          + coalesce((SELECT sum(b.size) FROM named n JOIN repository_blob l ON l.tenant_id = $1 \
-            AND l.repository_id = $2 AND l.digest = n.blob JOIN blob b ON b.tenant_id = $1 AND b.digest = n.blob \
+         named(blob) AS (SELECT b.blob FROM goes g CROSS JOIN manifest_blob b \
+            WHERE b.tenant_id = $1 AND b.repository_id = $2 AND b.manifest = g.digest \
+            UNION SELECT k.child FROM goes g CROSS JOIN manifest_child k \
+            WHERE k.tenant_id = $1 AND k.repository_id = $2 AND k.parent = g.digest AND k.kind <> 0), \
+         alone(blob) AS (SELECT n.blob FROM named n \
             WHERE NOT EXISTS (SELECT 1 FROM manifest_blob u WHERE u.tenant_id = $1 AND u.blob = n.blob \
               AND u.repository_id = $2 AND u.manifest NOT IN (SELECT digest FROM goes)) \
             AND NOT EXISTS (SELECT 1 FROM manifest_child u WHERE u.tenant_id = $1 AND u.repository_id = $2 \
-              AND u.child = n.blob AND u.kind <> 0 AND u.parent NOT IN (SELECT digest FROM goes))), 0) AS BIGINT)"
+              AND u.child = n.blob AND u.kind <> 0 AND u.parent NOT IN (SELECT digest FROM goes))) \
+         SELECT CAST(coalesce((SELECT sum((SELECT m.size FROM manifest m WHERE m.tenant_id = $1 \
+            AND m.repository_id = $2 AND m.digest = g.digest)) FROM goes g), 0) \
+          + coalesce((SELECT sum((SELECT b.size FROM blob b WHERE b.tenant_id = $1 AND b.digest = a.blob \
+            AND EXISTS (SELECT 1 FROM repository_blob l WHERE l.tenant_id = $1 AND l.repository_id = $2 \
+              AND l.digest = a.blob))) FROM alone a), 0) AS BIGINT)"
     ))
     .bind(place.tenant)
     .bind(place.repository)
@@ -414,6 +418,40 @@ pub(super) async fn record_pulls(c: &mut Connection, pulls: &[Pull], now: Time) 
         };
         query.bind(now.0).bind(now.0 - HOUR).execute(&mut *c).await?;
         repository_pulled(c, place.tenant, place.repository, now).await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn count_pulls(c: &mut Connection, pulls: &[(Pull, u64)]) -> Result<()> {
+    let mut found: Option<(&Repository, Option<Place>)> = None;
+    for (pull, count) in pulls {
+        // Those of one repository follow each other.
+        let place = match &found {
+            Some((repository, place)) if *repository == &pull.repository => place,
+            _ => {
+                let place = Place::find(c, &pull.repository).await?;
+                &found.insert((&pull.repository, place)).1
+            }
+        };
+        let Some(place) = place else { continue };
+        let query = match &pull.tag {
+            None => sqlx::query(
+                "UPDATE manifest SET pulls = pulls + $4 WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
+            )
+            .bind(place.tenant)
+            .bind(place.repository)
+            .bind(pull.digest.to_bytes()),
+            Some(tag) => sqlx::query(
+                "UPDATE tag SET pulls = pulls + $4 WHERE tenant_id = $1 AND repository_id = $2 AND name = $3",
+            )
+            .bind(place.tenant)
+            .bind(place.repository)
+            .bind(tag.as_str()),
+        };
+        query
+            .bind(i64::try_from(*count).unwrap_or(i64::MAX))
+            .execute(&mut *c)
+            .await?;
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ on_both_stores! {
     repositories_are_listed_by_last_push_and_by_size
     a_place_in_an_order_goes_on_behind_it
     rows_are_told_by_name
+    names_are_searched_span_by_span
     tags_and_indexes_of_a_manifest_are_found
     images_are_found_by_what_their_annotations_say
     what_lies_behind_an_image_is_read_once
@@ -314,4 +315,31 @@ async fn the_same_tag_is_found_in_all_repositories(store: Arc<TestStore>) {
     assert_eq!(named("b1", 10).await, ["api:b1", "web:b1-app", "api:b1-db"]);
     assert_eq!(named("b1", 2).await, ["api:b1", "web:b1-app"]);
     assert_eq!(named("b1-", 10).await, Vec::<String>::new());
+}
+
+async fn names_are_searched_span_by_span(store: Arc<TestStore>) {
+    for name in ["a/web", "b/api", "b/web-site", "b_1", "web"] {
+        push_blob(&store, &repository(name), "x").await;
+    }
+    push_blob(&store, &repository_of(2, "webs"), "x").await;
+    let search = async |part: &str, after: &str, end: Option<&str>, rows| {
+        let span = (after.to_owned(), end.map(str::to_owned));
+        store
+            .explore()
+            .names_with(TenantId(1), part.to_owned(), span, rows)
+            .await
+            .unwrap()
+    };
+    let found = search("web", "", None, 100).await;
+    assert_eq!(found.names, ["a/web", "b/web-site", "web"]);
+    assert_eq!((found.looked, found.last.as_deref()), (5, Some("web")));
+    let found = search("web", "a/web", Some("c"), 2).await;
+    assert_eq!(found.names, ["b/web-site"]);
+    assert_eq!((found.looked, found.last.as_deref()), (2, Some("b/web-site")));
+    assert_eq!(search("web", "x", None, 100).await, FoundNames::default());
+    // What stands for others in patterns stands for itself.
+    assert_eq!(search("b_", "", None, 100).await.names, ["b_1"]);
+    for part in ["%", "b%", "!", "\\", "~"] {
+        assert_eq!(search(part, "", None, 100).await.names, [] as [&str; 0], "{part}");
+    }
 }

@@ -16,6 +16,7 @@ fn key() -> JobKey {
 on_both_stores! {
     a_job_is_done_by_one_at_a_time_and_taken_over_when_that_one_dies
     a_job_that_is_not_due_is_not_taken
+    a_day_on_which_a_repository_changed_is_kept
     hours_are_summed_up_into_months_once
     a_month_is_listed_with_its_repositories_and_by_pages
     a_counter_that_is_wrong_is_found_and_corrected
@@ -176,6 +177,43 @@ async fn hours_are_summed_up_into_months_once(store: Arc<TestStore>) {
         [5, 8, 8, 8, 8, 8]
     );
     assert_eq!(store.lifecycle().forget_samples(HOUR + 1, 10).await.unwrap(), 1);
+}
+
+async fn a_day_on_which_a_repository_changed_is_kept(store: Arc<TestStore>) {
+    let here = repository("app");
+    let today = HOUR.div_euclid(24);
+    let days = async |from: i64, limit: u32| -> Vec<(i64, u64)> {
+        let days = store.explore().days(&here, from, limit).await.unwrap();
+        days.iter().map(|day| (day.day - today, day.bytes)).collect()
+    };
+    push_blob(&store, &here, "12345").await;
+    assert!(sampled(&store, HOUR, HOUR).await);
+    push_blob(&store, &here, "678").await;
+    assert!(sampled(&store, HOUR + 1, HOUR + 1).await, "the same day");
+    assert_eq!(days(today, 10).await, [(0, 8)]);
+    for later in [24, 48] {
+        assert!(sampled(&store, HOUR + later, HOUR + later).await);
+    }
+    push_blob(&store, &here, "9").await;
+    push_blob(&store, &repository_of(2, "app"), "another tenant's").await;
+    assert!(sampled(&store, HOUR + 72, HOUR + 72).await);
+    assert_eq!(days(today, 10).await, [(0, 8), (3, 9)]);
+    assert_eq!(days(today + 1, 10).await, [(0, 8), (3, 9)], "the last one before");
+    assert_eq!(days(today + 3, 10).await, [(0, 8), (3, 9)]);
+    assert_eq!(days(today + 4, 10).await, [(3, 9)]);
+    assert_eq!(days(today, 1).await, [(3, 9)], "the newest");
+    let months = store.explore().months(&here, 10).await.unwrap();
+    let months: Vec<_> = months
+        .iter()
+        .map(|month| (month.month, month.byte_hours))
+        .collect();
+    assert_eq!(months, [(202_311, 5 + 8 + 8 + 8 + 9)]);
+
+    // What is forgotten leaves the last of it.
+    store.lifecycle().forget_samples(HOUR + 24, 100).await.unwrap();
+    assert_eq!(days(0, 10).await, [(0, 8), (3, 9)]);
+    store.lifecycle().forget_samples(HOUR + 240, 100).await.unwrap();
+    assert_eq!(days(0, 10).await, [(3, 9)]);
 }
 
 async fn a_month_is_listed_with_its_repositories_and_by_pages(store: Arc<TestStore>) {

@@ -27,6 +27,7 @@ on_both_stores! {
     a_pull_by_tag_counts_for_that_tag
     a_pull_by_digest_counts_for_every_tag_that_reaches_it
     a_pull_is_noted_once_an_hour
+    pulls_are_counted_by_tag_and_by_digest
     a_life_begun_anew_puts_off_an_end
     a_tag_that_says_so_itself_ends
     the_newest_push_and_pull_of_a_repository_are_told
@@ -88,6 +89,38 @@ async fn a_pull_is_noted_once_an_hour(store: Arc<TestStore>) {
             .unwrap();
         assert_eq!(pulled(&store, &here, "v1").await, Some(after(noted)));
     }
+}
+
+async fn pulls_are_counted_by_tag_and_by_digest(store: Arc<TestStore>) {
+    let (here, foreign) = (repository("app"), repository_of(2, "app"));
+    let digest = put(&store, &here, note("n").push_as("v1")).await;
+    put(&store, &here, note("n").push_as("v2")).await;
+    put(&store, &foreign, note("n").push_as("v1")).await;
+    let pulls = vec![
+        (pull(&here, None, digest), 40),
+        (pull(&repository("none"), None, digest), 7),
+        (pull(&here, Some("v1"), digest), 2),
+        (pull(&here, Some("gone"), digest), 7),
+    ];
+    for _ in 0..2 {
+        store.lifecycle().count_pulls(pulls.clone()).await.unwrap();
+    }
+    let by_tag = async |here: &Repository, name: &str| tag_row(&store, here, name).await.unwrap().pulls;
+    let by_digest = async |here: &Repository| store.explore().pulls_of(here, &digest).await.unwrap();
+    assert_eq!((by_tag(&here, "v1").await, by_tag(&here, "v2").await), (4, 0));
+    assert_eq!(by_digest(&here).await, 80);
+    assert_eq!((by_tag(&foreign, "v1").await, by_digest(&foreign).await), (0, 0));
+    // A tag that is moved is still asked for by the same name.
+    put(&store, &here, note("other").push_as("v1")).await;
+    assert_eq!(by_tag(&here, "v1").await, 4);
+    let page = TagPage {
+        pulls: true,
+        limit: 10,
+        ..TagPage::default()
+    };
+    let rows = store.lifecycle().tags_by_push(&here, page).await.unwrap();
+    let told = rows.iter().map(|row| (row.name.as_str(), row.pulls));
+    assert_eq!(told.collect::<Vec<_>>(), [("v1", 4), ("v2", 0)]);
 }
 
 async fn a_life_begun_anew_puts_off_an_end(store: Arc<TestStore>) {

@@ -134,6 +134,9 @@ async fn an_erased_tenant_leaves_nothing_but_its_bill(store: Arc<TestStore>) {
     store
         .execute("INSERT INTO usage_monthly VALUES (1, 202311, 0, 77)")
         .await;
+    store
+        .execute("INSERT INTO usage_daily VALUES (1, 1, 19675, 77)")
+        .await;
     store.execute("INSERT INTO purge VALUES (1, '', 0, 0)").await;
     let due = store.lifecycle().purges(NOW, 10).await.unwrap();
     assert_eq!(

@@ -1,5 +1,8 @@
 //! What the tenant stores, what that costs, what holds it back and what would free it.
 
+pub mod repository;
+mod spans;
+
 use axum::response::Response;
 use http::request::Parts;
 use maud::{Markup, html};
@@ -52,7 +55,7 @@ struct Usage {
     now: Time,
 }
 
-/// The month so far.
+/// A month, this one so far.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Month {
@@ -133,12 +136,7 @@ pub async fn get(visit: &Visit, parts: &Parts) -> Result<Response, Failure> {
             "what the whole tenant stores is for whoever may see all of its repositories".into(),
         ));
     }
-    let asked = visit::query(parts)?.into_iter().find(|(key, _)| key == "days");
-    let days = match asked.as_ref().map(|(_, value)| value.as_str()) {
-        Some("7") => 7,
-        Some("365") => 365,
-        _ => 30,
-    };
+    let days = spans::asked(visit::query(parts)?);
     Ok(answer::view(visit, &read(visit, days).await?))
 }
 
@@ -183,7 +181,7 @@ async fn read(visit: &Visit, days: i64) -> Result<Usage, Failure> {
         repository: row.name,
         bytes: row.bytes,
         tags: row.tags,
-        monthly_cost: price.cost(row.bytes.saturating_mul(MONTH)),
+        monthly_cost: repository::monthly(&price, row.bytes),
     });
 
     Ok(Usage {
@@ -289,14 +287,7 @@ impl View for Usage {
             (self.facts())
             section aria-labelledby="time" {
                 h2 #time { "Storage over time" }
-                nav aria-label="Span of time" {
-                    @for (at, days) in [7, 30, 365].into_iter().enumerate() {
-                        @if at > 0 { " · " }
-                        a href=(format!("/explorer/usage?days={days}")) aria-current=[(days == self.days).then_some("page")] {
-                            (days) " days"
-                        }
-                    }
-                }
+                (spans::links("/explorer/usage", self.days))
                 @if self.samples.is_empty() { p.hint { "Nothing has been measured yet; that is done once an hour." } }
                 (plot::curve(&self.points, &format!("Bytes stored in the last {} days", self.days)))
             }
@@ -339,7 +330,7 @@ impl Usage {
                 (shown::table("Largest repositories", &[Column::Text("Repository"), Column::Number("Size"), Column::Hidden("Share"), Column::Number("Tags"), Column::Number("A month at this size")], &html! {
                             @for row in &self.largest {
                                 tr {
-                                    th scope="row" { a href=(path::of_repository(&row.repository)) { (row.repository) } }
+                                    th scope="row" { a href=(path::of_part(&row.repository, "usage")) { (row.repository) } }
                                     td.number { (shown::size(row.bytes)) }
                                     td { (bar(row.bytes, most)) }
                                     td.number { (shown::grouped(row.tags)) }

@@ -1,0 +1,15 @@
+-- How often what is stored is asked for, and how much each repository stored in the past.
+
+-- What a repository stored at the end of a day (days since 1970, UTC). A day on which nothing changed has no row.
+CREATE TABLE usage_daily (
+    tenant_id BIGINT NOT NULL,
+    repository_id BIGINT NOT NULL,
+    day BIGINT NOT NULL,
+    bytes BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, repository_id, day)
+);
+
+-- In the order in which pushes lock them.
+-- pulls: GETs of the manifest by its digest; GETs and HEADs of the tag by its name, whatever it pointed to.
+ALTER TABLE manifest ADD COLUMN pulls BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE tag ADD COLUMN pulls BIGINT NOT NULL DEFAULT 0;
