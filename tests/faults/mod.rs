@@ -1,7 +1,7 @@
 //! Stage `faults`: what clients were told stays true, whatever is killed.
 //!
 //! What it is: real servers, killed and started again while clients push ([`kill`]), replicas that take
-//! turns ([`switching`]), stores that go away ([`object_store`], [`database`]), clients that race
+//! turns ([`switching`]), other releases ([`upgrade`]), stores that go away ([`object_store`], [`database`]), clients that race
 //! ([`races`]) and blobs of real size ([`long`]). What it may use: the harness. What must hold: instants
 //! and orders may be random, claims may not: a client's history ([`history`]) is checked against what the
 //! registry serves afterwards, and a failure prints the seed.
@@ -13,6 +13,7 @@ mod long;
 mod object_store;
 mod races;
 mod switching;
+mod upgrade;
 mod writers;
 
 use harness::http::Repository;

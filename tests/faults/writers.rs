@@ -21,6 +21,7 @@ const SHARED_TAGS: u64 = 2;
 /// Running clients.
 pub struct Writers {
     stop: Arc<AtomicBool>,
+    cut: Arc<AtomicU64>,
     tasks: JoinSet<()>,
 }
 
@@ -30,7 +31,7 @@ struct Cut;
 impl Writers {
     /// Starts the clients.
     pub fn start(repository: &Repository, history: &Arc<History>, dice: &mut Dice) -> Writers {
-        let stop = Arc::new(AtomicBool::new(false));
+        let (stop, cut) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
         for number in 0..WRITERS {
             let mut writer = Writer {
@@ -39,22 +40,24 @@ impl Writers {
                 dice: dice.split(),
                 number,
             };
-            let stop = stop.clone();
+            let (stop, cut) = (stop.clone(), cut.clone());
             tasks.spawn(async move {
                 while !stop.load(Ordering::Relaxed) {
                     if writer.push_image().await.is_err() {
+                        cut.fetch_add(1, Ordering::Relaxed);
                         tokio::task::yield_now().await;
                     }
                 }
             });
         }
-        Writers { stop, tasks }
+        Writers { stop, cut, tasks }
     }
 
-    /// Lets every client end the push that it is at.
-    pub async fn stop(self) {
+    /// Lets every client end the push that it is at; how many pushes were cut.
+    pub async fn stop(self) -> u64 {
         self.stop.store(true, Ordering::Relaxed);
         self.tasks.join_all().await;
+        self.cut.load(Ordering::Relaxed)
     }
 }
 

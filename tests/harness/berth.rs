@@ -28,9 +28,16 @@ pub struct Builder {
     admin_port: Option<u16>,
     listen: Option<String>,
     is_peer: bool,
+    program: Option<PathBuf>,
 }
 
 impl Builder {
+    /// Another binary than the one under test: that of another release.
+    pub fn program(mut self, path: &Path) -> Self {
+        self.program = Some(path.to_owned());
+        self
+    }
+
     /// A port of the admin listener that somebody was told before.
     pub fn admin_port(mut self, port: u16) -> Self {
         self.admin_port = Some(port);
@@ -133,6 +140,7 @@ impl Berth {
             admin_port: None,
             listen: None,
             is_peer: false,
+            program: None,
         }
     }
 
@@ -196,7 +204,11 @@ impl Berth {
     /// A command of the binary under test with this server's stores and folders as settings:
     /// for further subcommands, or for a second `serve` on the same folder.
     pub fn command(&self, subcommand: &str) -> Command {
-        let mut command = Command::new(setting("BERTH_BIN"));
+        let program = match &self.builder.program {
+            Some(program) => program.clone(),
+            None => setting("BERTH_BIN").into(),
+        };
+        let mut command = Command::new(program);
         command.arg(subcommand).envs(self.settings()).stdin(Stdio::null());
         // What it asks lies on this machine.
         for name in [
@@ -276,6 +288,11 @@ impl Berth {
         assert!(self.becomes_ready().await, "the registry did not get ready again");
     }
 
+    /// The next start is that of another binary.
+    pub fn becomes(&mut self, program: &Path) {
+        self.builder.program = Some(program.to_owned());
+    }
+
     /// The settings of this server as environment variables.
     fn settings(&self) -> Vec<(String, String)> {
         let mut settings = vec![("BERTH_DATA".to_owned(), path_text(&self.data()))];
@@ -324,7 +341,7 @@ impl Berth {
             .stdout(log.try_clone().expect("a second handle of the log"))
             .stderr(log)
             .spawn()
-            .unwrap_or_else(|e| panic!("cannot start {}: {e}", setting("BERTH_BIN")));
+            .unwrap_or_else(|e| panic!("cannot start the registry: {e}"));
         self.child = Some(child);
     }
 

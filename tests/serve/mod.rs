@@ -4,6 +4,7 @@
 //! migration. What it may use: the harness, and openssl as a TLS client that is not ours. What must hold:
 //! exit codes and messages are read from a process of the real binary.
 
+mod doctor;
 mod draining;
 mod holding;
 mod observing;

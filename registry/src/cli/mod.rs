@@ -5,10 +5,12 @@
 //! uses it but `main.rs`.
 
 mod administer;
+mod beside;
 mod cache;
 mod client;
 mod config;
 mod data_folder;
+mod doctor;
 mod file_limit;
 mod fsck;
 mod gc;
@@ -24,7 +26,9 @@ mod startup;
 mod table;
 mod tags;
 mod usage;
+mod web;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -78,6 +82,7 @@ fn command() -> Command {
             gc::command(),
         ])
         .subcommand(fsck::command())
+        .subcommand(doctor::command())
 }
 
 /// Does what the process's arguments say.
@@ -96,7 +101,7 @@ pub fn run() -> ExitCode {
         // It has no settings.
         return ended(with_runtime(probe::run(matches, output(matches))));
     }
-    match settings(matches) {
+    match settings(&path, matches) {
         Ok((resolved, settings)) => act(&path, matches, &resolved, settings),
         Err(error) => {
             complain(&error);
@@ -105,8 +110,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-fn settings(matches: &ArgMatches) -> Result<(Resolved, Settings), SettingsError> {
-    let resolved = resolve::resolve(matches, &|name| std::env::var(name).ok())?;
+fn settings(path: &[&str], matches: &ArgMatches) -> Result<(Resolved, Settings), SettingsError> {
+    let beside = match path {
+        ["serve"] => BTreeMap::new(),
+        _ => beside::settings(command()),
+    };
+    let variable = |name: &str| std::env::var(name).ok().or_else(|| beside.get(name).cloned());
+    let resolved = resolve::resolve(matches, &variable)?;
     let settings = Settings::new(&resolved)?;
     Ok((resolved, settings))
 }
@@ -126,6 +136,16 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
             };
             with_log(&quiet, async |_| {
                 fsck::run(&settings, matches, output(matches)).await
+            })
+        }
+        doctor::NAME => {
+            // What it finds is its answer.
+            let quiet = Settings {
+                log: "off".to_owned(),
+                ..settings.clone()
+            };
+            with_log(&quiet, async |_| {
+                doctor::run(resolved, &settings, matches, output(matches)).await
             })
         }
         name if asks(name) => {

@@ -5,18 +5,12 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use clap::{Arg, ArgMatches, Command};
-use http::header::{HOST, WWW_AUTHENTICATE};
-use http::{Request, StatusCode};
-use http_body_util::Full;
-use rustls::pki_types::ServerName;
-use rustls::{ClientConfig, RootCertStore};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+use http::StatusCode;
+use http::header::{HeaderMap, WWW_AUTHENTICATE};
 use url::Url;
 
-use super::client::exchange;
+use super::web::{self, WebError};
 use super::{Ended, Output};
 use crate::settings::units::Span;
 
@@ -84,40 +78,12 @@ pub(super) async fn run(matches: &ArgMatches, output: Output) -> Ended {
 
 /// The answer's status, and whether it says how to authenticate.
 async fn ask(url: &Url) -> Result<(StatusCode, bool), ProbeError> {
-    let unreachable = |why: String| ProbeError::Unreachable(url.to_string(), why);
-    let wrong = |why: &str| ProbeError::Address(format!("{url}: {why}"));
-    let host = url.host_str().ok_or_else(|| wrong("no host"))?;
-    let port = url.port_or_known_default().ok_or_else(|| wrong("no port"))?;
-    let authority = match url.port() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    };
-    let request = Request::get(url.path())
-        .header(HOST, authority)
-        .body(Full::new(Bytes::new()))
-        .map_err(|error| wrong(&error.to_string()))?;
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let stream = TcpStream::connect((bare, port))
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
-    let answer = match url.scheme() {
-        "http" => exchange(stream, request).await,
-        "https" => {
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            let config = ClientConfig::builder()
-                .with_root_certificates(roots)
-                .with_no_client_auth();
-            let name = ServerName::try_from(bare.to_owned()).map_err(|error| wrong(&error.to_string()))?;
-            let connector = TlsConnector::from(std::sync::Arc::new(config));
-            let stream = connector
-                .connect(name, stream)
-                .await
-                .map_err(|error| unreachable(error.to_string()))?;
-            exchange(stream, request).await
-        }
-        _ => return Err(wrong("neither http nor https")),
-    };
-    let (head, _) = answer.map_err(unreachable)?;
-    Ok((head.status, head.headers.contains_key(WWW_AUTHENTICATE)))
+    let roots = web::roots(None).map_err(|error| ProbeError::Address(error.to_string()))?;
+    let answered = web::get(url, HeaderMap::new(), None, &roots).await;
+    let answered = answered.map_err(|error| match error {
+        WebError::Address(why) => ProbeError::Address(why),
+        other => ProbeError::Unreachable(url.to_string(), other.to_string()),
+    })?;
+    let parts = answered.parts;
+    Ok((parts.status, parts.headers.contains_key(WWW_AUTHENTICATE)))
 }

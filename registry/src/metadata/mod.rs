@@ -32,6 +32,7 @@ pub mod pull_through;
 mod sqlite;
 #[cfg(test)]
 mod suite;
+pub mod survey;
 mod types;
 
 pub use types::*;

@@ -236,7 +236,7 @@ impl PostgresStore {
     }
 }
 
-fn migrator() -> Migrator {
+pub(super) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("src/metadata/migrations/postgres");
     // A newer release may have added to the schema; this one works with what it knows.
     migrator.set_ignore_missing(true);

@@ -181,7 +181,7 @@ impl SqliteStore {
     }
 }
 
-fn migrator() -> Migrator {
+pub(super) fn migrator() -> Migrator {
     let mut migrator = sqlx::migrate!("src/metadata/migrations/sqlite");
     // A newer release may have added to the schema; this one works with what it knows.
     migrator.set_ignore_missing(true);
