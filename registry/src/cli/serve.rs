@@ -36,10 +36,10 @@ use crate::metadata::{self, Store, Time};
 use crate::ops;
 use crate::ops::metrics::Metrics;
 use crate::ops::ready::{Probe, Readiness};
-use crate::server::tls::Certificate;
+use crate::server::tls::{self, Certificate};
 use crate::server::{Limits, Server, bind};
 use crate::settings::{Settings, TlsFiles};
-use crate::tenancy::Directory;
+use crate::tenancy::{self, Directory};
 use crate::tenancy::names::{Apex, FIRST_TENANT};
 use crate::tenancy::origin::Rules;
 use crate::upstream::{self, Remotes};
@@ -98,8 +98,8 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
 
     // The ops listener first, so that a slow start can be told from a dead process.
     let budget = Budget::new(settings.upload_memory);
-    let metrics = Metrics::new(budget.clone(), settings.upload_memory);
     let readiness = Arc::new(Readiness::default());
+    let metrics = Metrics::new(budget.clone(), settings.upload_memory, readiness.clone());
     let end = CancellationToken::new();
     let ops_server = Server::new(side_limits(settings), None, end.clone());
     let ops_router = ops::router(metrics.clone(), readiness.clone());
@@ -145,6 +145,8 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     tokio::spawn(tenancy.remotes.clone().watch());
     tenancy.keeper.start();
     metrics.also(vec![
+        Box::new(tls::Expiries::of([("api", api_tls.clone()), ("admin", admin_tls.clone())])),
+        Box::new(tenancy::Figures::of(tenancy.directory.clone())),
         Box::new(Figures::of(tenancy.keeper.clone())),
         Box::new(upstream::Figures::of(
             tenancy.remotes.clone(),

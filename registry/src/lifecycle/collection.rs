@@ -337,6 +337,7 @@ impl Keeper {
                 Ok(()) => done.objects += 1,
                 Err(error) => {
                     count(&self.tally.failures, 1);
+                    count(&self.tally.undeleted, 1);
                     tracing::warn!(%error, "an object could not be deleted; it is tried again");
                 }
             }

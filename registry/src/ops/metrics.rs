@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
+use super::ready::{Readiness, States};
 use super::route::Route;
 use crate::blobs::budget::Budget;
 
@@ -76,8 +77,8 @@ pub struct Metrics {
 pub struct Counted(Gauge);
 
 impl Metrics {
-    /// Metrics that also show `budget`, the upload buffers' memory.
-    pub fn new(budget: Budget, budget_bytes: u64) -> Arc<Self> {
+    /// Metrics that also show `budget`, the upload buffers' memory, and whether the process is ready.
+    pub fn new(budget: Budget, budget_bytes: u64, readiness: Arc<Readiness>) -> Arc<Self> {
         let mut all = Registry::default();
         let registry = all.sub_registry_with_prefix("berth");
         let requests = Family::<RequestLabels, Counter>::default();
@@ -113,6 +114,7 @@ impl Metrics {
             budget,
             bytes: budget_bytes,
         }));
+        registry.register_collector(Box::new(States(readiness)));
         // The process's own have the names that dashboards know, without a prefix.
         all.register_collector(Box::new(process::Process));
         Arc::new(Self {
@@ -256,7 +258,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_method_route_and_status_class() {
-        let metrics = Metrics::new(Budget::new(1 << 20), 1 << 20);
+        let metrics = Metrics::new(Budget::new(1 << 20), 1 << 20, Arc::default());
         let connection = metrics.connection();
         for status in [200, 204, 404] {
             metrics.request_started();
@@ -278,6 +280,7 @@ mod tests {
             "berth_http_connections 1",
             "berth_http_requests_in_flight 0",
             "berth_upload_memory_free_bytes 1048576",
+            "berth_ready 0",
             "process_resident_memory_bytes ",
             "berth_build_info{version=",
         ] {
