@@ -108,7 +108,11 @@ mod tests {
     #[test]
     fn what_is_no_certificate_has_no_end_and_does_no_harm() {
         let whole = der(SOON);
-        let end = whole.windows(13).position(|window| window == b"270203040506Z").unwrap() + 13;
+        let end = whole
+            .windows(13)
+            .position(|window| window == b"270203040506Z")
+            .unwrap()
+            + 13;
         for length in 0..end {
             assert_eq!(not_after(&whole[..length]), None, "{length}");
         }

@@ -14,6 +14,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use uuid::Uuid;
 
 use super::state::SegmentName;
+use super::traced::Traced;
 use crate::blobs::ObjectKey;
 
 /// How long opening a connection may take.
@@ -88,7 +89,8 @@ impl Bucket {
         let mut config = Builder::from(&shared)
             .force_path_style(options.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .interceptor(Traced);
         if shared.region().is_none() {
             // Part of every signature; what services without regions expect.
             config = config.region(Region::new("us-east-1"));
