@@ -11,6 +11,7 @@ mod restarting;
 mod settings;
 mod stores;
 mod tls;
+mod tracing;
 
 use std::process::{Command, Stdio};
 

@@ -53,7 +53,7 @@ short one, so that the alert ends soon after the trouble does. */}}
   for: 10m
   labels: {severity: warning}
   annotations:
-    summary: {{ `{{ $labels.pod }}` }} is not ready
+    summary: "{{ `{{ $labels.pod }}` }} is not ready"
     description: >-
       The others take its requests. /readyz of the pod says why.
 - alert: BerthManifestsSlow
@@ -111,7 +111,7 @@ short one, so that the alert ends soon after the trouble does. */}}
   annotations:
     summary: The nightly recount of {{ $fullname }} corrected counters of what is stored
     description: >-
-      Usage and quotas were told wrong until then. The registries' WARN lines name tenants and counters.
+      Usage and quotas were told wrong until then. The registries' ERROR lines name tenants and counters.
 - alert: BerthRetentionFailing
   expr: sum(increase(berth_retention_failed_runs_total{ {{- $ours -}} }[2h])) > 0
   for: 5m
@@ -146,7 +146,7 @@ short one, so that the alert ends soon after the trouble does. */}}
   for: 2m
   labels: {severity: warning}
   annotations:
-    summary: {{ `{{ $labels.pod }}` }} serves an old version of the configuration
+    summary: "{{ `{{ $labels.pod }}` }} serves an old version of the configuration"
     description: >-
       Tenants, rights and policies are at it as they were minutes ago, and Programmed stays Unknown. Its WARN lines say
       what keeps it; a restart reads everything anew.
@@ -155,7 +155,7 @@ short one, so that the alert ends soon after the trouble does. */}}
   for: 2m
   labels: {severity: warning}
   annotations:
-    summary: {{ `{{ $labels.pod }}` }} has not read the configuration for {{ `{{ $value | humanizeDuration }}` }}
+    summary: "{{ `{{ $labels.pod }}` }} has not read the configuration for {{ `{{ $value | humanizeDuration }}` }}"
     description: >-
       It serves the last one that it has read. Its WARN lines say what the metadata store answers.
 - alert: BerthConfigurationUnreadable
