@@ -109,6 +109,10 @@ impl Account {
             version: request.version(),
             tls: self.tls,
         };
+        // Probes and scrapes are no requests that anybody wonders about.
+        if self.metrics.is_none() {
+            return span::untraced(head.id);
+        }
         let (span, traced) = span::request(&head, request.headers());
         self.traced = traced;
         span

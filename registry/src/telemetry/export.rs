@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use opentelemetry::Context;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter as _, SpanProcessor};
@@ -71,6 +71,7 @@ impl Exports {
         let mut exporter = SpanExporter::builder()
             .with_http()
             .with_http_client(collector)
+            .with_protocol(Protocol::HttpBinary)
             .with_endpoint(format!("{}{PATH}", endpoint.trim_end_matches('/')))
             .with_timeout(TIMEOUT)
             .build()
@@ -121,7 +122,11 @@ impl Exports {
             };
             tokio::select! {
                 biased;
-                _ = self.ended.recv_many(&mut batch, room) => {
+                received = self.ended.recv_many(&mut batch, room) => {
+                    // Nobody is left who could end a span.
+                    if received == 0 {
+                        break;
+                    }
                     until.get_or_insert_with(|| Instant::now() + GATHER);
                 }
                 () = late => break,

@@ -59,14 +59,18 @@ pub struct Head<'a> {
     pub tls: bool,
 }
 
+/// The span of a request that is not traced: its log lines have its id.
+pub fn untraced(id: &str) -> Span {
+    info_span!(target: REQUEST, "request", request_id = id)
+}
+
 /// The span of a request, and its trace if it is traced.
 pub fn request(head: &Head<'_>, headers: &HeaderMap) -> (Span, Option<Traced>) {
-    let plain = || info_span!(target: REQUEST, "request", request_id = head.id);
     let Some(sampler) = SAMPLER.get() else {
-        return (plain(), None);
+        return (untraced(head.id), None);
     };
     let parent = match sampler.decide(Parent::of(headers)) {
-        Decision::Not => return (plain(), None),
+        Decision::Not => return (untraced(head.id), None),
         Decision::Root => None,
         Decision::Follows(parent) => Some(parent),
     };
