@@ -150,7 +150,7 @@ impl Metrics {
             };
             match time {
                 None => drop(family.remove(&labels)),
-                Some(time) if family.get(&labels).is_some() || family.len() < TENANTS => {
+                Some(time) if family.contains(&labels) || family.len() < TENANTS => {
                     family.get_or_create(&labels).set(time.as_second());
                 }
                 Some(_) => {}
