@@ -216,11 +216,22 @@ pub fn task(name: &'static str) -> Span {
     }
 }
 
-/// The name of the function around a closure, of the closure's type's name.
+/// The name of the function around a closure, of the closure's type's name, without its parameters.
 fn function_of(path: &'static str) -> &'static str {
-    path.rsplit("::")
-        .find(|part| !part.starts_with('{'))
-        .unwrap_or(path)
+    let function = path.split("::{{closure}}").next().unwrap_or(path);
+    let (mut depth, mut end) = (0_usize, function.len());
+    for (place, letter) in function.char_indices().rev() {
+        match letter {
+            '>' => depth += 1,
+            '<' => {
+                depth = depth.saturating_sub(1);
+                end = place;
+            }
+            ':' if depth == 0 => return &function[place + 1..end],
+            _ => {}
+        }
+    }
+    &function[..end]
 }
 
 #[cfg(test)]
@@ -237,7 +248,13 @@ mod tests {
             name_of(|| ()),
             "a_statement_is_called_by_the_function_that_asks_it"
         );
-        assert_eq!(function_of("a::b<c>::tags::{{closure}}::{{closure}}"), "tags");
+        for path in [
+            "a::b::<impl a::C for d::E<f>>::tags<'_, g::H<i>>::{{closure}}::{{closure}}",
+            "a::b<c>::tags::{{closure}}",
+            "tags<'_>",
+        ] {
+            assert_eq!(function_of(path), "tags", "{path}");
+        }
         assert_eq!(function_of("plain"), "plain");
     }
 }
