@@ -47,6 +47,11 @@ impl HttpClient for Collector {
             let body = Limited::new(body, ANSWER_LIMIT).collect().await?;
             Ok(Response::from_parts(head, body.to_bytes()))
         };
-        tokio::time::timeout(TIMEOUT, exchange).await?
+        let answer: Result<_, HttpError> = tokio::time::timeout(TIMEOUT, exchange).await?;
+        if let Err(error) = &answer {
+            // The exporter does not pass on why.
+            tracing::debug!(%error, "a batch of spans was not taken");
+        }
+        answer
     }
 }

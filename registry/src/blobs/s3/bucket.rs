@@ -89,8 +89,7 @@ impl Bucket {
         let mut config = Builder::from(&shared)
             .force_path_style(options.path_style)
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-            .interceptor(Traced);
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
         if shared.region().is_none() {
             // Part of every signature; what services without regions expect.
             config = config.region(Region::new("us-east-1"));
@@ -103,7 +102,8 @@ impl Bucket {
             None => config.clone(),
         };
         Self {
-            client: Client::from_conf(config.build()),
+            // Signing makes no call: what hands out links is not traced.
+            client: Client::from_conf(config.interceptor(Traced).build()),
             public: Client::from_conf(public.build()),
             options,
             conditions: AtomicBool::new(true),

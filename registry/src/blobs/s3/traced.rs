@@ -28,9 +28,11 @@ impl Intercept for Traced {
         "Traced"
     }
 
-    fn read_before_execution(
+    // The first hook that knows which operation it is.
+    fn read_before_serialization(
         &self,
         _: &BeforeSerializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
         bag: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let operation = bag.load::<Metadata>().map_or("call", Metadata::name);
