@@ -47,7 +47,10 @@ fn metrics_of(expression: &str) -> BTreeSet<String> {
                 let takes_labels = ["by", "without", "on", "ignoring", "group_left", "group_right"];
                 if takes_labels.contains(&word) && rest.starts_with('(') {
                     rest = rest.split_once(')').expect("labels end").1;
-                } else if !WORDS.contains(&word) && !rest.starts_with('(') {
+                } else if !WORDS.contains(&word)
+                    // A function, or an aggregation with its labels in front.
+                    && !["(", "by ", "without "].iter().any(|next| rest.starts_with(next))
+                {
                     names.insert(word.to_owned());
                 }
             }

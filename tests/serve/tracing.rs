@@ -111,6 +111,12 @@ async fn a_push_and_a_pull_are_of_the_client_s_trace_with_the_stores_below_them(
                 );
             }
         }
+        let asked = |name: &str| {
+            spans
+                .iter()
+                .any(|span| span.attribute("db.operation.name") == name)
+        };
+        assert!(asked("commit_upload") && asked("put_manifest"), "{spans:#?}");
         if backend != Backend::Embedded {
             let calls: Vec<&str> = spans.iter().map(|span| span.attribute("rpc.method")).collect();
             assert!(calls.contains(&"PutObject"), "{calls:?}");
