@@ -2,6 +2,7 @@
 //!
 //! Dependencies point inwards: `domain` knows nothing of IO; `blobs` and `metadata` store; `tenancy` knows who
 //! lives here, `identity` who asks, `egress` and `audit` are their doors to the network and to the trail;
+//! `telemetry` traces what all of them do;
 //! `distribution` speaks the protocol, `explorer` shows it to people, `admin` configures; `settings`, `server`, `ops` and `cli` make a process
 //! of it.
 
@@ -20,5 +21,6 @@ pub mod ops;
 pub mod rfc3339;
 pub mod server;
 pub mod settings;
+pub mod telemetry;
 pub mod tenancy;
 pub mod upstream;

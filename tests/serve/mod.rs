@@ -12,6 +12,7 @@ mod restarting;
 mod settings;
 mod stores;
 mod tls;
+mod tracing;
 
 use std::process::{Command, Stdio};
 

@@ -289,6 +289,17 @@ pub fn expiry(wanted: &Credential, issued: Timestamp) -> Option<Timestamp> {
     issued.checked_add(life).ok()
 }
 
+/// By when such a token should have been replaced by itself.
+pub fn renewal(wanted: &Credential, issued: Timestamp) -> Option<Timestamp> {
+    let rotation = wanted.rotate_every.as_ref().map(Span::duration);
+    let last_tenth = wanted
+        .expires_after
+        .as_ref()
+        .map(|span| span.duration().mul_f64(0.9));
+    let after = [rotation, last_tenth].into_iter().flatten().min()?;
+    issued.checked_add(after).ok()
+}
+
 fn same_record(wanted: &Credential, info: &TokenInfo, issued: Timestamp) -> bool {
     let end = |text: &String| text.parse::<Timestamp>().ok().map(Timestamp::as_second);
     let same_end = info.expires_at.as_ref().and_then(end) == expiry(wanted, issued).map(Timestamp::as_second);

@@ -427,3 +427,21 @@ fn the_next_look_is_when_the_next_step_is_due() {
         "it is gone"
     );
 }
+
+#[test]
+fn a_token_is_due_for_renewal_when_it_is_to_rotate_or_in_its_last_tenth() {
+    let of = |rotate: Option<&str>, expires: Option<&str>| {
+        let span = |text: &str| text.parse().unwrap();
+        let wanted = Credential {
+            rotate_every: rotate.map(span),
+            expires_after: expires.map(span),
+            ..credential()
+        };
+        renewal(&wanted, at(1000)).map(Timestamp::as_second)
+    };
+    assert_eq!(of(Some("24h"), None), Some(1000 + 24 * HOUR));
+    assert_eq!(of(None, Some("10h")), Some(1000 + 9 * HOUR));
+    assert_eq!(of(Some("24h"), Some("10h")), Some(1000 + 9 * HOUR));
+    assert_eq!(of(Some("1h"), Some("10h")), Some(1000 + HOUR));
+    assert_eq!(of(None, None), None);
+}

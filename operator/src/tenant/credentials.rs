@@ -22,6 +22,7 @@ use super::secret::{self, Contents, Written};
 use crate::admission::admits;
 use crate::condition::{Fact, State};
 use crate::context::{Context, selects};
+use crate::metrics::TokenTimes;
 use crate::registry::{RegistryError, TokenInfo};
 use crate::trouble::Trouble;
 use crate::{MANAGED_BY, MANAGER, REVOKE_BEFORE, TENANT};
@@ -44,6 +45,8 @@ pub struct Distributed {
     pub pull_secrets: Option<PullSecretsStatus>,
     /// When to look again.
     pub again: Option<Duration>,
+    /// When the first of its tokens is to be replaced, and ends.
+    times: TokenTimes,
     /// What a person must change.
     refused: Vec<String>,
     /// What is tried again.
@@ -61,6 +64,11 @@ impl Distributed {
             (None, Some(why)) => fact(State::False, "Retrying", why.clone()),
             (None, None) => fact(State::True, "Distributed", format!("{} Secrets", self.written)),
         }
+    }
+
+    /// The times of its tokens, if all of them are known.
+    pub fn times(&self) -> Option<TokenTimes> {
+        self.failed.is_empty().then_some(self.times)
     }
 
     /// What a person must change.
@@ -195,6 +203,7 @@ impl Distributed {
     fn count(&mut self, tenant: &Tenant, credential: &Credential, tokens: &[TokenInfo], done: Done) {
         self.written += 1;
         self.again = [self.again, done.again].into_iter().flatten().min();
+        self.times = self.times.earliest(done.times);
         match credential.purpose {
             Purpose::Pull => {
                 if let Some(status) = &mut self.pull_secrets {
@@ -275,6 +284,7 @@ struct Said<'a> {
 struct Done {
     id: String,
     expires_at: Option<String>,
+    times: TokenTimes,
     again: Option<Duration>,
 }
 
@@ -471,13 +481,18 @@ impl One<'_> {
         )
         .await?;
         let issued = contents.issued.unwrap_or(terms.now);
+        let expiry = credential::expiry(self.wanted, issued);
         Ok(Done {
             id: contents
                 .token
                 .as_ref()
                 .map(|token| token.id().to_string())
                 .unwrap_or_default(),
-            expires_at: credential::expiry(self.wanted, issued).map(|end| end.to_string()),
+            expires_at: expiry.map(|end| end.to_string()),
+            times: TokenTimes {
+                renewal: credential::renewal(self.wanted, issued),
+                expiry,
+            },
             again: credential::next_look(self.wanted, contents, self.tokens, terms),
         })
     }

@@ -14,7 +14,7 @@ use super::{credentials, exposure};
 use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
 use crate::declared::{LET_GO, is_overdue, until_let_go};
-use crate::metrics::Outcome;
+use crate::metrics::{Outcome, TokenTimes};
 use crate::registry::RegistryError;
 use crate::trouble::Trouble;
 use crate::{CONFIRM, finalizer, status};
@@ -58,6 +58,7 @@ pub async fn run(tenant: &Tenant, api: &Api<Tenant>, key: &str, ctx: &Context) -
     finalizer::remove(api, tenant).await?;
     ctx.memory.forget(&tenant.uid().unwrap_or_default());
     ctx.failures.reset(key);
+    ctx.metrics.tokens(&name, TokenTimes::default());
     ctx.metrics.reconciled("Tenant", Outcome::Deleted, Duration::ZERO);
     Ok(Action::await_change())
 }

@@ -139,6 +139,9 @@ async fn look(tenant: &Tenant, ctx: &Context, findings: &mut Findings) -> Result
     }
     let distributed = credentials::ensure(tenant, ctx).await?;
     findings.distributed = Some(distributed.fact());
+    if let Some(times) = distributed.times() {
+        ctx.metrics.tokens(&name, times);
+    }
     findings.again = distributed.again;
     let refused = distributed.refused().map(str::to_owned);
     let Distributed {

@@ -2,14 +2,17 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use super::log_json::JsonLines;
-use super::log_writer::LogWriter;
+use super::log_writer::{Lines, LogWriter};
 use crate::settings::LogFormat;
+use crate::telemetry::Traces;
 
 /// How lines look, decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,8 +42,18 @@ pub(super) enum LogError {
     Start(String),
 }
 
-/// Sends the process's events to its standard error.
-pub(super) fn start(filter: &str, format: LogFormat) -> Result<Log, LogError> {
+/// Lines for people.
+fn text<S>(terminal: bool, lines: Lines) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    fmt::layer()
+        .with_ansi(terminal)
+        .with_writer(move || lines.clone())
+}
+
+/// Sends the process's events to its standard error, and its spans to `traces`, whatever the filter of events says.
+pub(super) fn start(filter: &str, format: LogFormat, traces: Option<&Traces>) -> Result<Log, LogError> {
     let terminal = std::io::stderr().is_terminal();
     let form = match format {
         LogFormat::Text => Form::Text,
@@ -51,16 +64,18 @@ pub(super) fn start(filter: &str, format: LogFormat) -> Result<Log, LogError> {
     let filter = EnvFilter::try_new(filter).map_err(|error| LogError::Filter(filter.to_owned(), error))?;
     let writer = LogWriter::start(std::io::stderr()).map_err(|error| LogError::Start(error.to_string()))?;
     let lines = writer.lines();
-    let registry = tracing_subscriber::registry().with(filter);
-    let started = match form {
-        Form::Text => registry
-            .with(
-                fmt::layer()
-                    .with_ansi(terminal)
-                    .with_writer(move || lines.clone()),
-            )
+    let registry = tracing_subscriber::registry();
+    let started = match (form, traces) {
+        (Form::Text, None) => registry.with(filter).with(text(terminal, lines)).try_init(),
+        (Form::Json, None) => registry.with(filter).with(JsonLines::new(lines)).try_init(),
+        (Form::Text, Some(traces)) => registry
+            .with(text(terminal, lines).with_filter(filter))
+            .with(traces.layer())
             .try_init(),
-        Form::Json => registry.with(JsonLines::new(lines)).try_init(),
+        (Form::Json, Some(traces)) => registry
+            .with(JsonLines::new(lines).with_filter(filter))
+            .with(traces.layer())
+            .try_init(),
     };
     started.map_err(|error| LogError::Start(error.to_string()))?;
     std::panic::set_hook(Box::new(|panic| {

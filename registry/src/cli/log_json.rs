@@ -89,6 +89,10 @@ where
 
 impl SpanFields {
     fn set(&mut self, field: &Field, value: String) {
+        // What is for traces alone.
+        if field.name().starts_with("otel.") {
+            return;
+        }
         match self.0.iter_mut().find(|(name, _)| *name == field.name()) {
             Some((_, old)) => *old = value,
             None => self.0.push((field.name(), value)),

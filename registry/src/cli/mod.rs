@@ -36,6 +36,7 @@ use std::time::Duration;
 use clap::{Arg, ArgMatches, Command};
 
 use crate::settings::{Resolved, Settings, SettingsError, resolve};
+use crate::telemetry::Traces;
 
 const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
@@ -156,7 +157,7 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
             };
             with_log(&quiet, async |_| ask(&settings, path, matches).await)
         }
-        _ => with_log(&settings, async |form| serve::run(&settings, form).await),
+        _ => serve(&settings),
     })
 }
 
@@ -199,9 +200,16 @@ fn ended(ended: Ended) -> ExitCode {
 /// What a subcommand ends with. Its error is only ever shown.
 type Ended = Result<(), Box<dyn Error>>;
 
+/// Starts the log and the traces, and serves to the end.
+fn serve(settings: &Settings) -> Ended {
+    let traces = Traces::of(settings.otlp_endpoint.as_deref(), settings.trace_sample);
+    let log = log::start(&settings.log, settings.log_format, traces.as_ref())?;
+    with_runtime(serve::run(settings, log.form(), traces))
+}
+
 /// Starts the log, and runs `work` to its end.
 fn with_log(settings: &Settings, work: impl AsyncFnOnce(log::Form) -> Ended) -> Ended {
-    let log = log::start(&settings.log, settings.log_format)?;
+    let log = log::start(&settings.log, settings.log_format, None)?;
     with_runtime(work(log.form()))
 }
 

@@ -36,12 +36,13 @@ use crate::metadata::{self, Store, Time};
 use crate::ops;
 use crate::ops::metrics::Metrics;
 use crate::ops::ready::{Probe, Readiness};
-use crate::server::tls::Certificate;
+use crate::server::tls::{self, Certificate};
 use crate::server::{Limits, Server, bind};
 use crate::settings::{Settings, TlsFiles};
-use crate::tenancy::Directory;
+use crate::telemetry::{self, Traces};
 use crate::tenancy::names::{Apex, FIRST_TENANT};
 use crate::tenancy::origin::Rules;
+use crate::tenancy::{self, Directory};
 use crate::upstream::{self, Remotes};
 
 /// Between two looks at the keys.
@@ -72,8 +73,17 @@ struct Listeners {
     ops: TcpListener,
 }
 
-/// Serves until a signal, then drains.
-pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
+/// Serves until a signal, then drains; what is to be traced of it is sent last.
+pub(super) async fn run(settings: &Settings, form: Form, traces: Option<Traces>) -> Ended {
+    let sending = traces.map(Traces::send).transpose()?;
+    let ended = serve(settings, form).await;
+    if let Some(sending) = sending {
+        sending.finish().await;
+    }
+    ended
+}
+
+async fn serve(settings: &Settings, form: Form) -> Ended {
     let mut signals = Signals::new()?;
     file_limit::raise();
     let _held = if settings.holds_data_folder() {
@@ -98,8 +108,8 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
 
     // The ops listener first, so that a slow start can be told from a dead process.
     let budget = Budget::new(settings.upload_memory);
-    let metrics = Metrics::new(budget.clone(), settings.upload_memory);
     let readiness = Arc::new(Readiness::default());
+    let metrics = Metrics::new(budget.clone(), settings.upload_memory, readiness.clone());
     let end = CancellationToken::new();
     let ops_server = Server::new(side_limits(settings), None, end.clone());
     let ops_router = ops::router(metrics.clone(), readiness.clone());
@@ -145,6 +155,12 @@ pub(super) async fn run(settings: &Settings, form: Form) -> Ended {
     tokio::spawn(tenancy.remotes.clone().watch());
     tenancy.keeper.start();
     metrics.also(vec![
+        Box::new(tls::Expiries::of([
+            ("api", api_tls.clone()),
+            ("admin", admin_tls.clone()),
+        ])),
+        Box::new(telemetry::Figures),
+        Box::new(tenancy::Figures::of(tenancy.directory.clone())),
         Box::new(Figures::of(tenancy.keeper.clone())),
         Box::new(upstream::Figures::of(
             tenancy.remotes.clone(),

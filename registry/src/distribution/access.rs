@@ -21,6 +21,7 @@ use crate::domain::grant::Action;
 use crate::identity::presented::Presented;
 use crate::identity::{Principal, Refusal, Rights};
 use crate::metadata::Repository;
+use crate::telemetry::span::belongs_to;
 use crate::tenancy::snapshot::Snapshot;
 use crate::tenancy::{Namespace, Origin, Place, Tenant, Via};
 use berth_crds::Creation;
@@ -159,6 +160,9 @@ impl<'r> Arrival<'r> {
                 return Err(ApiError::of(Code::NameInvalid, "the path names no repository"));
             }
         }
+        // What somebody has guessed who may not see it is not told to traces either.
+        let repository = named.as_ref().map(|named| named.repository.name.as_str());
+        belongs_to(asked.tenant.name.as_str(), repository);
         Ok((asked, named))
     }
 

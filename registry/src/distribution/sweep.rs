@@ -6,11 +6,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::state::Registry;
 use crate::blobs::BlobError;
 use crate::metadata::{MetadataError, Time};
+use crate::telemetry::span;
 
 /// Most time between two rounds; less where sessions expire sooner.
 const EVERY: Duration = Duration::from_secs(60);
@@ -36,7 +38,8 @@ pub fn start(registry: &Registry) {
         let mut round: u32 = 0;
         loop {
             rounds.tick().await;
-            if let Err(error) = sweep(&registry, round.is_multiple_of(LISTING)).await {
+            let work = sweep(&registry, round.is_multiple_of(LISTING));
+            if let Err(error) = work.instrument(span::task("sweep")).await {
                 tracing::warn!(%error, "sweeping failed; it is tried again");
             }
             round = round.wrapping_add(1);

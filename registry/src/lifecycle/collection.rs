@@ -12,6 +12,7 @@ use berth_crds::Redirect;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::coverage::Coverage;
 use super::keeper::{Keeper, count, repository};
@@ -19,6 +20,7 @@ use crate::blobs::BlobError;
 use crate::domain::Digest;
 use crate::metadata::lifecycle::{Candidate, CollectBlob, Collected, JobKey, JobKind, Judgement, Queues};
 use crate::metadata::{MetadataError, TenantId, Time};
+use crate::telemetry::span;
 use crate::tenancy::Tenant;
 
 /// A candidate whose look failed, or was cut by the end of the process, comes again after a part of the delay.
@@ -92,7 +94,7 @@ pub(super) async fn follow(keeper: Arc<Keeper>) {
     // Short delays, as in tests, want short pauses.
     let pause = (keeper.delays.review / 10).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
     loop {
-        let worked = match keeper.collect_some().await {
+        let worked = match keeper.collect_some().instrument(span::task("collection")).await {
             Ok(round) => round.looked_at > 0,
             Err(error) => {
                 count(&keeper.tally.failures, 1);
@@ -337,6 +339,7 @@ impl Keeper {
                 Ok(()) => done.objects += 1,
                 Err(error) => {
                     count(&self.tally.failures, 1);
+                    count(&self.tally.undeleted, 1);
                     tracing::warn!(%error, "an object could not be deleted; it is tried again");
                 }
             }

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::coverage::Coverage;
 use super::keeper::{Keeper, count, repository};
 use super::retention::rules::{Goes, Tag, Verdict};
 use crate::domain::{RepositoryName, TagName};
 use crate::metadata::lifecycle::{DropTags, ExpiredTag, JobKey, JobKind, TagPage, TagRow};
 use crate::metadata::{MetadataError, Repository, Time};
+use crate::telemetry::span;
 use crate::tenancy::Tenant;
 use crate::tenancy::repositories::Covers;
 
@@ -28,7 +31,7 @@ pub(super) async fn follow(keeper: Arc<Keeper>) {
     let every = (keeper.delays.review / 10).clamp(Duration::from_millis(200), EVERY);
     loop {
         tokio::time::sleep(every).await;
-        if let Err(error) = keeper.expire(every).await {
+        if let Err(error) = keeper.expire(every).instrument(span::task("expiry")).await {
             tracing::warn!(%error, "expiring tags failed; it is tried again");
         }
     }

@@ -26,8 +26,17 @@ const TENANTS: u32 = 1000;
 pub(super) struct Looked {
     queues: Queues,
     storage: Storage,
-    /// The largest, with their names.
-    tenants: Vec<(String, TenantTotal)>,
+    /// The largest.
+    tenants: Vec<Told>,
+}
+
+/// A tenant that is told by name.
+#[derive(Debug, Clone)]
+struct Told {
+    name: String,
+    total: TenantTotal,
+    /// Most bytes that it may store, if there is a limit.
+    quota: Option<u64>,
 }
 
 /// Shows what a keeper has done, and what waits for it.
@@ -66,7 +75,15 @@ impl Keeper {
             false => Vec::new(),
         };
         // Those that this replica does not know are gone, or new.
-        let named = |total: TenantTotal| Some((snapshot.tenant(total.tenant)?.name.to_string(), total));
+        let named = |total: TenantTotal| {
+            let tenant = snapshot.tenant(total.tenant)?;
+            let quota = tenant.config.quota.storage.as_ref();
+            Some(Told {
+                name: tenant.name.to_string(),
+                total,
+                quota: quota.and_then(|quantity| quantity.limit()),
+            })
+        };
         Ok(Looked {
             queues: self.store.queues(Time::now()).await?,
             storage: self.store.storage().await?,
@@ -100,8 +117,13 @@ impl Collector for Figures {
             ),
             (
                 "berth_gc_failures",
-                "Looks at candidates of collection that failed",
+                "Looks at candidates of collection, and deletions of objects, that failed",
                 read(&tally.failures),
+            ),
+            (
+                "berth_gc_object_failures",
+                "Deletions of objects that failed",
+                read(&tally.undeleted),
             ),
             (
                 "berth_retention_deleted_tags",
@@ -183,21 +205,28 @@ impl Collector for Figures {
             "berth_tenant_bytes",
             "What a tenant stores, as it is told; of the 1000 largest",
             &looked.tenants,
-            |total| total.bytes,
+            |told| Some(told.total.bytes),
+        )?;
+        of_tenants(
+            &mut encoder,
+            "berth_tenant_quota_bytes",
+            "Most bytes that a tenant may store, where there is a limit; of the 1000 largest",
+            &looked.tenants,
+            |told| told.quota,
         )?;
         of_tenants(
             &mut encoder,
             "berth_tenant_tags",
             "Tags of a tenant; of the 1000 largest",
             &looked.tenants,
-            |total| total.tags,
+            |told| Some(told.total.tags),
         )?;
         of_tenants(
             &mut encoder,
             "berth_tenant_repositories",
             "Repositories of a tenant; of the 1000 largest",
             &looked.tenants,
-            |total| total.repositories,
+            |told| Some(told.total.repositories),
         )
     }
 }
@@ -223,13 +252,14 @@ fn of_tenants(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
-    tenants: &[(String, TenantTotal)],
-    value: impl Fn(&TenantTotal) -> u64,
+    tenants: &[Told],
+    value: impl Fn(&Told) -> Option<u64>,
 ) -> fmt::Result {
     let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (tenant, total) in tenants {
-        let gauge = ConstGauge::new(signed(value(total)));
-        gauge.encode(metric.encode_family(&[("tenant", tenant.as_str())])?)?;
+    for told in tenants {
+        let Some(value) = value(told) else { continue };
+        let gauge = ConstGauge::new(signed(value));
+        gauge.encode(metric.encode_family(&[("tenant", told.name.as_str())])?)?;
     }
     Ok(())
 }

@@ -59,8 +59,10 @@ pub struct Tally {
     pub objects: AtomicU64,
     /// Bytes of manifests and blobs that have become free.
     pub bytes: AtomicU64,
-    /// Looks at candidates that failed.
+    /// Looks at candidates that failed, and objects that could not be deleted.
     pub failures: AtomicU64,
+    /// Objects that could not be deleted.
+    pub undeleted: AtomicU64,
     /// Tags deleted by retention policies.
     pub retained_out: AtomicU64,
     /// Tags that expired.

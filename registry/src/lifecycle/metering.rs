@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use berth_crds::Billing;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument as _;
 
 use super::keeper::{Keeper, count};
 use crate::metadata::lifecycle::{JobKey, JobKind};
 use crate::metadata::{MetadataError, Repository, TenantId, Time};
+use crate::telemetry::span;
 
 /// Between two looks at the clock.
 const EVERY: Duration = Duration::from_secs(15);
@@ -114,7 +116,7 @@ struct Sampled {
 /// Samples and recounts for ever.
 pub(super) async fn follow(keeper: Arc<Keeper>) {
     loop {
-        if let Err(error) = keeper.sample(Time::now()).await {
+        if let Err(error) = keeper.sample(Time::now()).instrument(span::task("sample")).await {
             tracing::warn!(%error, "sampling what is stored failed; it is tried again");
         }
         if let Err(error) = keeper.recount_nightly().await {
@@ -160,6 +162,8 @@ impl Keeper {
         let Some(job) = self.take(&key, now, CLAIM).await? else {
             return Ok(());
         };
+        // Not around the statements: they are as many as there are repositories.
+        let _spanned = span::task("recount");
         let mut after = 0;
         loop {
             let tenants = self.store.tenant_ids(after, PAGE).await?;

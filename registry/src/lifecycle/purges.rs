@@ -4,10 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::Instrument as _;
+
 use super::collection::CollectionError;
 use super::keeper::Keeper;
 use crate::metadata::Time;
 use crate::metadata::lifecycle::Purge;
+use crate::telemetry::span;
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(2);
@@ -21,7 +24,7 @@ const STEPS: u32 = 50;
 /// Purges for ever.
 pub(super) async fn follow(keeper: Arc<Keeper>) {
     loop {
-        if let Err(error) = keeper.purge_some().await {
+        if let Err(error) = keeper.purge_some().instrument(span::task("purge")).await {
             tracing::warn!(%error, "purging failed; it is tried again");
         }
         tokio::time::sleep(EVERY).await;

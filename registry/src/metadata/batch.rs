@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{MetadataError, Reference, Repository, Result};
 use crate::domain::Digest;
+use crate::telemetry::span::statement;
 
 /// What a manifest lookup asks.
 pub(super) type ManifestQuery = (Repository, Reference);
@@ -23,12 +24,14 @@ type Waiting<Q, A> = (Q, oneshot::Sender<Result<Option<A>>>);
 /// A queue of lookups in front of one query.
 pub(super) struct Batcher<Q, A> {
     queue: mpsc::UnboundedSender<Waiting<Q, A>>,
+    /// What traces call the store, and a lookup.
+    called: (&'static str, &'static str),
 }
 
 impl<Q: Send + Sync + 'static, A: Send + 'static> Batcher<Q, A> {
-    /// Starts the task that runs `query`. The answers are in the order of the questions. The task ends
+    /// Starts the task that runs `query`; `called` is what traces call the store and a lookup. The answers are in the order of the questions. The task ends
     /// when the batcher is dropped.
-    pub(super) fn start<F>(query: F) -> Self
+    pub(super) fn start<F>(called: (&'static str, &'static str), query: F) -> Self
     where
         F: for<'q> Fn(&'q [&'q Q]) -> BoxFuture<'q, Result<Vec<Option<A>>>> + Send + Sync + 'static,
     {
@@ -56,7 +59,7 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Batcher<Q, A> {
                 }
             }
         });
-        Self { queue }
+        Self { queue, called }
     }
 
     /// Asks one question.
@@ -64,6 +67,7 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Batcher<Q, A> {
         let stopped = || MetadataError::Unavailable("the lookup task has ended".into());
         let (reply, answer) = oneshot::channel();
         self.queue.send((question, reply)).map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        let answer = async { answer.await.map_err(|_| stopped())? };
+        statement(self.called.0, self.called.1, answer).await
     }
 }

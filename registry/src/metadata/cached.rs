@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use moka::sync::Cache;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::*;
@@ -188,11 +189,12 @@ async fn counted<T: Send + 'static>(
     writing: Vec<Writing>,
     write: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
-    let task = tokio::spawn(async move {
+    let work = async move {
         let outcome = write.await;
         drop(writing);
         outcome
-    });
+    };
+    let task = tokio::spawn(work.in_current_span());
     task.await
         .map_err(|error| MetadataError::Unavailable(error.to_string()))?
 }

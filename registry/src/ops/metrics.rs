@@ -5,18 +5,20 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use http::Method;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::{Family, MetricConstructor};
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::process;
+use super::ready::{Readiness, States};
 use super::route::Route;
 use crate::blobs::budget::Budget;
 
@@ -29,13 +31,15 @@ const BUCKETS: [f64; 14] = [
 
 type RequestLabels = [(&'static str, &'static str); 3];
 type RouteLabels = [(&'static str, &'static str); 1];
+/// Of each bucket the last request that is traced.
+type Histogram = HistogramWithExemplars<[(&'static str, String); 1]>;
 
 #[derive(Clone)]
 struct Durations;
 
 impl MetricConstructor<Histogram> for Durations {
     fn new_metric(&self) -> Histogram {
-        Histogram::new(BUCKETS)
+        Histogram::new(BUCKETS.into_iter())
     }
 }
 
@@ -54,6 +58,8 @@ pub struct Observation<'a> {
     pub received: u64,
     /// Bytes of its answer's body.
     pub sent: u64,
+    /// Its trace, if it is traced: what a duration is an example of.
+    pub trace_id: Option<&'a str>,
 }
 
 /// All metrics of the process.
@@ -76,8 +82,8 @@ pub struct Metrics {
 pub struct Counted(Gauge);
 
 impl Metrics {
-    /// Metrics that also show `budget`, the upload buffers' memory.
-    pub fn new(budget: Budget, budget_bytes: u64) -> Arc<Self> {
+    /// Metrics that also show `budget`, the upload buffers' memory, and whether the process is ready.
+    pub fn new(budget: Budget, budget_bytes: u64, readiness: Arc<Readiness>) -> Arc<Self> {
         let mut all = Registry::default();
         let registry = all.sub_registry_with_prefix("berth");
         let requests = Family::<RequestLabels, Counter>::default();
@@ -113,6 +119,7 @@ impl Metrics {
             budget,
             bytes: budget_bytes,
         }));
+        registry.register_collector(Box::new(States(readiness)));
         // The process's own have the names that dashboards know, without a prefix.
         all.register_collector(Box::new(process::Process));
         Arc::new(Self {
@@ -165,7 +172,9 @@ impl Metrics {
             self.durations
                 .get_or_create_owned(&[("route", seen.route.label())])
         });
-        duration.observe(seen.seconds);
+        let example = seen.trace_id.map(|id| [("trace_id", id.to_owned())]);
+        let now = example.is_some().then(SystemTime::now);
+        duration.observe(seen.seconds, example, now);
         if seen.received > 0 {
             self.received.inc_by(seen.received);
         }
@@ -256,7 +265,7 @@ mod tests {
 
     #[test]
     fn requests_are_counted_by_method_route_and_status_class() {
-        let metrics = Metrics::new(Budget::new(1 << 20), 1 << 20);
+        let metrics = Metrics::new(Budget::new(1 << 20), 1 << 20, Arc::default());
         let connection = metrics.connection();
         for status in [200, 204, 404] {
             metrics.request_started();
@@ -267,6 +276,7 @@ mod tests {
                 seconds: 0.002,
                 received: 0,
                 sent: 10,
+                trace_id: (status == 204).then_some("0af7651916cd43dd8448eb211c80319c"),
             });
         }
         let text = metrics.text().unwrap();
@@ -278,6 +288,8 @@ mod tests {
             "berth_http_connections 1",
             "berth_http_requests_in_flight 0",
             "berth_upload_memory_free_bytes 1048576",
+            "berth_ready 0",
+            r#"berth_http_request_duration_seconds_bucket{le="0.0025",route="manifest"} 3 # {trace_id="0af7651916cd43dd8448eb211c80319c"} 0.002"#,
             "process_resident_memory_bytes ",
             "berth_build_info{version=",
         ] {

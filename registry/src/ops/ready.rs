@@ -1,13 +1,19 @@
 //! Whether the registry should get requests: its stores answer, and it is not draining.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use tokio::time::Instant;
+
+use super::metrics::gauge;
 
 /// How often each store is asked, and how long it may take.
 const ASK_EVERY: Duration = Duration::from_secs(2);
@@ -41,6 +47,31 @@ struct Seen {
     failure: String,
 }
 
+impl Seen {
+    fn is_up(&self) -> bool {
+        self.answered.is_some_and(|at| at.elapsed() <= COUNTS_FOR)
+    }
+}
+
+/// Shows whether the process is ready, and which store keeps it from that.
+#[derive(Debug)]
+pub(super) struct States(pub(super) Arc<Readiness>);
+
+impl Collector for States {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let is_ready = self.0.reasons().is_empty();
+        let help = "1 while /readyz says that requests may come";
+        gauge(&mut encoder, "ready", help, i64::from(is_ready))?;
+        let help = "1 while this store answers; absent until it was first asked";
+        let mut family = encoder.encode_descriptor("store_up", help, None, MetricType::Gauge)?;
+        for one in &*self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+            let value = ConstGauge::new(i64::from(one.is_up()));
+            value.encode(family.encode_family(&[("store", one.name)])?)?;
+        }
+        Ok(())
+    }
+}
+
 impl Readiness {
     /// From now on the registry is not ready.
     pub fn drain(&self) {
@@ -56,9 +87,8 @@ impl Readiness {
         if seen.is_empty() {
             return vec!["the registry is starting".to_owned()];
         }
-        let stale = |one: &&Seen| one.answered.is_none_or(|at| at.elapsed() > COUNTS_FOR);
         seen.iter()
-            .filter(stale)
+            .filter(|one| !one.is_up())
             .map(|one| format!("{}: {}", one.name, one.failure))
             .collect()
     }
@@ -113,8 +143,6 @@ impl Readiness {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn store(up: &Arc<AtomicBool>) -> Vec<Probe> {

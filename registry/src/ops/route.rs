@@ -57,7 +57,7 @@ impl Route {
     }
 
     /// The label's value.
-    pub(super) fn label(self) -> &'static str {
+    pub fn label(self) -> &'static str {
         match self {
             Self::Ping => "ping",
             Self::Blob => "blob",

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use tracing::Span;
 
 use super::Connection;
 use super::activity::InFlight;
 use crate::ops::metrics::{Metrics, Observation};
 use crate::ops::route::Route;
+use crate::telemetry::span::{self, Traced};
 
 /// The tracing target of the line per request.
 pub(super) const TARGET: &str = "access";
@@ -39,10 +41,12 @@ pub(super) struct Account {
     _in_flight: InFlight,
     metrics: Option<Arc<Metrics>>,
     begun: Instant,
+    tls: bool,
     method: Method,
     route: Route,
     received: Option<Arc<AtomicU64>>,
     line: Option<Line>,
+    traced: Option<Traced>,
     /// Zero until there is an answer.
     pub(super) status: u16,
     /// Bytes of the answer's body so far.
@@ -83,15 +87,35 @@ impl Account {
             _in_flight: in_flight,
             metrics,
             begun: Instant::now(),
+            tls: connection.tls,
             method: request.method().clone(),
             route: Route::of(request.uri().path()),
             received: None,
             line,
+            traced: None,
             status: 0,
             sent: 0,
             announced: None,
             complete: false,
         }
+    }
+
+    /// The span of the request, which is traced or not.
+    pub(super) fn span<B>(&mut self, request: &Request<B>, id: &HeaderValue) -> Span {
+        let head = span::Head {
+            id: id.to_str().unwrap_or_default(),
+            method: &self.method,
+            route: self.route,
+            version: request.version(),
+            tls: self.tls,
+        };
+        // Probes and scrapes are no requests that anybody wonders about.
+        if self.metrics.is_none() {
+            return span::untraced(head.id);
+        }
+        let (span, traced) = span::request(&head, request.headers());
+        self.traced = traced;
+        span
     }
 
     /// The counter of the request's body, for a request that has one.
@@ -132,7 +156,11 @@ impl Drop for Account {
                 seconds: elapsed.as_secs_f64(),
                 received,
                 sent: self.sent,
+                trace_id: self.traced.as_ref().map(|traced| traced.trace_id.as_str()),
             });
+        }
+        if let Some(traced) = &self.traced {
+            traced.ended(status, received, self.sent, self.complete);
         }
         let Some(line) = &self.line else { return };
         tracing::info!(
@@ -148,6 +176,7 @@ impl Drop for Account {
             agent = &*shown_agent(line.agent.as_ref()),
             peer = %line.connection.peer,
             request_id = line.id.to_str().unwrap_or_default(),
+            trace_id = self.traced.as_ref().map(|traced| traced.trace_id.as_str()),
             "request"
         );
     }

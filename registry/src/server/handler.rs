@@ -52,12 +52,11 @@ impl hyper::service::Service<Request<Incoming>> for Handler {
         let id = self.shared.ids.accept_or_make(request.headers().get(&REQUEST_ID));
         let metrics = self.shared.metrics.clone();
         let mut account = Account::open(&request, in_flight, metrics, &id, self.connection);
+        let span = account.span(&request, &id);
 
         let refusal = refusal(&request);
         let request = self.prepared(request, &mut account);
         let mut router = self.shared.router.clone();
-        let span =
-            tracing::info_span!(target: "request", "request", request_id = id.to_str().unwrap_or_default());
         let work = async move {
             let answered = match refusal {
                 Some(refusal) => refusal,

@@ -20,6 +20,7 @@ mod activity;
 mod answer;
 mod connection;
 mod handler;
+mod not_after;
 mod request_body;
 mod request_id;
 mod response_body;

@@ -1,11 +1,16 @@
 //! The TLS side of a listener, with a certificate that follows its files.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
 use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -14,6 +19,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::sync::Notify;
 
+use super::not_after::not_after;
 use crate::settings::TlsFiles;
 
 /// How often the files are looked at.
@@ -140,6 +146,37 @@ impl Certificate {
             .with_cert_resolver(self.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
+    }
+}
+
+/// Shows until when the certificates in use are valid, by the name of their listener.
+#[derive(Debug)]
+pub struct Expiries(Vec<(&'static str, Arc<Certificate>)>);
+
+impl Expiries {
+    /// Of the listeners that have one.
+    pub fn of(listeners: impl IntoIterator<Item = (&'static str, Option<Arc<Certificate>>)>) -> Self {
+        let with_one = |(name, certificate)| Option::map(certificate, |certificate| (name, certificate));
+        Self(listeners.into_iter().filter_map(with_one).collect())
+    }
+}
+
+impl Collector for Expiries {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "berth_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate that a listener shows ends, in seconds since 1970",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (listener, certificate) in &self.0 {
+            let shown = certificate.current.load();
+            let Some(end) = shown.cert.first().and_then(|leaf| not_after(leaf)) else {
+                continue;
+            };
+            ConstGauge::new(end).encode(family.encode_family(&[("listener", *listener)])?)?;
+        }
+        Ok(())
     }
 }
 

@@ -30,7 +30,9 @@ use crate::tenancy::names::Apex;
 
 pub use resolve::{Resolved, Source};
 pub use values::{ApexTenant, LogFormat, Open, Redirect, Scheme, Sparse};
-use values::{BlobsUrl, Currency, HostName, List, LogFilter, MetadataUrl, PeerAddress, Price};
+use values::{
+    BlobsUrl, CollectorUrl, Currency, HostName, List, LogFilter, MetadataUrl, PeerAddress, Price, Share,
+};
 
 use units::{Rate, Size, Span};
 
@@ -199,6 +201,10 @@ pub struct Settings {
     pub log: String,
     /// How log lines look.
     pub log_format: LogFormat,
+    /// Where traces go; `None`: what the environment says of it.
+    pub otlp_endpoint: Option<String>,
+    /// Part of the requests without a parent that are traced, 0 to 1.
+    pub trace_sample: f64,
 }
 
 impl Settings {
@@ -276,6 +282,10 @@ impl Settings {
             drain_timeout: resolved.get::<Span>("drain-timeout")?.0,
             log: resolved.get::<LogFilter>("log")?.0,
             log_format: resolved.get("log-format")?,
+            otlp_endpoint: resolved
+                .find::<CollectorUrl>("otlp-endpoint")?
+                .map(|endpoint| endpoint.0),
+            trace_sample: resolved.get::<Share>("trace-sample")?.0,
         })
     }
 

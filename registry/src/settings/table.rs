@@ -11,8 +11,8 @@ use ipnet::IpNet;
 use super::resolve::Lookup;
 use super::units::{Rate, Size, Span};
 use super::values::{
-    ApexTenant, BlobsUrl, Currency, HostName, List, LogFilter, LogFormat, MetadataUrl, Open, PeerAddress,
-    Price, Redirect, Scheme, Sparse,
+    ApexTenant, BlobsUrl, CollectorUrl, Currency, HostName, List, LogFilter, LogFormat, MetadataUrl, Open,
+    PeerAddress, Price, Redirect, Scheme, Share, Sparse,
 };
 use crate::egress::AllowEntry;
 
@@ -124,12 +124,13 @@ const TRANSFERS: &str = "Uploads and downloads";
 const LIFECYCLE: &str = "What is kept";
 const LIMITS: &str = "Connections";
 const LOGS: &str = "Logs";
+const TRACES: &str = "Traces";
 
 use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 48] = [
+pub static SETTINGS: [Setting; 50] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -239,4 +240,9 @@ pub static SETTINGS: [Setting; 48] = [
         "`tracing` filter; `access=off` silences the line per request"),
     setting(LOGS, "log-format", "FORMAT", "json", check::<LogFormat>, Fixed("auto"),
         "text, json, or auto: text on a terminal, JSON otherwise"),
+    setting(TRACES, "otlp-endpoint", "URL", "http://otel-collector:4318", check::<CollectorUrl>, Fallback::None,
+        "Collector of OpenTelemetry that gets traces by OTLP over HTTP, at <URL>/v1/traces; without it, and without \
+         OTEL_EXPORTER_OTLP_ENDPOINT, nothing is traced"),
+    setting(TRACES, "trace-sample", "SHARE", "0.05", check::<Share>, Fixed("0.05"),
+        "Share of the requests that are traced where the client's traceparent says nothing of it: 0 to 1"),
 ];

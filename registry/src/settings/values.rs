@@ -275,6 +275,57 @@ impl fmt::Display for LogFilter {
     }
 }
 
+/// Where a collector of traces is: a URL that holds no secret, which is what headers are for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CollectorUrl(pub String);
+
+impl FromStr for CollectorUrl {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let url = url::Url::parse(text).map_err(|_| "it is no URL")?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err("it starts with neither http:// nor https:// and a host");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err("it has a user; credentials come by OTEL_EXPORTER_OTLP_HEADERS");
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err("it has a query; name the collector alone");
+        }
+        Ok(Self(text.trim_end_matches('/').to_owned()))
+    }
+}
+
+impl fmt::Display for CollectorUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A part of a whole, 0 to 1.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(pub f64);
+
+impl FromStr for Share {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let share: f64 = text.parse().map_err(|_| "it is no number")?;
+        if (0.0..=1.0).contains(&share) {
+            Ok(Self(share))
+        } else {
+            Err("it is not between 0 and 1")
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
 /// Values separated by commas; empty ones are left out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct List<T>(pub Vec<T>);
@@ -370,6 +421,38 @@ mod tests {
                 .parse::<List<HostName>>()
                 .is_err_and(|error| error.contains("`b c`"))
         );
+    }
+
+    #[test]
+    fn a_collector_is_an_http_url_without_credentials() {
+        for (text, expected) in [
+            ("http://otel:4318/", "http://otel:4318"),
+            (
+                "https://traces.example.com/otlp",
+                "https://traces.example.com/otlp",
+            ),
+        ] {
+            assert_eq!(text.parse(), Ok(CollectorUrl(expected.to_owned())));
+        }
+        for bad in [
+            "otel:4317",
+            "grpc://otel",
+            "http://u:p@otel",
+            "http://otel?key=1",
+            "",
+            "http://",
+        ] {
+            assert!(bad.parse::<CollectorUrl>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_share_is_between_none_and_all() {
+        assert_eq!("0.05".parse(), Ok(Share(0.05)));
+        assert_eq!("1".parse(), Ok(Share(1.0)));
+        for bad in ["-0.1", "1.1", "NaN", "5%", ""] {
+            assert!(bad.parse::<Share>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub struct Directory {
     replicas: ArcSwap<Vec<Replica>>,
     /// One refresh at a time; when the store last answered.
     refreshing: Mutex<Instant>,
+    /// The same time, for whoever must not wait for a refresh.
+    heard: ArcSwap<Instant>,
     replica: Replica,
     keys: KeyIds,
 }
@@ -51,6 +53,7 @@ impl Directory {
             snapshot: ArcSwap::default(),
             replicas: ArcSwap::default(),
             refreshing: Mutex::new(Instant::now()),
+            heard: ArcSwap::from_pointee(Instant::now()),
             replica: Replica {
                 id: Uuid::new_v4(),
                 host: host_name(),
@@ -104,7 +107,13 @@ impl Directory {
             self.snapshot.store(Arc::new(next));
         }
         *heard = Instant::now();
+        self.heard.store(Arc::new(*heard));
         Ok(())
+    }
+
+    /// Since the store last said what is to be served, and it was.
+    pub fn age(&self) -> Duration {
+        self.heard.load().elapsed()
     }
 
     /// Tells the others what is served here, and hears what they serve.
@@ -161,6 +170,12 @@ impl Directory {
     /// Takes leave of the other replicas.
     pub async fn leave(&self) -> Result<()> {
         self.store.leave(self.replica.id).await
+    }
+}
+
+impl std::fmt::Debug for Directory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Directory")
     }
 }
 

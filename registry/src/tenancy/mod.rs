@@ -13,6 +13,7 @@
 
 pub mod caches;
 pub mod directory;
+mod figures;
 pub mod limits;
 pub mod mirror;
 pub mod names;
@@ -23,6 +24,7 @@ pub mod snapshot;
 
 pub use caches::Cache;
 pub use directory::Directory;
+pub use figures::Figures;
 pub use mirror::{Namespace, Via};
 pub use names::{Names, Place};
 pub use origin::Origin;

@@ -19,6 +19,7 @@ use super::error::UpstreamError;
 use super::realm;
 use super::tokens::Tokens;
 use crate::egress::Channel;
+use crate::telemetry::span;
 
 /// Most redirects of one request: registries send blobs to where they are stored, and that once more elsewhere.
 const REDIRECTS: usize = 5;
@@ -329,11 +330,16 @@ impl Upstream {
             .map_err(|error| self.strange(error.to_string()))?;
         let host = request.uri().host().unwrap_or_default().to_owned();
         let late = |_| UpstreamError::Late {
-            host,
+            host: host.clone(),
             timeout: self.timeout,
         };
-        let sent = tokio::time::timeout(self.timeout, self.channel.send(request));
-        Ok(sent.await.map_err(late)??)
+        let (method, asked) = (request.method().clone(), host.clone());
+        let sent = async {
+            Ok(tokio::time::timeout(self.timeout, self.channel.send(request))
+                .await
+                .map_err(late)??)
+        };
+        span::upstream(&method, &asked, sent).await
     }
 
     fn judge(

@@ -14,17 +14,48 @@ requests, are not judged.
     description: >-
       Pulls and pushes fail, or metrics do. Look at the pods of {{ $fullname }} in {{ .Release.Namespace }}, then at
       /readyz of one, which names the store that does not answer.
-- alert: BerthServerErrors
+{{- /* Of 1000 requests one may fail: the budget of 30 days. Two windows each: one that shows enough of it burning, and a
+short one, so that the alert ends soon after the trouble does. */}}
+- alert: BerthErrorBudgetBurnsFast
   expr: |-
-    sum(rate(berth_http_requests_total{ {{- $ours -}} ,status="5xx"}[5m]))
-      / sum(rate(berth_http_requests_total{ {{- $ours -}} }[5m])) > 0.02
-  for: 10m
+    {{ include "berth.errors" (list $ours "1h") }} > 14.4 * 0.001
+    and
+    {{ include "berth.errors" (list $ours "5m") }} > 14.4 * 0.001
+  for: 2m
   labels: {severity: critical}
   annotations:
     summary: {{ $fullname }} answers {{ `{{ $value | humanizePercentage }}` }} of requests with an error of its own
     description: >-
-      Lines of the level ERROR in the registries' logs name the cause and the request's id, as do WARN lines the store
-      that does not answer.
+      At this rate the errors of two days are spent within an hour. Lines of the level ERROR in the registries' logs name
+      the cause and the request's id, as do WARN lines the store that does not answer.
+- alert: BerthErrorBudgetBurnsSlowly
+  expr: |-
+    {{ include "berth.errors" (list $ours "6h") }} > 6 * 0.001
+    and
+    {{ include "berth.errors" (list $ours "30m") }} > 6 * 0.001
+  for: 15m
+  labels: {severity: warning}
+  annotations:
+    summary: {{ $fullname }} has answered {{ `{{ $value | humanizePercentage }}` }} of requests with an error of its own for hours
+    description: >-
+      At this rate the errors of 30 days are spent within five. Lines of the level ERROR in the registries' logs name the
+      cause and the request's id.
+- alert: BerthStoreUnreachable
+  expr: max by (store) (berth_store_up{ {{- $ours -}} }) == 0
+  for: 2m
+  labels: {severity: critical}
+  annotations:
+    summary: No registry of {{ $fullname }} reaches its store {{ `{{ $labels.store }}` }}
+    description: >-
+      Pulls and pushes fail. The registries' WARN lines say what the store answers.
+- alert: BerthReplicaNotReady
+  expr: berth_ready{ {{- $ours -}} } == 0
+  for: 10m
+  labels: {severity: warning}
+  annotations:
+    summary: "{{ `{{ $labels.pod }}` }} is not ready"
+    description: >-
+      The others take its requests. /readyz of the pod says why.
 - alert: BerthManifestsSlow
   expr: |-
     histogram_quantile(0.99, sum by (le) (
@@ -56,6 +87,112 @@ requests, are not judged.
     description: >-
       Pushes fail once it is full. Enlarge the claim, or let retention policies delete.
 {{- end }}
+- alert: BerthCollectionBehind
+  expr: max(berth_gc_oldest_due_seconds{ {{- $ours -}} }) > 3600
+  for: 30m
+  labels: {severity: warning}
+  annotations:
+    summary: What {{ $fullname }} could delete has waited for {{ `{{ $value | humanizeDuration }}` }}
+    description: >-
+      Deleted content still takes space. Collection is paused (berth-registry gc status), slower than deletes are, or
+      fails, as WARN lines then say.
+- alert: BerthObjectsNotDeleted
+  expr: sum(increase(berth_gc_object_failures_total{ {{- $ours -}} }[30m])) > 0
+  for: 1h
+  labels: {severity: warning}
+  annotations:
+    summary: The blob store of {{ $fullname }} refuses to delete objects
+    description: >-
+      Space is not given back. The registries' WARN lines have the store's answer; most often the credentials may not
+      delete.
+- alert: BerthUsageDrift
+  expr: sum(increase(berth_usage_drift_total{ {{- $ours -}} }[1d])) > 0
+  labels: {severity: info}
+  annotations:
+    summary: The nightly recount of {{ $fullname }} corrected counters of what is stored
+    description: >-
+      Usage and quotas were told wrong until then. The registries' ERROR lines name tenants and counters.
+- alert: BerthRetentionFailing
+  expr: sum(increase(berth_retention_failed_runs_total{ {{- $ours -}} }[2h])) > 0
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: Retention policies of {{ $fullname }} could not be run
+    description: >-
+      Tags stay that should go; nothing is lost. The condition LastRunSucceeded of the RetentionPolicies says why.
+- alert: BerthUpstreamUnreachable
+  expr: max(berth_pull_through_upstreams{ {{- $ours -}} ,state="failing"}) > 0
+  for: 15m
+  labels: {severity: warning}
+  annotations:
+    summary: "Upstreams of {{ $fullname }}'s caches that do not answer: {{ `{{ $value }}` }}"
+    description: >-
+      What is cached is served on, what is not cannot be pulled. The condition UpstreamReachable of the PullThroughCaches
+      says which and why.
+- alert: BerthTenantQuotaNearlyFull
+  expr: |-
+    max by (tenant) (berth_tenant_bytes{ {{- $ours -}} })
+      / max by (tenant) (berth_tenant_quota_bytes{ {{- $ours -}} }) > 0.9
+  for: 15m
+  labels: {severity: info}
+  annotations:
+    summary: Tenant {{ `{{ $labels.tenant }}` }} has used {{ `{{ $value | humanizePercentage }}` }} of its storage
+    description: >-
+      Its pushes are refused once nothing is left. It deletes, has a retention policy, or gets more.
+- alert: BerthReplicaBehind
+  expr: |-
+    berth_config_version{ {{- $ours -}} }
+      < on () group_left () max(berth_config_version{ {{- $ours -}} } offset 2m)
+  for: 2m
+  labels: {severity: warning}
+  annotations:
+    summary: "{{ `{{ $labels.pod }}` }} serves an old version of the configuration"
+    description: >-
+      Tenants, rights and policies are at it as they were minutes ago, and Programmed stays Unknown. Its WARN lines say
+      what keeps it; a restart reads everything anew.
+- alert: BerthConfigurationNotFollowed
+  expr: berth_config_age_seconds{ {{- $ours -}} } > 60
+  for: 2m
+  labels: {severity: warning}
+  annotations:
+    summary: "{{ `{{ $labels.pod }}` }} has not read the configuration for {{ `{{ $value | humanizeDuration }}` }}"
+    description: >-
+      It serves the last one that it has read. Its WARN lines say what the metadata store answers.
+- alert: BerthConfigurationUnreadable
+  expr: max(berth_config_unreadable_objects{ {{- $ours -}} }) > 0
+  for: 15m
+  labels: {severity: warning}
+  annotations:
+    summary: "Objects of {{ $fullname }}'s configuration that a registry cannot read: {{ `{{ $value }}` }}"
+    description: >-
+      Their last good state is in force. GET /admin/v1/replicas names them; most often an older release runs beside a newer
+      one.
+- alert: BerthCertificateExpiring
+  expr: min by (listener) (berth_tls_certificate_expiry_timestamp_seconds{ {{- $ours -}} }) - time() < 3 * 86400
+  for: 15m
+  labels: {severity: warning}
+  annotations:
+    summary: The certificate of the {{ `{{ $labels.listener }}` }} listener of {{ $fullname }} ends in {{ `{{ $value | humanizeDuration }}` }}
+    description: >-
+      Clients refuse it then. That of the listener admin is the operator's to renew, that of api whoever writes its Secret.
+- alert: BerthTracesDropped
+  expr: sum(increase(berth_trace_dropped_spans_total{ {{- $ours -}} }[30m])) > 0
+  for: 30m
+  labels: {severity: info}
+  annotations:
+    summary: Spans of {{ $fullname }} are lost
+    description: >-
+      The collector at registry.tracing.endpoint does not answer or is too slow, or too much is sampled. Requests are not
+      touched by it.
+- alert: BerthTokenRenewalOverdue
+  expr: time() - min by (tenant) (berth_operator_token_renewal_timestamp_seconds{ {{- $ours -}} }) > 900
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: A token of tenant {{ `{{ $labels.tenant }}` }} should have been replaced {{ `{{ $value | humanizeDuration }}` }} ago
+    description: >-
+      Its Secret keeps the old one, which may end: pulls and pushes by it fail then. The condition CredentialsDistributed of
+      the Tenant says why.
 - alert: BerthOperatorWithoutLeader
   expr: (sum(berth_operator_leader{ {{- $ours -}} }) or vector(0)) < 1
   for: 5m
@@ -92,4 +229,10 @@ requests, are not judged.
     summary: Objects of the kind {{ `{{ $labels.kind }}` }} wait for a person
     description: >-
       Their condition Stalled says what must be changed.
+{{- end }}
+
+{{/* Share of requests that the registry answered with an error of its own. Arguments: the selector, the window. */}}
+{{- define "berth.errors" -}}
+{{- $ours := index . 0 }}{{ $window := index . 1 -}}
+(sum(rate(berth_http_requests_total{ {{- $ours -}} ,status="5xx"}[{{ $window }}])) / sum(rate(berth_http_requests_total{ {{- $ours -}} }[{{ $window }}])))
 {{- end }}

@@ -74,6 +74,10 @@ spec:
         - --upload-memory={{ $registry.uploadMemory }}
         - --drain-timeout={{ $registry.drainTimeoutSeconds | int }}s
         - {{ printf "--log=%s" $registry.log | quote }}
+        {{- with $registry.tracing.endpoint }}
+        - {{ printf "--otlp-endpoint=%s" . | quote }}
+        - --trace-sample={{ $registry.tracing.sample }}
+        {{- end }}
         {{- with $registry.extraArgs }}
         {{- include "berth.extraArgs" . | trim | nindent 8 }}
         {{- end }}

@@ -14,6 +14,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use uuid::Uuid;
 
 use super::state::SegmentName;
+use super::traced::Traced;
 use crate::blobs::ObjectKey;
 
 /// How long opening a connection may take.
@@ -101,7 +102,8 @@ impl Bucket {
             None => config.clone(),
         };
         Self {
-            client: Client::from_conf(config.build()),
+            // Signing makes no call: what hands out links is not traced.
+            client: Client::from_conf(config.interceptor(Traced).build()),
             public: Client::from_conf(public.build()),
             options,
             conditions: AtomicBool::new(true),

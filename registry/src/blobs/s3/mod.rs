@@ -29,6 +29,7 @@ mod listing;
 mod publish;
 mod reader;
 mod state;
+mod traced;
 mod writer;
 
 pub use bucket::{Encryption, Options};

@@ -18,6 +18,7 @@ use crate::lifecycle::coverage::Coverage;
 use crate::lifecycle::keeper::{Keeper, count};
 use crate::metadata::lifecycle::{Job, JobKey, JobKind, PARKED};
 use crate::metadata::{MetadataError, Repository, TenantId, Time};
+use crate::telemetry::span;
 use crate::tenancy::policies::Policy;
 use crate::tenancy::{Snapshot, Tenant};
 
@@ -290,7 +291,10 @@ impl Keeper {
         } else {
             Mode::Preview
         };
+        // Not around the statements: they are as many as there are repositories.
+        let spanned = span::task("retention");
         let outcome = self.walk_all(tenant, policy, mode, now, &write(&history)).await;
+        drop(spanned);
         match outcome {
             Err(RunError::Overtaken) => return history,
             Ok(found) => {

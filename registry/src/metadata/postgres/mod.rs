@@ -4,6 +4,7 @@
 //! engines lack; a transaction that the database aborted for a deadlock or a serialisation failure is
 //! run again from its start.
 
+use std::any::type_name;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::batch::{Batcher, BlobQuery, ManifestQuery};
 use super::configuration::TokenRow;
 use super::outcome::Outcome;
 use super::{BlobRow, ManifestRow, MetadataError, Options, Result, STATEMENT_TIMEOUT};
+use crate::telemetry::span::statement;
 
 #[macro_use]
 mod dialect;
@@ -79,6 +81,9 @@ mod uploads;
 mod upstreams;
 #[path = "../statements/usage.rs"]
 mod usage;
+
+/// What traces call it.
+const SYSTEM: &str = "postgresql";
 
 pub(super) use PostgresStore as Database;
 use dialect::Connection;
@@ -155,15 +160,15 @@ impl PostgresStore {
         let [for_manifests, for_blobs, for_tokens] = [(); 3].map(|()| pool.clone());
         Ok(Self {
             pool,
-            manifests: Batcher::start(move |asked| {
+            manifests: Batcher::start((SYSTEM, "manifest"), move |asked| {
                 let pool = for_manifests.clone();
                 Box::pin(async move { lookups::manifests(&mut *pool.acquire().await?, asked).await })
             }),
-            blobs: Batcher::start(move |asked| {
+            blobs: Batcher::start((SYSTEM, "blob"), move |asked| {
                 let pool = for_blobs.clone();
                 Box::pin(async move { lookups::blobs(&mut *pool.acquire().await?, asked).await })
             }),
-            tokens: Batcher::start(move |asked| {
+            tokens: Batcher::start((SYSTEM, "token"), move |asked| {
                 let pool = for_tokens.clone();
                 Box::pin(async move { tokens::by_ids(&mut *pool.acquire().await?, asked).await })
             }),
@@ -177,8 +182,11 @@ impl PostgresStore {
         A: Send + Sync + 'static,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        let mut connection = self.pool.acquire().await?;
-        query(&mut connection, &asked).await
+        let reading = async {
+            let mut connection = self.pool.acquire().await?;
+            query(&mut connection, &asked).await
+        };
+        statement(SYSTEM, type_name::<F>(), reading).await
     }
 
     /// Returns when a writer of configuration has said so, or when it cannot be heard.
@@ -215,8 +223,11 @@ impl PostgresStore {
                 }
             }
         });
-        task.await
-            .map_err(|error| MetadataError::Unavailable(error.to_string()))?
+        let writing = async {
+            task.await
+                .map_err(|error| MetadataError::Unavailable(error.to_string()))?
+        };
+        statement(SYSTEM, type_name::<F>(), writing).await
     }
 
     /// Looks of collection that get on best together: each takes a connection.

@@ -3,6 +3,7 @@
 //! Every write goes through one task, which puts the writes that wait into one transaction and commits it
 //! once (group commit): each is acknowledged after the commit that holds it is on disk.
 
+use std::any::type_name;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::batch::{Batcher, BlobQuery, ManifestQuery};
 use super::configuration::TokenRow;
 use super::outcome::Outcome;
 use super::{BlobRow, ManifestRow, MetadataError, Options, Result};
+use crate::telemetry::span::statement;
 
 #[macro_use]
 mod dialect;
@@ -79,6 +81,9 @@ mod upstreams;
 #[path = "../statements/usage.rs"]
 mod usage;
 
+/// What traces call it.
+const SYSTEM: &str = "sqlite";
+
 pub(super) use SqliteStore as Database;
 use dialect::Connection;
 
@@ -124,15 +129,15 @@ impl SqliteStore {
         Ok(Self {
             readers,
             writer: writer::Writer::start(writer),
-            manifests: Batcher::start(move |asked| {
+            manifests: Batcher::start((SYSTEM, "manifest"), move |asked| {
                 let pool = for_manifests.clone();
                 Box::pin(async move { lookups::manifests(&mut *pool.acquire().await?, asked).await })
             }),
-            blobs: Batcher::start(move |asked| {
+            blobs: Batcher::start((SYSTEM, "blob"), move |asked| {
                 let pool = for_blobs.clone();
                 Box::pin(async move { lookups::blobs(&mut *pool.acquire().await?, asked).await })
             }),
-            tokens: Batcher::start(move |asked| {
+            tokens: Batcher::start((SYSTEM, "token"), move |asked| {
                 let pool = for_tokens.clone();
                 Box::pin(async move { tokens::by_ids(&mut *pool.acquire().await?, asked).await })
             }),
@@ -145,8 +150,11 @@ impl SqliteStore {
         A: Send + Sync + 'static,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        let mut connection = self.readers.acquire().await?;
-        query(&mut connection, &asked).await
+        let reading = async {
+            let mut connection = self.readers.acquire().await?;
+            query(&mut connection, &asked).await
+        };
+        statement(SYSTEM, type_name::<F>(), reading).await
     }
 
     /// Nobody else writes, so there is nothing to hear.
@@ -162,7 +170,8 @@ impl SqliteStore {
         T: Outcome,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.writer.run(writer::For::Request, asked, work).await
+        let writing = self.writer.run(writer::For::Request, asked, work);
+        statement(SYSTEM, type_name::<F>(), writing).await
     }
 
     /// Looks of collection that get on best together: they share a commit.
@@ -177,7 +186,8 @@ impl SqliteStore {
         T: Outcome,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.writer.run(writer::For::Later, asked, work).await
+        let writing = self.writer.run(writer::For::Later, asked, work);
+        statement(SYSTEM, type_name::<F>(), writing).await
     }
 }
 
