@@ -106,7 +106,9 @@ pub(super) async fn run(matches: &ArgMatches, output: Output) -> Ended {
 }
 
 fn selection(matches: &ArgMatches) -> Result<Selection, ImportFailed> {
-    let since = matches.get_one::<String>("since").map(|text| since(text, Time::now()));
+    let since = matches
+        .get_one::<String>("since")
+        .map(|text| since(text, Time::now()));
     Ok(Selection {
         repositories: arguments::many(matches, "repositories"),
         tags: arguments::many(matches, "tags"),
@@ -134,7 +136,12 @@ fn endpoints(matches: &ArgMatches) -> Result<(Endpoint, Endpoint), Box<dyn std::
         timeout: arguments::timeout(matches),
         retries: arguments::retries(matches),
     };
-    let bundle = |flag: &str| matches.get_one::<PathBuf>(flag).map(|path| read(path)).transpose();
+    let bundle = |flag: &str| {
+        matches
+            .get_one::<PathBuf>(flag)
+            .map(|path| read(path))
+            .transpose()
+    };
     let [source, to] = ["source", "to"].map(|name| matches.get_one::<Address>(name).cloned());
     let (Some(source), Some(to)) = (source, to) else {
         return Err("an import has a source and a destination".into());

@@ -6,12 +6,12 @@
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
+use super::Import;
 use super::destination::{Begun, Session};
 use super::error::ImportError;
 use super::reader::Reader;
 use super::report::{Event, Report, Watcher};
 use super::resume::{Note, Resumed};
-use super::Import;
 use crate::domain::hasher::Hasher;
 use crate::domain::{Digest, RepositoryName};
 
@@ -76,8 +76,10 @@ impl Parcel<'_> {
             return self.pieces(&note, hasher, 0, session).await;
         }
         let sent = self.whole(hasher, &session).await;
-        self.end(sent, &session).await?;
-        Ok(Moved::Copied)
+        if sent.is_err() {
+            self.import.destination.cancel(self.to, &session).await;
+        }
+        sent.map(|()| Moved::Copied)
     }
 
     /// A small one goes in one request.
@@ -111,24 +113,16 @@ impl Parcel<'_> {
             Ok(_) => to.finish(self.to, &session, &self.digest, Bytes::new()).await,
             Err(error) => Err(error),
         };
-        let is_over = match &ended {
-            Ok(()) => true,
-            // What broke off goes on later; what is wrong does not.
-            Err(error) => matches!(error, ImportError::Wrong { .. } | ImportError::UploadLost(_)),
-        };
-        if is_over {
-            note.forget();
+        match &ended {
+            Ok(()) => note.forget(),
+            // A registry that was not reached may be the next time: the upload waits for it.
+            Err(ImportError::Upstream(_)) => {}
+            Err(_) => {
+                note.forget();
+                to.cancel(self.to, &session).await;
+            }
         }
-        self.end(ended, &session).await?;
-        Ok(Moved::Copied)
-    }
-
-    /// Cancels what will not be gone on with.
-    async fn end(&self, ended: Result<(), ImportError>, session: &Session) -> Result<(), ImportError> {
-        if matches!(ended, Err(ImportError::Wrong { .. })) {
-            self.import.destination.cancel(self.to, session).await;
-        }
-        ended
+        ended.map(|()| Moved::Copied)
     }
 
     async fn read(
@@ -192,7 +186,9 @@ impl Parcel<'_> {
 
     /// Where the last run has left this blob, if the destination still knows.
     async fn resumed(&self, note: &Note) -> Result<Option<(Resumed, Session)>, ImportError> {
-        let Some(resumed) = note.read() else { return Ok(None) };
+        let Some(resumed) = note.read() else {
+            return Ok(None);
+        };
         let standing = self.import.destination.standing(self.to, &resumed.location).await;
         let fits = |offset: u64| offset >= resumed.offset && self.size.is_none_or(|size| offset <= size);
         match standing {
@@ -204,7 +200,8 @@ impl Parcel<'_> {
                 };
                 Ok(Some((resumed, session)))
             }
-            Ok(_) | Err(ImportError::UploadLost(_) | ImportError::Refused { .. } | ImportError::Absent { .. }) => {
+            Ok(_)
+            | Err(ImportError::UploadLost(_) | ImportError::Refused { .. } | ImportError::Absent { .. }) => {
                 note.forget();
                 Ok(None)
             }

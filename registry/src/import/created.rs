@@ -65,14 +65,19 @@ fn look<'c>(
         let Ok(document) = serde_json::from_slice::<Document>(&fetched.bytes) else {
             return Ok(None);
         };
-        let said = document.annotations.as_ref().and_then(|all| all.get(CREATED)?.as_str());
+        let said = document
+            .annotations
+            .as_ref()
+            .and_then(|all| all.get(CREATED)?.as_str());
         if let Some(time) = said.and_then(|text| rfc3339::read(text).ok()) {
             return Ok(Some(time));
         }
         if fetched.manifest.media_type.is_index() {
             return newest(import, repository, &fetched, depth).await;
         }
-        let config = document.config.and_then(|config| config.digest.parse::<Digest>().ok());
+        let config = document
+            .config
+            .and_then(|config| config.digest.parse::<Digest>().ok());
         let Some(config) = config else { return Ok(None) };
         let bytes = configuration(import, repository, &config).await?;
         let configuration = serde_json::from_slice::<Configuration>(&bytes).ok();
@@ -98,7 +103,11 @@ async fn newest(
 }
 
 /// A configuration's bytes; nothing if it is longer than any is, or absent.
-async fn configuration(import: &Import, repository: &Repository, digest: &Digest) -> Result<Vec<u8>, ImportError> {
+async fn configuration(
+    import: &Import,
+    repository: &Repository,
+    digest: &Digest,
+) -> Result<Vec<u8>, ImportError> {
     let mut reader = import.source.blob(&repository.from, digest, None, 0);
     let mut bytes = Vec::new();
     loop {

@@ -51,7 +51,11 @@ impl Destination {
     }
 
     /// Whether a manifest is there, and whether it is an index.
-    pub async fn has_manifest(&self, name: &RepositoryName, digest: &Digest) -> Result<Option<bool>, ImportError> {
+    pub async fn has_manifest(
+        &self,
+        name: &RepositoryName,
+        digest: &Digest,
+    ) -> Result<Option<bool>, ImportError> {
         let headers = self.head_manifest(name, &digest.to_string()).await?;
         Ok(headers.map(|headers| {
             let known = content_type(&headers).and_then(MediaType::parse);
@@ -88,10 +92,13 @@ impl Destination {
             StatusCode::CREATED => Ok(Begun::Mounted),
             StatusCode::ACCEPTED => {
                 let location = self.location(&answer.headers)?;
-                let location = location.ok_or_else(|| self.at.wrong(&path, "it names no upload".to_owned()))?;
+                let location =
+                    location.ok_or_else(|| self.at.wrong(&path, "it names no upload".to_owned()))?;
                 Ok(Begun::Session(Session { location, offset: 0 }))
             }
-            status => Err(self.at.refused(&format!("uploads to {name}"), status, &answer.body)),
+            status => Err(self
+                .at
+                .refused(&format!("uploads to {name}"), status, &answer.body)),
         }
     }
 
@@ -102,7 +109,9 @@ impl Destination {
         match answer.status {
             StatusCode::NO_CONTENT => Ok(received(&answer.headers).unwrap_or(0)),
             StatusCode::NOT_FOUND => Err(lost(name)),
-            status => Err(self.at.refused(&format!("the upload to {name}"), status, &answer.body)),
+            status => Err(self
+                .at
+                .refused(&format!("the upload to {name}"), status, &answer.body)),
         }
     }
 
@@ -145,7 +154,8 @@ impl Destination {
         let location = session.location.clone();
         let mut call = question(Method::PATCH, &location, scope);
         let range = HeaderValue::try_from(format!("{}-{}", session.offset, end - 1));
-        call.headers.extend(range.ok().map(|range| (CONTENT_RANGE, range)));
+        call.headers
+            .extend(range.ok().map(|range| (CONTENT_RANGE, range)));
         octets(&mut call.headers);
         call.body = bytes;
         let answer = self.at.once(&call).await?;
@@ -183,13 +193,9 @@ impl Destination {
             self.at.may_ask().await;
             let error = match self.at.once(&call).await {
                 Ok(answer) if answer.status() == StatusCode::CREATED => return Ok(()),
-                Ok(answer) if answer.status() == StatusCode::NOT_FOUND => {
-                    lost(name)
-                }
+                Ok(answer) if answer.status() == StatusCode::NOT_FOUND => lost(name),
                 // Another attempt's bytes are there already: they begin anew.
-                Ok(answer) if is_whole && answer.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
-                    lost(name)
-                }
+                Ok(answer) if is_whole && answer.status() == StatusCode::RANGE_NOT_SATISFIABLE => lost(name),
                 Ok(answer) => self.at.refusal(&format!("{digest} in {name}"), answer).await,
                 Err(error) => {
                     let told = error.to_string();
@@ -211,7 +217,10 @@ impl Destination {
     /// Gives an upload up; whether that is heard makes no difference, since idle sessions expire.
     pub async fn cancel(&self, name: &RepositoryName, session: &Session) {
         let scope = pushing(name);
-        let _ = self.at.once(&question(Method::DELETE, &session.location, &scope)).await;
+        let _ = self
+            .at
+            .once(&question(Method::DELETE, &session.location, &scope))
+            .await;
     }
 
     /// Stores a manifest whose parts are there, under its digest and, if one is given, under a tag.
@@ -248,14 +257,18 @@ impl Destination {
             });
         }
         match digest_of(&answer.headers) {
-            Some(stored) if stored != *digest => {
-                Err(self.at.wrong(&what, format!("it was stored as {stored}, not as {digest}")))
-            }
+            Some(stored) if stored != *digest => Err(self
+                .at
+                .wrong(&what, format!("it was stored as {stored}, not as {digest}"))),
             _ => Ok(()),
         }
     }
 
-    async fn head_manifest(&self, name: &RepositoryName, reference: &str) -> Result<Option<HeaderMap>, ImportError> {
+    async fn head_manifest(
+        &self,
+        name: &RepositoryName,
+        reference: &str,
+    ) -> Result<Option<HeaderMap>, ImportError> {
         let path = format!("/v2/{name}/manifests/{reference}");
         let scope = scope(name);
         let mut call = question(Method::HEAD, &path, &scope);

@@ -93,7 +93,11 @@ mod tests {
     #[test]
     fn log_ins_are_found_by_host_in_every_form_of_the_key() {
         // "user:pass:word" in base64.
-        for key in ["r.example.com:5000", "https://r.example.com:5000", "http://r.example.com:5000/v2/"] {
+        for key in [
+            "r.example.com:5000",
+            "https://r.example.com:5000",
+            "http://r.example.com:5000/v2/",
+        ] {
             let file = format!(r#"{{"auths": {{"{key}": {{"auth": "dXNlcjpwYXNzOndvcmQ="}}}}}}"#);
             assert_eq!(of(&file, "r.example.com:5000"), "user:pass:word", "{key}");
             assert_eq!(of(&file, "r.example.com"), "");

@@ -48,7 +48,9 @@ impl Address {
     /// Host and port.
     pub fn host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
-        self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        self.url
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
     /// Whether it is Docker Hub, where names without a slash are below `library/`.
@@ -87,13 +89,18 @@ impl FromStr for Address {
             return Err(format!("it is no registry's address; {shape}"));
         }
         if !url.username().is_empty() || url.password().is_some() {
-            return Err("it holds a credential, which others of this machine could see; use the flags".to_owned());
+            return Err(
+                "it holds a credential, which others of this machine could see; use the flags".to_owned(),
+            );
         }
         if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err("it goes on after the host; say what is meant by --repositories and --prefix".to_owned());
+            return Err(
+                "it goes on after the host; say what is meant by --repositories and --prefix".to_owned(),
+            );
         }
         if matches!(url.host_str(), Some("docker.io" | "index.docker.io")) {
-            url.set_host(Some("registry-1.docker.io")).map_err(|error| error.to_string())?;
+            url.set_host(Some("registry-1.docker.io"))
+                .map_err(|error| error.to_string())?;
         }
         Ok(Self { url })
     }
@@ -227,7 +234,13 @@ impl Endpoint {
         }
         if is_passing(status) {
             let path = call.path.to_owned();
-            return Err(UpstreamError::Failing { host, path, status, after }.into());
+            return Err(UpstreamError::Failing {
+                host,
+                path,
+                status,
+                after,
+            }
+            .into());
         }
         Ok(answer)
     }
@@ -269,7 +282,9 @@ impl Endpoint {
                     return Err(error);
                 }
                 tracing::debug!(%error, failures = trouble.failures, "tried again");
-                let doubled = FIRST.saturating_mul(1 << (trouble.failures - 1).min(10)).min(LONGEST);
+                let doubled = FIRST
+                    .saturating_mul(1 << (trouble.failures - 1).min(10))
+                    .min(LONGEST);
                 let pause = doubled.mul_f64(rand::rng().random_range(0.5..1.0));
                 tokio::time::sleep(pause.max(after.unwrap_or_default().min(LIMITED))).await;
                 Ok(())
@@ -302,12 +317,21 @@ impl Endpoint {
         }
         let told: Option<Refusals> = serde_json::from_slice(body).ok();
         let why = told.and_then(|told| told.errors.into_iter().next()).map(|first| {
-            let text = if first.message.is_empty() { first.code } else { first.message };
+            let text = if first.message.is_empty() {
+                first.code
+            } else {
+                first.message
+            };
             // It goes to a terminal.
             text.chars().filter(|c| !c.is_control()).take(SHOWN).collect()
         });
         let why = why.unwrap_or_default();
-        ImportError::Refused { host, what, status, why }
+        ImportError::Refused {
+            host,
+            what,
+            status,
+            why,
+        }
     }
 
     /// Path and query of a location that the registry gave. Its host is left aside: what is sent goes to the registry.
@@ -359,12 +383,23 @@ mod tests {
     #[test]
     fn an_address_is_a_host_with_or_without_a_scheme() {
         for (text, shown, key) in [
-            ("registry.example.com", "https://registry.example.com", "registry.example.com"),
-            ("http://127.0.0.1:5000/", "http://127.0.0.1:5000", "127.0.0.1:5000"),
+            (
+                "registry.example.com",
+                "https://registry.example.com",
+                "registry.example.com",
+            ),
+            (
+                "http://127.0.0.1:5000/",
+                "http://127.0.0.1:5000",
+                "127.0.0.1:5000",
+            ),
             ("docker.io", "https://registry-1.docker.io", "index.docker.io"),
         ] {
             let address: Address = text.parse().unwrap();
-            assert_eq!((address.to_string().as_str(), address.docker_key().as_str()), (shown, key));
+            assert_eq!(
+                (address.to_string().as_str(), address.docker_key().as_str()),
+                (shown, key)
+            );
         }
         for text in [
             "",

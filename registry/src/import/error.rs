@@ -64,7 +64,9 @@ pub enum ImportError {
     #[error("no repository of {0} matches --repositories")]
     NothingMeant(String),
     /// Two repositories would become one.
-    #[error("{one} and {other} would both be called {name}: choose other names, or import them one after the other")]
+    #[error(
+        "{one} and {other} would both be called {name}: choose other names, or import them one after the other"
+    )]
     SameName {
         /// One of them.
         one: String,
@@ -129,7 +131,10 @@ impl ImportError {
 
     /// Whether it says that something is not there.
     pub(super) fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent { .. } | Self::Upstream(UpstreamError::Absent { .. }))
+        matches!(
+            self,
+            Self::Absent { .. } | Self::Upstream(UpstreamError::Absent { .. })
+        )
     }
 }
 

@@ -141,7 +141,8 @@ impl<'i> Pass<'i> {
         for text in tags {
             let Ok(tag) = text.parse::<TagName>() else {
                 let why = "it is no name of a tag here".to_owned();
-                self.report.tag(repository.from.as_str(), |figures| figures.skipped += 1);
+                self.report
+                    .tag(repository.from.as_str(), |figures| figures.skipped += 1);
                 self.trouble(repository.from.as_str(), &text, Trouble::Skipped, why);
                 continue;
             };
@@ -176,7 +177,13 @@ impl<'i> Pass<'i> {
         }
     }
 
-    async fn one(&self, repository: &Repository, tag: &TagName, is_attached: bool, seen: &RefCell<Vec<Digest>>) {
+    async fn one(
+        &self,
+        repository: &Repository,
+        tag: &TagName,
+        is_attached: bool,
+        seen: &RefCell<Vec<Digest>>,
+    ) {
         let from = repository.from.as_str();
         // What is known of it when it fails.
         let standing = Cell::new(Standing::Unknown);
@@ -237,7 +244,8 @@ impl<'i> Pass<'i> {
             return Ok(Ended::Compared(before));
         }
         let is_set = before == Standing::Equal;
-        self.tree(repository, there, (!is_set).then_some(tag), 0, seen).await?;
+        self.tree(repository, there, (!is_set).then_some(tag), 0, seen)
+            .await?;
         if is_set {
             return Ok(Ended::Compared(before));
         }
@@ -252,7 +260,8 @@ impl<'i> Pass<'i> {
         // What the destination says counts, not what was sent.
         known.set(Standing::Unknown);
         let after = standing(&there, destination.resolve(&repository.to, tag).await?);
-        self.report.tag(repository.from.as_str(), |figures| figures.set += 1);
+        self.report
+            .tag(repository.from.as_str(), |figures| figures.set += 1);
         Ok(Ended::Compared(after))
     }
 

@@ -90,7 +90,10 @@ impl<'e> Reader<'e> {
         let bytes = bytes.split_off(usize::try_from(known).unwrap_or(bytes.len()));
         self.offset += bytes.len() as u64;
         if let Some(size) = self.size.filter(|size| self.offset > *size) {
-            return Err(self.at.wrong(&self.path, format!("it has more than the {size} bytes that its manifest says")));
+            return Err(self.at.wrong(
+                &self.path,
+                format!("it has more than the {size} bytes that its manifest says"),
+            ));
         }
         Ok(Some(bytes))
     }
@@ -118,7 +121,9 @@ impl<'e> Reader<'e> {
             }
             StatusCode::PARTIAL_CONTENT if begins(answer.headers()) == Some(self.offset) => 0,
             StatusCode::PARTIAL_CONTENT => {
-                return Err(self.at.wrong(&self.path, "another part was sent than was asked for".to_owned()));
+                return Err(self
+                    .at
+                    .wrong(&self.path, "another part was sent than was asked for".to_owned()));
             }
             _ => return Err(self.at.refusal(&self.path, answer).await),
         };
@@ -133,5 +138,10 @@ fn number(value: Option<&HeaderValue>) -> Option<u64> {
 /// The first byte of a part: `bytes 5-9/10`.
 fn begins(headers: &HeaderMap) -> Option<u64> {
     let text = headers.get(CONTENT_RANGE)?.to_str().ok()?;
-    text.strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+    text.strip_prefix("bytes ")?
+        .split('-')
+        .next()?
+        .trim()
+        .parse()
+        .ok()
 }

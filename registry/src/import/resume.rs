@@ -98,7 +98,12 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     }
     let fresh = path.with_extension(format!("{}.new", std::process::id()));
     let mut options = fs::OpenOptions::new();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&fresh)?;
+    let mut file = options
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&fresh)?;
     file.write_all(bytes)?;
     fs::rename(&fresh, path)
 }
@@ -119,11 +124,19 @@ mod tests {
         note.write("/v2/a/b/blobs/uploads/1", 3, &hasher);
 
         let mut found = note.read().unwrap();
-        assert_eq!((found.location.as_str(), found.offset), ("/v2/a/b/blobs/uploads/1", 3));
+        assert_eq!(
+            (found.location.as_str(), found.offset),
+            ("/v2/a/b/blobs/uploads/1", 3)
+        );
         found.hasher.update(b"le");
         assert_eq!(found.hasher.digest(), digest);
         assert!(notes.of("http://127.0.0.1:2", &name, &digest).read().is_none());
-        assert!(Notes::new(None).of("http://127.0.0.1:1", &name, &digest).read().is_none());
+        assert!(
+            Notes::new(None)
+                .of("http://127.0.0.1:1", &name, &digest)
+                .read()
+                .is_none()
+        );
 
         fs::write(note.path.as_ref().unwrap(), b"{}").unwrap();
         assert!(note.read().is_none(), "a note that is damaged is none");

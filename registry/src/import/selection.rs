@@ -73,11 +73,12 @@ impl Renaming {
             Some(prefix) => format!("{prefix}/{bare}"),
             None => bare.to_owned(),
         };
-        text.parse().map_err(|error: crate::domain::name::NameError| ImportError::Name {
-            from: name.to_string(),
-            to: text.clone(),
-            why: error.to_string(),
-        })
+        text.parse()
+            .map_err(|error: crate::domain::name::NameError| ImportError::Name {
+                from: name.to_string(),
+                to: text.clone(),
+                why: error.to_string(),
+            })
     }
 }
 

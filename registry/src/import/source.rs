@@ -152,13 +152,17 @@ impl Source {
                 return Ok(digest);
             }
         } else if answer.status() == StatusCode::NOT_FOUND {
-            return Err(self.at.refused(&format!("{name}:{tag}"), StatusCode::NOT_FOUND, b""));
+            return Err(self
+                .at
+                .refused(&format!("{name}:{tag}"), StatusCode::NOT_FOUND, b""));
         }
         // Not every registry answers HEAD, or says a digest that can be used.
         call.method = Method::GET;
         let answer = self.at.fetch(&call, MANIFEST_LIMIT).await?;
         if answer.status != StatusCode::OK {
-            return Err(self.at.refused(&format!("{name}:{tag}"), answer.status, &answer.body));
+            return Err(self
+                .at
+                .refused(&format!("{name}:{tag}"), answer.status, &answer.body));
         }
         old(&answer.headers)?;
         Ok(digest_of(&answer.headers).unwrap_or_else(|| Digest::of(Algorithm::Sha256, &answer.body)))
@@ -178,7 +182,10 @@ impl Source {
         let mut found = Vec::new();
         let (path, scope) = (format!("/v2/{name}/referrers/{subject}"), scope(name));
         let pages = self.pages::<Referrers>(&path, &scope, |page| {
-            let digests = page.manifests.iter().filter_map(|entry| entry.digest.parse::<Digest>().ok());
+            let digests = page
+                .manifests
+                .iter()
+                .filter_map(|entry| entry.digest.parse::<Digest>().ok());
             found.extend(digests);
             found.len()
         });
@@ -201,7 +208,13 @@ impl Source {
     }
 
     /// A blob, from its first byte or from a later one.
-    pub fn blob<'s>(&'s self, name: &RepositoryName, digest: &Digest, size: Option<u64>, at: u64) -> Reader<'s> {
+    pub fn blob<'s>(
+        &'s self,
+        name: &RepositoryName,
+        digest: &Digest,
+        size: Option<u64>,
+        at: u64,
+    ) -> Reader<'s> {
         Reader::new(
             &self.at,
             format!("/v2/{name}/blobs/{digest}"),

@@ -66,7 +66,12 @@ impl Pass<'_> {
     }
 
     /// Sets a tag to a manifest that is here.
-    async fn set(&self, repository: &Repository, digest: &Digest, tag: Option<&TagName>) -> Result<(), ImportError> {
+    async fn set(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        tag: Option<&TagName>,
+    ) -> Result<(), ImportError> {
         if tag.is_none() || self.import.wanted.dry_run {
             return Ok(());
         }
@@ -190,7 +195,11 @@ impl Pass<'_> {
             Err(error) if error.is_absent() && !blob.required => return Ok(()),
             Err(ImportError::Absent { host, what }) => {
                 let why = "a manifest names it".to_owned();
-                return Err(ImportError::Wrong { host, what, why: format!("it is not there, and {why}") });
+                return Err(ImportError::Wrong {
+                    host,
+                    what,
+                    why: format!("it is not there, and {why}"),
+                });
             }
             Err(error) => return Err(error),
         }

@@ -20,8 +20,8 @@ use super::challenge::Challenge;
 use super::error::UpstreamError;
 use super::realm;
 use super::tokens::Tokens;
-pub use call::Call;
 use crate::egress::Channel;
+pub use call::Call;
 
 /// Longest answer of a realm.
 const TOKEN_LIMIT: usize = 64 * 1024;

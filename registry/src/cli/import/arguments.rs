@@ -74,33 +74,63 @@ fn meant() -> [Arg; 5] {
 
 fn credentials() -> [Arg; 7] {
     [
-        text("source-username", "NAME", "User name at the source; without it, what Docker's configuration has")
-            .value_parser(ValueParser::string()),
-        file("source-password-file", "File with its password; or the variable BERTH_SOURCE_PASSWORD"),
+        text(
+            "source-username",
+            "NAME",
+            "User name at the source; without it, what Docker's configuration has",
+        )
+        .value_parser(ValueParser::string()),
+        file(
+            "source-password-file",
+            "File with its password; or the variable BERTH_SOURCE_PASSWORD",
+        ),
         Arg::new("source-password-stdin")
             .long("source-password-stdin")
             .action(ArgAction::SetTrue)
             .conflicts_with("source-password-file")
             .help("Read its password from standard input"),
-        file("docker-config", "Docker's configuration file; ~/.docker/config.json if absent"),
-        file("source-ca", "PEM certificates that the source's may be signed by, too"),
-        file("token-file", "File with a token of the tenant, which may pull and push; or the variable BERTH_TOKEN"),
-        file("to-ca", "PEM certificates that the destination's may be signed by, too"),
+        file(
+            "docker-config",
+            "Docker's configuration file; ~/.docker/config.json if absent",
+        ),
+        file(
+            "source-ca",
+            "PEM certificates that the source's may be signed by, too",
+        ),
+        file(
+            "token-file",
+            "File with a token of the tenant, which may pull and push; or the variable BERTH_TOKEN",
+        ),
+        file(
+            "to-ca",
+            "PEM certificates that the destination's may be signed by, too",
+        ),
     ]
 }
 
 fn manner() -> [Arg; 8] {
     [
-        text("concurrency", "N", "Blobs on their way at the same time, at most 64")
-            .default_value("4")
-            .value_parser(value_parser!(u16).range(1..=64)),
-        text("retries", "N", "Failures in a row after which something is given up")
-            .default_value("8")
-            .value_parser(value_parser!(u32).range(0..=1000)),
+        text(
+            "concurrency",
+            "N",
+            "Blobs on their way at the same time, at most 64",
+        )
+        .default_value("4")
+        .value_parser(value_parser!(u16).range(1..=64)),
+        text(
+            "retries",
+            "N",
+            "Failures in a row after which something is given up",
+        )
+        .default_value("8")
+        .value_parser(value_parser!(u32).range(0..=1000)),
         text("timeout", "TIME", "How long a registry may be silent")
             .default_value("60s")
             .value_parser(span),
-        file("state", "Folder that remembers uploads that were cut; ~/.local/state/berth/import if absent"),
+        file(
+            "state",
+            "Folder that remembers uploads that were cut; ~/.local/state/berth/import if absent",
+        ),
         Arg::new("dry-run")
             .long("dry-run")
             .action(ArgAction::SetTrue)
@@ -114,11 +144,15 @@ fn manner() -> [Arg; 8] {
             .long("deep")
             .action(ArgAction::SetTrue)
             .help("Look at every blob of images that are there already, too"),
-        text("watch", "INTERVAL", "Go over everything again and again, with this pause, until SIGINT or SIGTERM")
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("60s")
-            .value_parser(span),
+        text(
+            "watch",
+            "INTERVAL",
+            "Go over everything again and again, with this pause, until SIGINT or SIGTERM",
+        )
+        .num_args(0..=1)
+        .require_equals(true)
+        .default_missing_value("60s")
+        .value_parser(span),
     ]
 }
 
@@ -136,7 +170,12 @@ fn span(text: &str) -> Result<Span, String> {
 
 /// All values of a flag that can be repeated.
 pub(super) fn many<T: Clone + Send + Sync + 'static>(matches: &ArgMatches, name: &str) -> Vec<T> {
-    matches.get_many::<T>(name).into_iter().flatten().cloned().collect()
+    matches
+        .get_many::<T>(name)
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 pub(super) fn concurrency(matches: &ArgMatches) -> NonZeroUsize {
@@ -149,5 +188,7 @@ pub(super) fn retries(matches: &ArgMatches) -> u32 {
 }
 
 pub(super) fn timeout(matches: &ArgMatches) -> Duration {
-    matches.get_one::<Span>("timeout").map_or(Duration::from_secs(60), |span| span.0)
+    matches
+        .get_one::<Span>("timeout")
+        .map_or(Duration::from_secs(60), |span| span.0)
 }

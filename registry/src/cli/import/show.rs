@@ -21,7 +21,9 @@ pub(super) struct Shown {
 impl Shown {
     /// A bar on a terminal, unless the output is for programs.
     pub(super) fn new(output: Output) -> Self {
-        let bar = (output == Output::Text && stderr().is_terminal()).then(bar).flatten();
+        let bar = (output == Output::Text && stderr().is_terminal())
+            .then(bar)
+            .flatten();
         Self {
             output,
             bar,
@@ -41,7 +43,14 @@ impl Shown {
     }
 
     /// What came of it.
-    pub(super) fn report(&self, report: &Report, pass: u32, took: Duration, dry_run: bool, interrupted: bool) {
+    pub(super) fn report(
+        &self,
+        report: &Report,
+        pass: u32,
+        took: Duration,
+        dry_run: bool,
+        interrupted: bool,
+    ) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -131,7 +140,9 @@ fn told(problem: &Problem) -> String {
         digest if digest.contains(':') => "@",
         _ => ":",
     };
-    format!("{kind}: {repository}{separator}{reference}: {why}")
+    let text = format!("{kind}: {repository}{separator}{reference}: {why}");
+    // Some of it are the source's words.
+    text.chars().filter(|c| !c.is_control()).collect()
 }
 
 /// The report as JSON.
@@ -151,8 +162,28 @@ fn document(report: &Report, pass: u32, took: Duration, dry_run: bool, interrupt
 
 /// The report for people.
 fn text(report: &Report, took: Duration, dry_run: bool) -> String {
-    let fields = ["source", "destination", "tags", "equal", "missing", "different", "unknown", "skipped", "set"];
-    let columns = ["SOURCE", "DESTINATION", "TAGS", "EQUAL", "MISSING", "DIFFERENT", "UNKNOWN", "SKIPPED", "SET"];
+    let fields = [
+        "source",
+        "destination",
+        "tags",
+        "equal",
+        "missing",
+        "different",
+        "unknown",
+        "skipped",
+        "set",
+    ];
+    let columns = [
+        "SOURCE",
+        "DESTINATION",
+        "TAGS",
+        "EQUAL",
+        "MISSING",
+        "DIFFERENT",
+        "UNKNOWN",
+        "SKIPPED",
+        "SET",
+    ];
     let table = Table::of(columns, fields, &json!(report.repositories()));
     let (figures, tags) = (report.figures(), report.tags());
     let mut summary = String::new();

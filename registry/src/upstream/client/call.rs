@@ -9,7 +9,7 @@ use url::Url;
 use super::{Challenge, Upstream, UpstreamError};
 
 /// Most redirects of one request: registries send blobs to where they are stored, and that once more elsewhere.
-const REDIRECTS: usize = 5;
+pub(super) const REDIRECTS: usize = 5;
 
 /// A request to an upstream.
 #[derive(Debug, Clone)]
@@ -36,7 +36,9 @@ impl Upstream {
         if answer.status() == StatusCode::UNAUTHORIZED
             && let Some(challenge) = Challenge::of(answer.headers())
         {
-            let fresh = self.authorize(call.scope, challenge, authorization.as_ref()).await?;
+            let fresh = self
+                .authorize(call.scope, challenge, authorization.as_ref())
+                .await?;
             if fresh.is_some() && fresh != authorization {
                 return self.follow(call, &url, fresh.as_ref()).await;
             }

@@ -5,8 +5,9 @@ use axum::Router;
 use axum::extract::{Request as Asked, State};
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
-use http::header::{RANGE, WWW_AUTHENTICATE};
+use http::header::{LOCATION, RANGE, WWW_AUTHENTICATE};
 
+use super::call::REDIRECTS;
 use super::*;
 use crate::egress::{Allow, Client, Dialer};
 
