@@ -24,8 +24,8 @@ async fn ten_thousand_tags_come_over_and_the_second_run_only_compares() {
         images.push(image);
     }
     let pushes = stream::iter(0..TAGS).for_each_concurrent(8, async |number| {
-        let put = there.put_manifest(&format!("v{number}"), MANIFEST, &images[number % IMAGES].manifest);
-        put.await.expect(201);
+        let (tag, image) = (format!("v{number}"), &images[number % IMAGES]);
+        there.put_manifest(&tag, MANIFEST, &image.manifest).await.expect(201);
     });
     pushes.await;
 
