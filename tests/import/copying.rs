@@ -2,9 +2,9 @@
 
 use harness::content::sha256;
 use harness::image::{INDEX, MANIFEST};
-use harness::{Image, Index};
+use harness::{Berth, Image, Index};
 
-use super::{KIB, Place, assert_manifest, push_index, push_layer, push_referrer, tag_for};
+use super::{KIB, Place, assert_manifest, import_for_people, push_index, push_layer, push_referrer, tag_for};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_comes_over_and_a_second_run_transfers_nothing() {
@@ -118,13 +118,35 @@ async fn a_dry_run_says_what_is_missing_and_copies_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn blobs_that_are_missing_below_an_image_are_found_by_a_deep_look() {
+    let place = Place::before(Berth::builder().flag("--sparse", "Always").start().await).await;
+    let image = place.pushed("app", "v1", 1).await;
+    let here = place.here("app");
+    here.put_manifest("v1", MANIFEST, &image.manifest)
+        .await
+        .expect(201);
+    let told = place.import(&[]).await.all_equal();
+    assert_eq!(
+        told.figure("blobsCopied"),
+        0,
+        "an image is taken to be whole: {told:?}"
+    );
+    let told = place.import(&["--deep"]).await.all_equal();
+    assert_eq!(told.figure("blobsCopied"), 3, "{told:?}");
+    image.assert_pullable(&here, "v1").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_list_of_many_pages_is_read_to_its_end() {
     let place = Place::new().await;
     let image = place.pushed("team/app", "v0", 1).await;
     let there = place.there("team/app");
     for number in 1..1200 {
         let tag = format!("v{number}");
-        there.put_manifest(&tag, MANIFEST, &image.manifest).await.expect(201);
+        there
+            .put_manifest(&tag, MANIFEST, &image.manifest)
+            .await
+            .expect(201);
     }
     let told = place.import(&[]).await.all_equal();
     assert_eq!(told.tags("tags"), 1200, "{told:?}");
@@ -142,7 +164,8 @@ async fn people_get_a_table_and_the_figures_in_words() {
     let place = Place::new().await;
     place.pushed("team/app", "v1", 1).await;
     for expected in ["1 of 1 tags are equal", "nothing was transferred: 0 bytes"] {
-        let output = place.command(&["--output", "text"]).output();
+        let (source, to) = (place.way.url(), place.berth.url(""));
+        let output = import_for_people(&place.berth, &place.home, &to, &[&source]).output();
         let output = output.expect("the import runs");
         let text = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{output:?}");

@@ -93,11 +93,18 @@ impl Place {
     }
 }
 
-/// The command with these arguments, as somebody with an empty home folder runs it.
+/// The command with these arguments, told to be understood by programs.
 fn import(berth: &Berth, home: &TempDir, to: &str, arguments: &[&str]) -> Command {
+    let mut command = import_for_people(berth, home, to, arguments);
+    command.args(["--output", "json"]);
+    command
+}
+
+/// The command with these arguments, as somebody with an empty home folder runs it.
+fn import_for_people(berth: &Berth, home: &TempDir, to: &str, arguments: &[&str]) -> Command {
     let mut command = berth.command("import");
     command
-        .args(["--to", to, "--output", "json"])
+        .args(["--to", to])
         .args(arguments)
         .env("HOME", home.path());
     for name in [

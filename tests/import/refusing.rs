@@ -139,14 +139,29 @@ async fn a_tag_that_was_moved_follows_the_source_unless_it_is_to_be_kept() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_quota_holds_and_its_words_are_told() {
+    let place = Place::new().await;
+    place.pushed("app", "v1", 1).await;
+    let admin = Admin::of(&place.berth);
+    admin
+        .put_tenant("default", json!({ "quota": { "storage": "1Ki" } }))
+        .await;
+    let token = admin.token("default", &["**"], &["pull", "push"]).await;
+    let mut command = place.command(&[]);
+    command.env("BERTH_TOKEN", &token);
+    let told = super::run(command).await.failed(&["app", "quota"]);
+    assert_eq!(told.tags("missing"), 1, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_immutable_tag_stays_and_is_reported() {
     let place = Place::new().await;
     let here = Image::new(2, KIB);
     here.push(&place.here("app"), "v1").await;
     let admin = Admin::of(&place.berth);
-    admin
-        .put_tenant("default", json!({ "immutableTags": ["v*"] }))
-        .await;
+    let immutable = json!({ "match": "**", "immutableTags": ["v*"] });
+    admin.put_tenant("default", json!({})).await;
+    admin.put("tenants/default/repositories/all", immutable).await;
     let token = admin.token("default", &["**"], &["pull", "push"]).await;
     place.pushed("app", "v1", 1).await;
     let latest = place.pushed("app", "latest", 3).await;

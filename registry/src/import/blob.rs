@@ -3,6 +3,8 @@
 //! Two halves run at the same time: one reads from the source, hashes and cuts into pieces, the other sends the pieces. No
 //! more than three pieces of a blob are in memory, whatever its size.
 
+use std::mem;
+
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
@@ -85,7 +87,8 @@ impl Parcel<'_> {
     /// A small one goes in one request.
     async fn whole(&self, mut hasher: Hasher, session: &Session) -> Result<(), ImportError> {
         let mut reader = self.reader(0);
-        let mut bytes = BytesMut::new();
+        let size = usize::try_from(self.size.unwrap_or_default()).unwrap_or(PIECE);
+        let mut bytes = BytesMut::with_capacity(size.min(PIECE));
         while let Some(more) = reader.next().await? {
             self.moved(more.len());
             hasher.update(&more);
@@ -132,7 +135,7 @@ impl Parcel<'_> {
         mut start: u64,
     ) -> Result<(), ImportError> {
         let mut reader = self.reader(start);
-        let mut waiting = BytesMut::new();
+        let mut waiting = BytesMut::with_capacity(PIECE);
         loop {
             let more = reader.next().await?;
             let is_over = more.is_none();
@@ -142,7 +145,8 @@ impl Parcel<'_> {
                 let part = more.split_to(more.len().min(PIECE - waiting.len()));
                 hasher.update(&part);
                 waiting.extend_from_slice(&part);
-                let bytes = waiting.split().freeze();
+                // Not `split`: what is left of its room would grow beyond a piece.
+                let bytes = mem::replace(&mut waiting, BytesMut::with_capacity(PIECE)).freeze();
                 let length = bytes.len() as u64;
                 let piece = Piece {
                     start,
