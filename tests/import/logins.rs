@@ -1,13 +1,17 @@
 //! Who asks: at the source and at the destination.
 
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use harness::content::sha256;
-use harness::http::{Answer, client, send};
+use harness::http::{Answer, Repository, client, send};
 use harness::image::MANIFEST;
-use harness::{Admin, Berth, Image, Upstream};
+use harness::{Admin, Backend, Berth, Image, Storage, TlsFiles, Upstream};
 use reqwest::Method;
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::{KIB, Place, Told, import, push_referrer, run};
 
@@ -44,7 +48,7 @@ impl Private {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_private_berth_is_copied_to_another_with_its_referrers() {
     let (from, to) = (Private::start().await, Private::start().await);
-    let repository = harness::http::Repository::new(&from.berth.url(""), "team/app");
+    let repository = Repository::new(&from.berth.url(""), "team/app");
     let image = Image::new(1, KIB);
     image.push(&repository, "v1").await;
     let signature = push_referrer(&repository, None, &image.manifest, b"signed").await;
@@ -53,7 +57,7 @@ async fn one_private_berth_is_copied_to_another_with_its_referrers() {
     from.close().await;
     to.close().await;
     let (reader, writer) = (from.token(&["pull"]).await, to.token(&["pull", "push"]).await);
-    let home = tempfile::TempDir::new().expect("a folder");
+    let home = TempDir::new().expect("a folder");
     let file = home.path().join("token");
     std::fs::write(&file, format!("{writer}\n")).expect("a file");
 
@@ -147,4 +151,38 @@ async fn tokens_that_end_in_the_middle_are_fetched_anew() {
     place.import(&[]).await.all_equal();
     image.assert_pullable(&place.here("app"), "v1").await;
     assert!(place.way.count("GET", "/token") > 1, "{:?}", place.way.asked());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_sides_are_trusted_by_the_authorities_that_are_named() {
+    let (files, others) = (TlsFiles::new(), TlsFiles::new());
+    let storage = Arc::new(Storage::create(Backend::Embedded));
+    let image = Image::new(1, KIB);
+    let plain = Berth::builder().storage(storage.clone(), 0).start().await;
+    image.push(&Repository::new(&plain.url(""), "app"), "v1").await;
+    drop(plain);
+    let speaking = |files: &TlsFiles| {
+        let text = |path: PathBuf| path.to_str().expect("text").to_owned();
+        Berth::builder()
+            .flag("--tls-cert", &text(files.certificate()))
+            .flag("--tls-key", &text(files.key()))
+    };
+    let from = speaking(&files).storage(storage, 0).start().await;
+    let to = speaking(&others).start().await;
+    let home = TempDir::new().expect("a folder");
+    let source = from.address();
+    let destination = format!("https://{}", to.address());
+    let ask = async |source_ca: &TlsFiles| {
+        let [source_ca, to_ca] = [source_ca, &others].map(|files| files.certificate());
+        let (source_ca, to_ca) = (source_ca.to_str().expect("text"), to_ca.to_str().expect("text"));
+        let arguments = [source.as_str(), "--source-ca", source_ca, "--to-ca", to_ca];
+        run(import(&to, &home, &destination, &arguments)).await
+    };
+    ask(&files).await.all_equal();
+    let told = ask(&others).await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(
+        told.stderr.contains("no authority that is trusted here"),
+        "{told:?}"
+    );
 }

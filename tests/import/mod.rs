@@ -138,8 +138,10 @@ async fn run(command: Command) -> Told {
 impl Told {
     /// The report of its last pass.
     fn report(&self) -> &Value {
-        let reports = self.lines.iter().filter(|line| line["event"] == "report");
-        reports.last().unwrap_or_else(|| panic!("no report: {self:?}"))
+        let mut reports = self.lines.iter().filter(|line| line["event"] == "report");
+        reports
+            .next_back()
+            .unwrap_or_else(|| panic!("no report: {self:?}"))
     }
 
     /// A figure of the report.

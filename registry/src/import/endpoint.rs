@@ -1,8 +1,6 @@
 //! One of the two registries, asked with patience: again after failures that pass, not before a limit allows it.
 
 use std::cell::Cell;
-use std::fmt;
-use std::str::FromStr;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -12,8 +10,8 @@ use hyper::body::Incoming;
 use rand::RngExt as _;
 use serde::Deserialize;
 use tokio::time::Instant;
-use url::{Host, Url};
 
+use super::address::Address;
 use super::error::{Again, ImportError, is_passing};
 use crate::egress::{Allow, Client, Dialer};
 use crate::upstream::{Call, Login, Upstream, UpstreamError, retry_after};
@@ -29,82 +27,6 @@ const LIMIT_PAUSE: Duration = Duration::from_secs(30);
 const REFUSAL: usize = 16 * 1024;
 /// Characters of it that are shown.
 const SHOWN: usize = 300;
-
-/// A registry's address.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    url: Url,
-}
-
-impl Address {
-    /// As the log-ins of Docker's configuration name it.
-    pub fn docker_key(&self) -> String {
-        match self.host().as_str() {
-            "registry-1.docker.io" => "index.docker.io".to_owned(),
-            host => host.to_owned(),
-        }
-    }
-
-    /// Host and port.
-    pub fn host(&self) -> String {
-        let host = self.url.host_str().unwrap_or_default();
-        self.url
-            .port()
-            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    }
-
-    /// Whether it is Docker Hub, where names without a slash are below `library/`.
-    pub fn is_docker_hub(&self) -> bool {
-        self.url.host_str() == Some("registry-1.docker.io")
-    }
-
-    fn is_loopback(&self) -> bool {
-        match self.url.host() {
-            Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
-            None => false,
-        }
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url.as_str().trim_end_matches('/'))
-    }
-}
-
-impl FromStr for Address {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let shape = "write it like registry.example.com, or http://127.0.0.1:5000 without TLS";
-        let whole = if text.contains("://") {
-            text.to_owned()
-        } else {
-            format!("https://{text}")
-        };
-        let mut url = Url::parse(&whole).map_err(|error| format!("{error}; {shape}"))?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-            return Err(format!("it is no registry's address; {shape}"));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(
-                "it holds a credential, which others of this machine could see; use the flags".to_owned(),
-            );
-        }
-        if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-            return Err(
-                "it goes on after the host; say what is meant by --repositories and --prefix".to_owned(),
-            );
-        }
-        if matches!(url.host_str(), Some("docker.io" | "index.docker.io")) {
-            url.set_host(Some("registry-1.docker.io"))
-                .map_err(|error| error.to_string())?;
-        }
-        Ok(Self { url })
-    }
-}
 
 /// How long somebody waits.
 #[derive(Debug, Clone, Copy)]
@@ -161,7 +83,7 @@ impl Endpoint {
             dialer = dialer.with_proxies_of_environment();
         }
         let channel = Client::new(dialer).channel(bundle).map_err(UpstreamError::from)?;
-        let upstream = Upstream::new(address.url.as_str(), login, channel, patience.timeout)?;
+        let upstream = Upstream::new(address.url().as_str(), login, channel, patience.timeout)?;
         Ok(Self {
             upstream,
             address,
@@ -336,7 +258,7 @@ impl Endpoint {
 
     /// Path and query of a location that the registry gave. Its host is left aside: what is sent goes to the registry.
     pub(super) fn path_of(&self, location: &str) -> Result<String, ImportError> {
-        let url = self.address.url.join(location);
+        let url = self.address.url().join(location);
         let url = url.map_err(|error| self.wrong("Location", error.to_string()))?;
         Ok(match url.query() {
             Some(query) => format!("{}?{query}", url.path()),
@@ -373,44 +295,5 @@ pub(super) fn question<'a>(method: Method, path: &'a str, scope: &'a str) -> Cal
         scope,
         headers: HeaderMap::new(),
         body: Bytes::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_host_with_or_without_a_scheme() {
-        for (text, shown, key) in [
-            (
-                "registry.example.com",
-                "https://registry.example.com",
-                "registry.example.com",
-            ),
-            (
-                "http://127.0.0.1:5000/",
-                "http://127.0.0.1:5000",
-                "127.0.0.1:5000",
-            ),
-            ("docker.io", "https://registry-1.docker.io", "index.docker.io"),
-        ] {
-            let address: Address = text.parse().unwrap();
-            assert_eq!(
-                (address.to_string().as_str(), address.docker_key().as_str()),
-                (shown, key)
-            );
-        }
-        for text in [
-            "",
-            "https://",
-            "ftp://example.com",
-            "example.com/team/app",
-            "https://example.com?x",
-            "https://user:secret@example.com",
-            "a b",
-        ] {
-            assert!(text.parse::<Address>().is_err(), "{text}");
-        }
     }
 }

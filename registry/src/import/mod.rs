@@ -9,6 +9,7 @@
 //! manifest, and the manifest before its tag; what is there already is not fetched; memory does not depend on the size of
 //! a blob; a run that was cut at any point is taken up by the next.
 
+mod address;
 mod blob;
 mod created;
 mod destination;
@@ -24,8 +25,9 @@ mod selection;
 mod source;
 mod tree;
 
+pub use address::Address;
 pub use docker::{Found, login};
-pub use endpoint::{Address, Endpoint, Patience};
+pub use endpoint::{Endpoint, Patience};
 pub use error::ImportError;
 pub use report::{Event, Figures, Problem, Report, RepositoryReport, Standing, TagFigures, Trouble, Watcher};
 pub use resume::Notes;
