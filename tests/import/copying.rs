@@ -71,6 +71,25 @@ async fn everything_comes_over_and_a_second_run_transfers_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_build_cache_whose_index_lists_layers_comes_over() {
+    let place = Place::new().await;
+    let there = place.there("cache");
+    let layer = harness::content::blob(9 * KIB, 8);
+    let digest = there.push_blob(&layer).await;
+    let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let cache = push_index(&there, Some("main"), &[(kind, &layer)]).await;
+    let told = place.import(&[]).await.all_equal();
+    assert_eq!(
+        (told.figure("blobsCopied"), told.figure("sparse")),
+        (1, 0),
+        "{told:?}"
+    );
+    let here = place.here("cache");
+    assert_manifest(&here, "main", &cache).await;
+    here.assert_blob(&digest, &layer).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_layer_that_many_images_share_is_fetched_once() {
     let place = Place::new().await;
     let layer = harness::content::blob(64 * KIB, 7);

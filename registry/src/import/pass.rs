@@ -1,7 +1,7 @@
 //! Once over everything: repositories, their tags, and how both sides compare after it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use futures_util::stream::{self, StreamExt as _};
@@ -28,6 +28,8 @@ pub(super) struct Pass<'i> {
     /// Blobs on their way.
     pub carriers: Semaphore,
     looks: Semaphore,
+    /// How many looks that are.
+    breadth: usize,
     /// Blobs that are there, by repository.
     pub blobs: Cache<(usize, Digest), ()>,
     /// Manifests that are there with everything that they name.
@@ -47,7 +49,7 @@ pub(super) struct Repository {
     /// Whether the source lists referrers; until it has been asked, it may.
     pub has_referrers: Cell<bool>,
     /// The tags that stand for manifests by their names and are not meant for themselves.
-    attached: RefCell<HashSet<TagName>>,
+    attached: RefCell<BTreeSet<TagName>>,
 }
 
 /// What came of a tag.
@@ -61,12 +63,14 @@ enum Ended {
 impl<'i> Pass<'i> {
     pub fn new(import: &'i Import, report: &'i Report, watcher: &'i dyn Watcher) -> Self {
         let concurrency = import.wanted.concurrency.get();
+        let breadth = concurrency.saturating_mul(LOOKS);
         Self {
             import,
             report,
             watcher,
             carriers: Semaphore::new(concurrency),
-            looks: Semaphore::new(concurrency.saturating_mul(LOOKS)),
+            looks: Semaphore::new(breadth),
+            breadth,
             blobs: Cache::new(REMEMBERED),
             trees: Cache::new(REMEMBERED),
             counted: Cache::new(REMEMBERED),
@@ -126,7 +130,7 @@ impl<'i> Pass<'i> {
         let tags = self.meant(repository, tags);
         self.watcher.hear(&Event::Tags(tags.len()));
         stream::iter(tags)
-            .for_each_concurrent(self.looks.available_permits().max(1), async |tag| {
+            .for_each_concurrent(self.breadth, async |tag| {
                 let _look = self.looks.acquire().await;
                 self.tag(repository, &tag).await;
                 self.watcher.hear(&Event::TagDone);
@@ -167,12 +171,18 @@ impl<'i> Pass<'i> {
                 continue;
             }
             for digest in seen.into_inner() {
-                let [exact, from, to] = attachment::tags(&digest);
-                let belongs = |tag: &TagName| {
-                    let tag = tag.as_str();
-                    tag == exact || (tag >= from.as_str() && tag < to.as_str())
+                let [name, ..] = attachment::tags(&digest);
+                let Ok(first) = name.parse::<TagName>() else {
+                    continue;
                 };
-                waiting.extend(attached.extract_if(belongs).map(|tag| (tag, true)));
+                let near = attached.range(first..);
+                let near = near.take_while(|tag| tag.as_str().starts_with(&name));
+                let belonging = near.filter(|tag| attachment::subject(tag.as_str()) == Some(digest));
+                let belonging: Vec<TagName> = belonging.cloned().collect();
+                for tag in belonging {
+                    attached.remove(&tag);
+                    waiting.push((tag, true));
+                }
             }
         }
     }

@@ -13,8 +13,7 @@ use super::error::ImportError;
 use super::pass::{Pass, Repository};
 use super::report::{Event, Trouble};
 use super::source::Fetched;
-use crate::domain::manifest::BlobReference;
-use crate::domain::{Digest, TagName};
+use crate::domain::{Digest, MediaType, TagName};
 
 /// Deepest nesting of indexes and of referrers of referrers.
 const DEPTH: usize = 16;
@@ -22,16 +21,27 @@ const DEPTH: usize = 16;
 const BREADTH: usize = 4;
 
 #[derive(Deserialize)]
-struct Sized {
-    config: Option<SizedBlob>,
+struct Document {
+    config: Option<Descriptor>,
     #[serde(default)]
-    layers: Vec<SizedBlob>,
+    layers: Vec<Descriptor>,
+    #[serde(default)]
+    manifests: Vec<Descriptor>,
 }
 
 #[derive(Deserialize)]
-struct SizedBlob {
+#[serde(rename_all = "camelCase")]
+struct Descriptor {
     digest: String,
     size: Option<u64>,
+    media_type: Option<String>,
+}
+
+/// What a manifest says of what it names.
+struct Said {
+    size: Option<u64>,
+    /// Whether it is of a type that manifests have.
+    is_manifest: bool,
 }
 
 impl Pass<'_> {
@@ -120,59 +130,76 @@ impl Pass<'_> {
         depth: usize,
         seen: &RefCell<Vec<Digest>>,
     ) -> Result<(), ImportError> {
-        let sizes = sizes(&fetched.bytes);
+        let said = said(&fetched.bytes);
+        let size = |digest: &Digest| said.get(digest).and_then(|said| said.size);
         let blobs = fetched.manifest.blobs.iter().map(Ok);
         let blobs = stream::iter(blobs).try_for_each_concurrent(BREADTH, async |blob| {
-            self.blob(repository, blob, sizes.get(&blob.digest).copied().flatten())
-                .await
+            let is_there = self.blob(repository, blob.digest, size(&blob.digest)).await?;
+            // Layers that may not be distributed are seldom where their manifest is.
+            if is_there || !blob.required {
+                return Ok(());
+            }
+            let what = format!("{}@{}", repository.from, blob.digest);
+            let why = "a manifest names it, and it is not there".to_owned();
+            Err(self.import.source.at.wrong(&what, why))
         });
         blobs.await?;
         let children = fetched.manifest.children.iter().map(Ok);
         let children = stream::iter(children).try_for_each_concurrent(BREADTH, async |child| {
-            let brought = self.tree(repository, *child, None, depth + 1, seen).await;
-            match brought {
-                // The destination decides whether it takes an index without it.
-                Err(error) if error.is_absent() => {
-                    let why = format!("an index names it, and the source does not have it: {error}");
-                    self.trouble(repository.from.as_str(), &child.to_string(), Trouble::Sparse, why);
-                    Ok(())
+            // Build caches list layers as if they were manifests.
+            let is_manifest = said.get(child).is_none_or(|said| said.is_manifest);
+            let is_there = if is_manifest {
+                match self.tree(repository, *child, None, depth + 1, seen).await {
+                    Err(error) if error.is_absent() => false,
+                    brought => {
+                        brought?;
+                        true
+                    }
                 }
-                other => other,
+            } else {
+                self.blob(repository, *child, size(child)).await?
+            };
+            if !is_there {
+                // The destination decides whether it takes an index without it.
+                let why = "an index names it, and the source does not have it".to_owned();
+                self.trouble(repository.from.as_str(), &child.to_string(), Trouble::Sparse, why);
             }
+            Ok(())
         });
         children.await
     }
 
+    /// Brings a blob here; false if the source does not have it.
     async fn blob(
         &self,
         repository: &Repository,
-        blob: &BlobReference,
+        digest: Digest,
         size: Option<u64>,
-    ) -> Result<(), ImportError> {
-        let key = (repository.number, blob.digest);
+    ) -> Result<bool, ImportError> {
+        let key = (repository.number, digest);
         if self.blobs.contains_key(&key) {
-            return Ok(());
+            return Ok(true);
         }
         // Two repositories that want the same one: the second has it mounted.
-        let _taken = self.busy_blobs.take(blob.digest).await;
+        let _taken = self.busy_blobs.take(digest).await;
         let to = &self.import.destination;
-        if to.has_blob(&repository.to, &blob.digest).await? {
+        if to.has_blob(&repository.to, &digest).await? {
             if !self.blobs.contains_key(&key) {
                 self.report.count(|figures| figures.blobs_present += 1);
             }
             self.blobs.insert(key, ());
-            return Ok(());
+            return Ok(true);
         }
         if self.import.wanted.dry_run {
-            if !self.counted.contains_key(&blob.digest) {
-                self.counted.insert(blob.digest, ());
+            if !self.counted.contains_key(&digest) {
+                self.counted.insert(digest, ());
                 self.watcher.hear(&Event::Found(size.unwrap_or_default()));
                 self.report.count(|figures| {
                     figures.blobs_copied += 1;
                     figures.bytes_missing += size.unwrap_or_default();
                 });
             }
-            return Ok(());
+            return Ok(true);
         }
         self.watcher.hear(&Event::Found(size.unwrap_or_default()));
         let _carrier = self.carriers.acquire().await;
@@ -182,7 +209,7 @@ impl Pass<'_> {
             watcher: self.watcher,
             from: &repository.from,
             to: &repository.to,
-            digest: blob.digest,
+            digest,
             size,
         };
         match parcel.carry().await {
@@ -191,20 +218,11 @@ impl Pass<'_> {
                 self.report.count(|figures| figures.blobs_mounted += 1);
             }
             Ok(Moved::Copied) => self.report.count(|figures| figures.blobs_copied += 1),
-            // Layers that may not be distributed are seldom where their manifest is.
-            Err(error) if error.is_absent() && !blob.required => return Ok(()),
-            Err(ImportError::Absent { host, what }) => {
-                let why = "a manifest names it".to_owned();
-                return Err(ImportError::Wrong {
-                    host,
-                    what,
-                    why: format!("it is not there, and {why}"),
-                });
-            }
+            Err(error) if error.is_absent() => return Ok(false),
             Err(error) => return Err(error),
         }
         self.blobs.insert(key, ());
-        Ok(())
+        Ok(true)
     }
 
     /// What refers to a manifest, where the source lists it; elsewhere tags stand for it, which come as tags do.
@@ -242,12 +260,21 @@ impl Pass<'_> {
     }
 }
 
-/// What a manifest says of its blobs' sizes.
-fn sizes(manifest: &[u8]) -> HashMap<Digest, Option<u64>> {
-    let Ok(sized) = serde_json::from_slice::<Sized>(manifest) else {
+/// What a manifest says of everything that it names.
+fn said(manifest: &[u8]) -> HashMap<Digest, Said> {
+    let Ok(document) = serde_json::from_slice::<Document>(manifest) else {
         return HashMap::new();
     };
-    let named = sized.config.into_iter().chain(sized.layers);
-    let parsed = named.filter_map(|blob| Some((blob.digest.parse().ok()?, blob.size)));
-    parsed.collect()
+    let named = document.config.into_iter().chain(document.layers);
+    let named = named.chain(document.manifests);
+    let said = named.filter_map(|descriptor| {
+        let said = Said {
+            size: descriptor.size,
+            is_manifest: descriptor
+                .media_type
+                .is_none_or(|text| MediaType::parse(&text).is_some()),
+        };
+        Some((descriptor.digest.parse().ok()?, said))
+    });
+    said.collect()
 }
