@@ -1,10 +1,14 @@
 //! What is copied, and that nothing is copied twice.
 
 use harness::content::sha256;
+use harness::http::Repository;
 use harness::image::{INDEX, MANIFEST};
 use harness::{Berth, Image, Index};
 
-use super::{KIB, Place, assert_manifest, import_for_people, push_index, push_layer, push_referrer, tag_for};
+use super::{
+    KIB, Place, assert_manifest, import, import_for_people, push_index, push_layer, push_referrer, run,
+    tag_for,
+};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_comes_over_and_a_second_run_transfers_nothing() {
@@ -73,12 +77,15 @@ async fn everything_comes_over_and_a_second_run_transfers_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_build_cache_whose_index_lists_layers_comes_over() {
     let place = Place::new().await;
-    let there = place.there("cache");
+    // The other source does not take such an index.
+    let from = Berth::builder().start().await;
+    let there = Repository::new(&from.url(""), "cache");
     let layer = harness::content::blob(9 * KIB, 8);
     let digest = there.push_blob(&layer).await;
     let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
     let cache = push_index(&there, Some("main"), &[(kind, &layer)]).await;
-    let told = place.import(&[]).await.all_equal();
+    let command = import(&place.berth, &place.home, &place.berth.url(""), &[&from.url("")]);
+    let told = run(command).await.all_equal();
     assert_eq!(
         (told.figure("blobsCopied"), told.figure("sparse")),
         (1, 0),
