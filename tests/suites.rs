@@ -6,6 +6,7 @@ mod clients;
 mod cluster;
 mod explorer;
 mod faults;
+mod import;
 mod lifecycle;
 mod protocol;
 mod pull_through;

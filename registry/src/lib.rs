@@ -15,6 +15,7 @@ pub mod domain;
 pub mod egress;
 pub mod explorer;
 pub mod identity;
+pub mod import;
 pub mod lifecycle;
 pub mod metadata;
 pub mod ops;

@@ -14,6 +14,7 @@ mod doctor;
 mod file_limit;
 mod fsck;
 mod gc;
+mod import;
 mod log;
 mod log_json;
 mod log_writer;
@@ -73,7 +74,8 @@ fn command() -> Command {
         .subcommand(resolve::arguments(serve))
         .subcommand(resolve::arguments(migrate.arg(output.clone())))
         .subcommand(resolve::arguments(config.arg(output.clone())))
-        .subcommand(probe::command(output))
+        .subcommand(probe::command(output.clone()))
+        .subcommand(import::command(output))
         .subcommands(administer::commands())
         .subcommands([
             tags::command(),
@@ -98,9 +100,11 @@ pub fn run() -> ExitCode {
     if path.is_empty() {
         return ExitCode::from(WRONG_USAGE);
     }
-    if path == [probe::NAME] {
-        // It has no settings.
-        return ended(with_runtime(probe::run(matches, output(matches))));
+    // These have no settings: what they ask need not be on this machine.
+    match *path {
+        [probe::NAME] => return ended(with_runtime(probe::run(matches, output(matches)))),
+        [import::NAME] => return ended(with_runtime(import::run(matches, output(matches)))),
+        _ => {}
     }
     match settings(&path, matches) {
         Ok((resolved, settings)) => act(&path, matches, &resolved, settings),

@@ -1,5 +1,7 @@
 //! One request to another registry: tokens, redirects, and what its answer means.
 
+mod call;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
@@ -20,9 +22,8 @@ use super::realm;
 use super::tokens::Tokens;
 use crate::egress::Channel;
 use crate::telemetry::span;
+pub use call::Call;
 
-/// Most redirects of one request: registries send blobs to where they are stored, and that once more elsewhere.
-const REDIRECTS: usize = 5;
 /// Longest answer of a realm.
 const TOKEN_LIMIT: usize = 64 * 1024;
 /// Longest pause that an upstream can ask for.
@@ -131,41 +132,27 @@ impl Upstream {
     /// Asks; the answer's status is one of 200, 206 and 304. Redirects are followed, a token is fetched if one is
     /// wanted, and both at most so often.
     pub async fn ask(&self, question: &Question<'_>) -> Result<Response<Incoming>, UpstreamError> {
-        let path = format!("v2/{}/{}", question.repository, question.path);
-        let root = self.base.path().trim_end_matches('/');
-        let mut url = self.base.clone();
-        let (path_only, query) = path
-            .split_once('?')
-            .map_or((path.as_str(), None), |(p, q)| (p, Some(q)));
-        url.set_path(&format!("{root}/{path_only}"));
-        url.set_query(query);
-
-        let scope = format!("repository:{}:pull", question.repository);
-        let mut authorization = self.expected(&scope).await?;
-        let mut answer = self.follow(question, &url, authorization.as_ref()).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED
-            && let Some(challenge) = Challenge::of(answer.headers())
-        {
-            let fresh = self.authorize(&scope, challenge, authorization.as_ref()).await?;
-            if fresh.is_some() && fresh != authorization {
-                authorization = fresh;
-                answer = self.follow(question, &url, authorization.as_ref()).await?;
-            }
-        }
+        let call = Call {
+            method: question.method.clone(),
+            path: &format!("/v2/{}/{}", question.repository, question.path),
+            scope: &format!("repository:{}:pull", question.repository),
+            headers: question.headers.clone(),
+            body: Bytes::new(),
+        };
+        let answer = self.call(&call).await?;
         self.judge(answer, question)
     }
 
     /// Asks whether it is there and speaks; whether it lets anybody in makes no difference.
     pub async fn ping(&self) -> Result<(), UpstreamError> {
-        let question = Question {
+        let call = Call {
             method: Method::GET,
-            repository: "",
-            path: "",
+            path: "/v2/",
+            scope: "",
             headers: HeaderMap::new(),
+            body: Bytes::new(),
         };
-        let mut url = self.base.clone();
-        url.set_path(&format!("{}/v2/", self.base.path().trim_end_matches('/')));
-        let answer = self.follow(&question, &url, None).await?;
+        let answer = self.follow(&call, &self.url(call.path), None).await?;
         let status = answer.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Err(self.refusal(&answer, self.host.clone(), "v2/"));
@@ -254,7 +241,7 @@ impl Upstream {
             let basic = login.basic().map_err(|error| self.strange(error.to_string()))?;
             request = request.header(AUTHORIZATION, basic);
         }
-        let answer = self.send(request).await?;
+        let answer = self.send(request, Bytes::new()).await?;
         let host = url.host_str().unwrap_or_default().to_owned();
         match answer.status() {
             StatusCode::OK => {}
@@ -288,45 +275,14 @@ impl Upstream {
         Ok((value, token.expires_in.map(Duration::from_secs)))
     }
 
-    /// One request and the redirects that it meets. Credentials go along only to the same host.
-    async fn follow(
+    async fn send(
         &self,
-        question: &Question<'_>,
-        first: &Url,
-        authorization: Option<&HeaderValue>,
+        request: http::request::Builder,
+        body: Bytes,
     ) -> Result<Response<Incoming>, UpstreamError> {
-        let mut url = first.clone();
-        for _ in 0..=REDIRECTS {
-            let mut request = Request::builder()
-                .method(question.method.clone())
-                .uri(url.as_str());
-            if let Some(headers) = request.headers_mut() {
-                headers.extend(question.headers.clone());
-                if let Some(value) = authorization.filter(|_| url.origin() == first.origin()) {
-                    headers.insert(AUTHORIZATION, value.clone());
-                }
-            }
-            let answer = self.send(request).await?;
-            let is_moved = matches!(answer.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-            let location = answer.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-            let Some(location) = location.filter(|_| is_moved) else {
-                return Ok(answer);
-            };
-            let next = url
-                .join(location)
-                .map_err(|error| self.strange(format!("{location}: {error}")))?;
-            if url.scheme() == "https" && next.scheme() != "https" {
-                return Err(self.strange("it redirects to plain HTTP; that is not followed".into()));
-            }
-            url = next;
-        }
-        Err(self.strange("it redirects again and again".into()))
-    }
-
-    async fn send(&self, request: http::request::Builder) -> Result<Response<Incoming>, UpstreamError> {
         let request = request
             .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")))
-            .body(Full::<Bytes>::default())
+            .body(Full::new(body))
             .map_err(|error| self.strange(error.to_string()))?;
         let host = request.uri().host().unwrap_or_default().to_owned();
         let late = |_| UpstreamError::Late {
@@ -386,7 +342,7 @@ impl Upstream {
 }
 
 /// How long an upstream wants not to be asked, in seconds or as a date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let pause = match text.parse() {
         Ok(seconds) => Duration::from_secs(seconds),

@@ -14,14 +14,16 @@ mod client;
 mod error;
 mod figures;
 mod health;
+mod link;
 mod realm;
 mod remote;
 mod remotes;
 mod tokens;
 
-pub use client::{Allowance, Login, Question, Upstream};
+pub use client::{Allowance, Call, Login, Question, Upstream, retry_after};
 pub use error::UpstreamError;
 pub use figures::Figures;
 pub use health::Kind;
+pub use link::next_query;
 pub use remote::Remote;
 pub use remotes::Remotes;

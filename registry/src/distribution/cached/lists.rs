@@ -22,7 +22,7 @@ use crate::domain::Digest;
 use crate::domain::digest::DigestError;
 use crate::domain::media_type::OCI_INDEX;
 use crate::metadata::Repository;
-use crate::upstream::{Kind, Question, Remote, UpstreamError};
+use crate::upstream::{Kind, Question, Remote, UpstreamError, next_query};
 
 /// Most bytes of a page, and of all pages of referrers: clients read no more of a list.
 const PAGE_LIMIT: usize = 4 << 20;
@@ -267,7 +267,8 @@ async fn page(
         .headers()
         .get(LINK)
         .and_then(|value| value.to_str().ok())
-        .and_then(next_query);
+        .and_then(next_query)
+        .map(forwarded);
     let read = Limited::new(answer.into_body(), PAGE_LIMIT).collect();
     let read = tokio::time::timeout(remote.timeout(), read).await;
     let host = || remote.host().to_owned();
@@ -293,17 +294,6 @@ fn read<'b, T: Deserialize<'b>>(remote: &Remote, body: &'b [u8]) -> Result<T, Tr
     })?)
 }
 
-/// The query of a `Link` to the next page (RFC 8288).
-fn next_query(link: &str) -> Option<String> {
-    let (target, parameters) = link.split_once('<')?.1.split_once('>')?;
-    let is_next = parameters.split(';').any(|parameter| {
-        let parameter = parameter.trim().replace('"', "");
-        parameter.eq_ignore_ascii_case("rel=next")
-    });
-    let (_, query) = target.split_once('?')?;
-    is_next.then(|| forwarded(query))
-}
-
 /// A query without what is for this registry alone.
 fn forwarded(query: &str) -> String {
     let own = |pair: &&str| !(pair.is_empty() || *pair == "ns" || pair.starts_with("ns="));
@@ -315,20 +305,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_next_page_is_the_upstreams_to_name() {
-        for (link, expected) in [
-            ("</v2/a/tags/list?n=2&last=b>; rel=\"next\"", Some("n=2&last=b")),
-            (
-                "<https://up/v2/a/tags/list?next_page=x%3D>; rel=next",
-                Some("next_page=x%3D"),
-            ),
-            ("</v2/a/tags/list?n=2&ns=docker.io>; rel=\"next\"", Some("n=2")),
-            ("</v2/a/tags/list?n=2>; rel=\"prev\"", None),
-            ("</v2/a/tags/list>; rel=\"next\"", None),
-            ("nonsense", None),
-        ] {
-            assert_eq!(next_query(link).as_deref(), expected, "{link}");
-        }
+    fn what_is_for_this_registry_is_not_passed_on() {
+        assert_eq!(forwarded("n=2&ns=docker.io"), "n=2");
         assert_eq!(forwarded("ns=docker.io&n=5&&last=x"), "n=5&last=x");
     }
 }

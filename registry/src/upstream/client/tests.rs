@@ -5,8 +5,9 @@ use axum::Router;
 use axum::extract::{Request as Asked, State};
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
-use http::header::{RANGE, WWW_AUTHENTICATE};
+use http::header::{LOCATION, RANGE, WWW_AUTHENTICATE};
 
+use super::call::REDIRECTS;
 use super::*;
 use crate::egress::{Allow, Client, Dialer};
 
@@ -248,4 +249,32 @@ fn limits_and_pauses_are_read_as_registries_write_them() {
             "{text}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_is_sent_stays_at_the_registry() {
+    let (base, registry) = start().await;
+    let upstream = upstream(&base, true);
+    let post = |path: &'static str| Call {
+        method: Method::POST,
+        path,
+        scope: "repository:app:pull,push",
+        headers: HeaderMap::new(),
+        body: Bytes::from_static(b"content"),
+    };
+    let moved = upstream.call(&post("/v2/loop/blobs/uploads/")).await.unwrap();
+    assert_eq!(moved.status(), StatusCode::FOUND);
+    assert_eq!(registry.count("/v2/loop"), 1, "it is not followed");
+
+    let stored = upstream
+        .call(&post("/v2/app/blobs/uploads/?mount=x"))
+        .await
+        .unwrap();
+    assert_eq!(stored.status(), StatusCode::OK);
+    let asked = registry.authorizations("/v2/app/blobs/uploads/?mount=x");
+    assert_eq!(asked, ["", "Bearer token1"], "it is sent again with the token");
+    assert_eq!(
+        registry.count("/token?service=here&scope=repository%3Aapp%3Apull%2Cpush"),
+        1
+    );
 }
