@@ -7,6 +7,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod blobs;
 pub mod cli;
 pub mod distribution;

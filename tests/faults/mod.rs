@@ -7,13 +7,13 @@
 //! registry serves afterwards, and a failure prints the seed.
 
 mod database;
-mod history;
+pub mod history;
 mod kill;
 mod long;
 mod object_store;
 mod races;
 mod switching;
-mod writers;
+pub mod writers;
 
 use harness::http::Repository;
 use harness::{Backend, Berth, Cluster};

@@ -77,27 +77,8 @@ enum At {
 impl Client {
     /// Finds the server of these settings, or opens its stores.
     pub(super) async fn open(settings: &Settings) -> Result<Self, Box<dyn Error>> {
-        let address = reachable(settings.admin_listen);
-        let listening = match TcpStream::connect(address).await {
-            Ok(_) => true,
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => false,
-            Err(error) => {
-                let why = error.to_string();
-                return Err(AskError::Unreachable { address, why }.into());
-            }
-        };
-        if listening {
-            let path = settings.admin_key_file.clone();
-            let key = fs::read_to_string(&path).map_err(|error| AskError::Key { path, error })?;
-            let tls = settings
-                .admin_tls
-                .as_ref()
-                .map(|files| trusting(&files.certificate))
-                .transpose()?;
-            return Ok(Self {
-                key: current_key(&key).to_owned(),
-                at: At::Server { address, tls },
-            });
+        if let Some(server) = Self::of_server(settings).await? {
+            return Ok(server);
         }
         let held = if settings.holds_data_folder() {
             Some(DataFolder::hold(&settings.data)?)
@@ -109,6 +90,30 @@ impl Client {
             key,
             at: At::Stores { router, _held: held },
         })
+    }
+
+    /// The server of these settings, if one answers.
+    pub(super) async fn of_server(settings: &Settings) -> Result<Option<Self>, Box<dyn Error>> {
+        let address = reachable(settings.admin_listen);
+        match TcpStream::connect(address).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => return Ok(None),
+            Err(error) => {
+                let why = error.to_string();
+                return Err(AskError::Unreachable { address, why }.into());
+            }
+        }
+        let path = settings.admin_key_file.clone();
+        let key = fs::read_to_string(&path).map_err(|error| AskError::Key { path, error })?;
+        let tls = settings
+            .admin_tls
+            .as_ref()
+            .map(|files| trusting(&files.certificate))
+            .transpose()?;
+        Ok(Some(Self {
+            key: current_key(&key).to_owned(),
+            at: At::Server { address, tls },
+        }))
     }
 
     /// Whether a server answers, and not this process.
