@@ -68,7 +68,12 @@ impl Content {
         let admin = Admin::of(berth);
         let spec = json!({ "displayName": "Acme", "quota": { "storage": "5Gi" } });
         admin.put_tenant("acme", spec).await;
-        admin.put("tenants/acme/retention-policies/ci", json!({ "repositories": ["ci/**"], "rules": [{ "tags": ["*"], "keepLast": 3 }] })).await;
+        admin
+            .put(
+                "tenants/acme/retention-policies/ci",
+                json!({ "repositories": ["ci/**"], "rules": [{ "tags": ["*"], "keepLast": 3 }] }),
+            )
+            .await;
         let token = admin.token("acme", &["**"], &["pull", "push", "delete"]).await;
         let content = Content {
             image: Image::new(1, 30_000),
@@ -89,20 +94,33 @@ impl Content {
             image.push(&indexes, &image.digest()).await;
         }
         let index = "application/vnd.oci.image.index.v1+json";
-        indexes.put_manifest("v1", index, &content.index.manifest).await.expect(201);
+        indexes
+            .put_manifest("v1", index, &content.index.manifest)
+            .await
+            .expect(201);
         repository.push_blob(&content.large).await;
         // An upload that is open does not go along.
         let open = repository.start_upload().await;
-        repository.patch(&open, Some("0-999"), blob(1000, 5)).await.expect(202);
+        repository
+            .patch(&open, Some("0-999"), blob(1000, 5))
+            .await
+            .expect(202);
         content
     }
 
     async fn assert_there(&self, berth: &Berth) {
         let repository = self.repository(berth, "team/app");
         self.image.assert_pullable(&repository, "v1").await;
-        self.index.assert_pullable(&self.repository(berth, "team/index"), "v1").await;
-        repository.assert_blob(&harness::content::sha256(&self.large), &self.large).await;
-        assert_eq!(repository.get("tags/list").await.expect(200).json()["tags"], json!(["v1"]));
+        self.index
+            .assert_pullable(&self.repository(berth, "team/index"), "v1")
+            .await;
+        repository
+            .assert_blob(&harness::content::sha256(&self.large), &self.large)
+            .await;
+        assert_eq!(
+            repository.get("tags/list").await.expect(200).json()["tags"],
+            json!(["v1"])
+        );
     }
 }
 
@@ -233,6 +251,11 @@ async fn cut_and_resumed(from: Backend, into: Backend) {
     let [metadata, blobs] = urls(&into);
     let mut serve = berth.command("serve");
     serve.args([format!("--metadata={metadata}"), format!("--blobs={blobs}")]);
+    serve.args([
+        "--listen=127.0.0.1:0",
+        "--admin-listen=127.0.0.1:0",
+        "--ops-listen=127.0.0.1:0",
+    ]);
     let refusal = output(serve).await;
     let said = String::from_utf8_lossy(&refusal.stderr).into_owned();
     assert!(said.contains("has not ended"), "{said}");
@@ -240,7 +263,8 @@ async fn cut_and_resumed(from: Backend, into: Backend) {
     // 4. It goes on, and what is there is not copied again.
     let outcome = done(&berth, &strs(&words)).await;
     assert!(
-        outcome["copiedObjects"].as_u64().expect("a number") + 3 <= outcome["objects"].as_u64().expect("a number"),
+        outcome["copiedObjects"].as_u64().expect("a number") + 3
+            <= outcome["objects"].as_u64().expect("a number"),
         "{outcome}"
     );
     let moved = on(&into).start().await;
@@ -276,7 +300,9 @@ async fn a_source_that_was_served_between_two_runs_is_noticed() {
     let mut berth = on(&from).start().await;
     let repository = Repository::new(&berth.url(""), "team/app");
     for seed in 1..6 {
-        Image::new(seed, 100_000).push(&repository, &format!("v{seed}")).await;
+        Image::new(seed, 100_000)
+            .push(&repository, &format!("v{seed}"))
+            .await;
     }
     berth.terminate(WAIT).await;
     let words = words(&from, &into);

@@ -30,7 +30,10 @@ async fn a_backup_that_is_killed_leaves_the_earlier_ones_and_the_next_goes_on() 
     let first = done(&berth, &["backup", "create", &vault.text()]).await;
     images(&berth, 3..13).await;
 
-    let mut cut = Running::start(command(&berth, &["backup", "create", &vault.text(), "--rate", RATE]));
+    let mut cut = Running::start(command(
+        &berth,
+        &["backup", "create", &vault.text(), "--rate", RATE],
+    ));
     let copied = first["objects"].as_u64().expect("a number") + 3;
     cut.until(past(copied));
     let said = refused(&berth, &["backup", "create", &vault.text()]).await;
@@ -45,12 +48,20 @@ async fn a_backup_that_is_killed_leaves_the_earlier_ones_and_the_next_goes_on() 
 
     let resumed = done(&berth, &["backup", "create", &vault.text()]).await;
     let missing = resumed["objects"].as_u64().expect("a number") - copied;
-    assert!(resumed["newObjects"].as_u64().expect("a number") <= missing, "{resumed}");
+    assert!(
+        resumed["newObjects"].as_u64().expect("a number") <= missing,
+        "{resumed}"
+    );
     let verified = done(&berth, &["backup", "verify", &vault.text()]).await;
     assert_eq!(verified["objects"], resumed["objects"]);
-    let left = fs::read_dir(vault.path().join("generations")).expect("generations").count();
+    let left = fs::read_dir(vault.path().join("generations"))
+        .expect("generations")
+        .count();
     assert_eq!(left, 2, "what was cut is gone");
-    assert_eq!(fs::read_dir(vault.path().join("tmp")).expect("a folder").count(), 0);
+    assert_eq!(
+        fs::read_dir(vault.path().join("tmp")).expect("a folder").count(),
+        0
+    );
 }
 
 #[tokio::test]

@@ -33,7 +33,11 @@ async fn a_damaged_object_is_found_and_not_restored() {
     let data = text(&storage.data(0));
     let said = refused(&berth, &["restore", &vault.text(), "--data", &data]).await;
     assert!(said.contains(&name), "{said}");
-    let outcome = done(&berth, &["restore", &vault.text(), "--data", &data, "--despite-faults"]).await;
+    let outcome = done(
+        &berth,
+        &["restore", &vault.text(), "--data", &data, "--despite-faults"],
+    )
+    .await;
     assert_eq!(outcome["missing"], 1);
     let restored = on(&storage).start().await;
     let said = super::output(super::command(&restored, &["fsck"])).await;
@@ -52,9 +56,14 @@ async fn a_damaged_object_is_found_and_not_restored() {
 async fn damaged_metadata_and_keys_are_found_and_not_restored() {
     let vault = Vault::new();
     let berth = Berth::start(Backend::Embedded).await;
-    Image::new(1, 3000).push(&Repository::new(&berth.url(""), "app"), "v1").await;
+    Image::new(1, 3000)
+        .push(&Repository::new(&berth.url(""), "app"), "v1")
+        .await;
     let taken = done(&berth, &["backup", "create", &vault.text()]).await;
-    let generation = vault.path().join("generations").join(taken["generation"].as_str().expect("a name"));
+    let generation = vault
+        .path()
+        .join("generations")
+        .join(taken["generation"].as_str().expect("a name"));
     for file in ["berth.db", "keys/admin"] {
         let path = generation.join(file);
         let whole = fs::read(&path).expect("a file");
@@ -66,7 +75,11 @@ async fn damaged_metadata_and_keys_are_found_and_not_restored() {
         let said = refused(&berth, &["backup", "verify", &vault.text()]).await;
         assert!(said.contains(file) && said.contains("damaged"), "{said}");
         let storage = elsewhere(Backend::Embedded);
-        let said = refused(&berth, &["restore", &vault.text(), "--data", &text(&storage.data(0))]).await;
+        let said = refused(
+            &berth,
+            &["restore", &vault.text(), "--data", &text(&storage.data(0))],
+        )
+        .await;
         assert!(said.contains(file) && said.contains("damaged"), "{said}");
         fs::write(&path, &whole).expect("the file as it was");
     }
@@ -82,7 +95,9 @@ async fn what_the_installation_itself_has_lost_is_told_and_the_rest_is_copied() 
     let lost = Image::new(2, 50_000);
     lost.push(&repository, "v2").await;
     let objects = walk(&berth.data().join("blobs/blobs"));
-    let largest = objects.iter().max_by_key(|path| fs::metadata(path).expect("an object").len());
+    let largest = objects
+        .iter()
+        .max_by_key(|path| fs::metadata(path).expect("an object").len());
     fs::remove_file(largest.expect("an object")).expect("it is lost");
 
     let said = refused(&berth, &["backup", "create", &vault.text()]).await;
@@ -90,7 +105,10 @@ async fn what_the_installation_itself_has_lost_is_told_and_the_rest_is_copied() 
     let listed = done(&berth, &["backup", "list", &vault.text()]).await;
     assert_eq!(listed[0]["faults"], 1);
     let verified = done(&berth, &["backup", "verify", &vault.text()]).await;
-    assert_eq!((&verified["faults"]["count"], &verified["knownFaults"]), (&0.into(), &1.into()));
+    assert_eq!(
+        (&verified["faults"]["count"], &verified["knownFaults"]),
+        (&0.into(), &1.into())
+    );
     assert_eq!(vault.objects().len(), objects.len() - 1);
 }
 

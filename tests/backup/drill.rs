@@ -30,7 +30,10 @@ async fn a_dump_and_a_copy_of_the_bucket_under_load_bring_everything_acknowledge
     let repository = Repository::new(&berth.url(""), "team/app");
     let acknowledged = Arc::new(History::default());
     let writers = Writers::start(&repository, &acknowledged, &mut dice);
-    eventually("pushes", WAIT, async || (acknowledged.acknowledged().1 >= 12).then_some(())).await;
+    eventually("pushes", WAIT, async || {
+        (acknowledged.acknowledged().1 >= 12).then_some(())
+    })
+    .await;
     writers.stop().await;
     let load = Arc::new(History::default());
     let beside = Repository::new(&berth.url(""), "team/beside");
@@ -39,20 +42,30 @@ async fn a_dump_and_a_copy_of_the_bucket_under_load_bring_everything_acknowledge
 
     // 1. Pause, the database, the bucket, resume.
     let pause = |paused: bool| json!({ "paused": paused });
-    admin.ask(Method::PUT, "gc/paused", Some(pause(true))).await.expect(200);
+    admin
+        .ask(Method::PUT, "gc/paused", Some(pause(true)))
+        .await
+        .expect(200);
     let vault = tempfile::tempdir().expect("a folder");
     let dump = text(&vault.path().join("berth.sql"));
     let copy = text(&vault.path().join("bucket"));
     let storage = berth.storage().clone();
-    let (database, bucket) = (storage.database().expect("a database"), storage.bucket().expect("a bucket"));
+    let (database, bucket) = (
+        storage.database().expect("a database"),
+        storage.bucket().expect("a bucket"),
+    );
     run("pg_dump", &["--no-owner", "--file", &dump, &database.url()]);
     let (_, after_dump) = load.acknowledged();
     eventually("pushes between the two copies", WAIT, async || {
         (load.acknowledged().1 > after_dump).then_some(())
     })
     .await;
-    run("cp", &["-a", &text(&bucket.folder()), &copy]);
-    admin.ask(Method::PUT, "gc/paused", Some(pause(false))).await.expect(200);
+    // What lies beside the objects belongs to uploads that are open, and comes and goes.
+    run("cp", &["-a", &text(&bucket.folder().join("blobs")), &copy]);
+    admin
+        .ask(Method::PUT, "gc/paused", Some(pause(false)))
+        .await
+        .expect(200);
     writers.stop().await;
     let keys = text(&berth.data().join("keys"));
 
@@ -60,12 +73,18 @@ async fn a_dump_and_a_copy_of_the_bucket_under_load_bring_everything_acknowledge
     let other = elsewhere(Backend::Distributed);
     let url = other.database().expect("a database").url();
     run("psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &dump, &url]);
-    run("cp", &["-a", &copy, &text(&other.bucket().expect("a bucket").folder())]);
+    let folder = other.bucket().expect("a bucket").folder();
+    std::fs::create_dir_all(&folder).expect("a folder");
+    run("cp", &["-a", &copy, &text(&folder.join("blobs"))]);
     let restored = on(&other).flag("--keys", &keys).start().await;
     assert_sound(&restored).await;
     let again = Repository::new(&restored.url(""), "team/app");
     acknowledged.check_all(&again).await;
-    let paused = Admin::of(&restored).ask(Method::GET, "gc", None).await.expect(200).json();
+    let paused = Admin::of(&restored)
+        .ask(Method::GET, "gc", None)
+        .await
+        .expect(200)
+        .json();
     assert_eq!(paused["paused"], true, "as it was when the database was copied");
     Image::new(5, 3000).push(&again, "afterwards").await;
     assert_sound(&restored).await;

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::sync::Arc;
 
-use harness::content::{blob, sha256};
+use harness::content::blob;
 use harness::http::Repository;
 use harness::{Backend, Berth, Dice, Image, eventually};
 use reqwest::Method;
@@ -22,17 +22,26 @@ async fn what_was_acknowledged_before_a_backup_under_load_comes_back_byte_for_by
     let repository = Repository::new(&berth.url(""), "team/app");
     let acknowledged = pushed(&repository, &mut dice, 12).await;
     let open = repository.start_upload().await;
-    repository.patch(&open, Some("0-999"), blob(1000, 1)).await.expect(202);
+    repository
+        .patch(&open, Some("0-999"), blob(1000, 1))
+        .await
+        .expect(202);
 
     // 1. Others push all the time.
     let beside = Repository::new(&berth.url(""), "team/beside");
     let load = Arc::new(History::default());
     let writers = Writers::start(&beside, &load, &mut dice);
-    eventually("some pushes", WAIT, async || (load.acknowledged().1 >= 4).then_some(())).await;
+    eventually("some pushes", WAIT, async || {
+        (load.acknowledged().1 >= 4).then_some(())
+    })
+    .await;
     let first = done(&berth, &["backup", "create", &vault.text()]).await;
     let second = done(&berth, &["backup", "create", &vault.text()]).await;
     writers.stop().await;
-    assert!(second["newObjects"].as_u64() < second["objects"].as_u64(), "{first} {second}");
+    assert!(
+        second["newObjects"].as_u64() < second["objects"].as_u64(),
+        "{first} {second}"
+    );
     let verified = done(&berth, &["backup", "verify", &vault.text()]).await;
     assert_eq!(verified["faults"]["count"], 0, "{verified}");
     assert_eq!(verified["generations"].as_array().map(Vec::len), Some(2));
@@ -50,7 +59,14 @@ async fn what_was_acknowledged_before_a_backup_under_load_comes_back_byte_for_by
     let data = text(&storage.data(0));
     let generation = first["generation"].as_str().expect("a name");
     let restored = Berth::start(Backend::Embedded).await;
-    let words = ["restore", &vault.text(), "--data", &data, "--generation", generation];
+    let words = [
+        "restore",
+        &vault.text(),
+        "--data",
+        &data,
+        "--generation",
+        generation,
+    ];
     let outcome = done(&restored, &words).await;
     assert_eq!(outcome["objects"], first["objects"]);
     let berth = spare.start().await;
@@ -70,7 +86,10 @@ async fn what_was_acknowledged_before_a_backup_under_load_comes_back_byte_for_by
 async fn pushed(repository: &Repository, dice: &mut Dice, images: usize) -> Arc<History> {
     let history = Arc::new(History::default());
     let writers = Writers::start(repository, &history, dice);
-    eventually("pushes", WAIT, async || (history.acknowledged().1 >= images).then_some(())).await;
+    eventually("pushes", WAIT, async || {
+        (history.acknowledged().1 >= images).then_some(())
+    })
+    .await;
     writers.stop().await;
     history
 }
@@ -114,10 +133,10 @@ async fn a_second_backup_copies_what_is_new_and_old_generations_go_with_what_onl
         .delete(&format!("manifests/{}", dropped.digest()))
         .await
         .expect(202);
-    let digest = sha256(dropped.blobs().next().expect("a blob"));
+    let admin = harness::Admin::of(&berth);
     eventually("the image is collected", WAIT, async || {
-        let answer = repository.head(&format!("blobs/{digest}")).await;
-        (answer.status == 404).then_some(())
+        let state = admin.ask(Method::GET, "gc", None).await.expect(200).json();
+        (state["collected"]["blobs"] == dropped.blobs().count()).then_some(())
     })
     .await;
     let added = Image::new(3, 3000);
@@ -136,7 +155,10 @@ async fn a_second_backup_copies_what_is_new_and_old_generations_go_with_what_onl
     assert_eq!(listed[0]["generation"], third["generation"]);
     let verified = done(&berth, &["backup", "verify", &vault.text()]).await;
     assert_eq!(verified["faults"]["count"], 0);
-    assert_eq!(vault.objects().len() as u64, third["objects"].as_u64().expect("a number"));
+    assert_eq!(
+        vault.objects().len() as u64,
+        third["objects"].as_u64().expect("a number")
+    );
 }
 
 #[tokio::test]
@@ -155,7 +177,10 @@ async fn what_is_collected_during_a_backup_stays_until_it_is_copied() {
     }
 
     // 1. The backup is slow, and while it copies everything is deleted and collected.
-    let mut backup = Running::start(command(&berth, &["backup", "create", &vault.text(), "--rate", "60KiB"]));
+    let mut backup = Running::start(command(
+        &berth,
+        &["backup", "create", &vault.text(), "--rate", "60KiB"],
+    ));
     backup.until(past(1));
     for image in &images {
         repository
@@ -189,7 +214,11 @@ async fn what_is_collected_during_a_backup_stays_until_it_is_copied() {
 
     // 3. And the backup still has the images.
     let storage = elsewhere(Backend::Embedded);
-    done(&berth, &["restore", &vault.text(), "--data", &text(&storage.data(0))]).await;
+    done(
+        &berth,
+        &["restore", &vault.text(), "--data", &text(&storage.data(0))],
+    )
+    .await;
     let restored = on(&storage).start().await;
     assert_sound(&restored).await;
     let repository = Repository::new(&restored.url(""), "team/app");
@@ -202,13 +231,17 @@ async fn what_is_collected_during_a_backup_stays_until_it_is_copied() {
 async fn a_stopped_installation_is_backed_up_too_and_another_one_is_not_mixed_with_it() {
     let vault = Vault::new();
     let mut berth = Berth::start(Backend::Embedded).await;
-    Image::new(1, 3000).push(&Repository::new(&berth.url(""), "app"), "v1").await;
+    Image::new(1, 3000)
+        .push(&Repository::new(&berth.url(""), "app"), "v1")
+        .await;
     berth.kill9();
     let offline = done(&berth, &["backup", "create", &vault.text(), "--without-keys"]).await;
     assert_eq!((&offline["keys"], &offline["faults"]), (&json!(false), &json!(0)));
 
     let other = Berth::start(Backend::Embedded).await;
-    Image::new(2, 3000).push(&Repository::new(&other.url(""), "app"), "v1").await;
+    Image::new(2, 3000)
+        .push(&Repository::new(&other.url(""), "app"), "v1")
+        .await;
     let said = refused(&other, &["backup", "create", &vault.text()]).await;
     assert!(said.contains("another installation"), "{said}");
 
@@ -219,7 +252,10 @@ async fn a_stopped_installation_is_backed_up_too_and_another_one_is_not_mixed_wi
     words.arg("--admin-key-file").arg(other.data().join("keys/admin"));
     let output = super::output(words).await;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("--admin-listen"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("--admin-listen"),
+        "{said}"
+    );
     let listed = done(&berth, &["backup", "list", &vault.text()]).await;
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
 }

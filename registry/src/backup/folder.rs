@@ -173,7 +173,8 @@ impl BackupFolder {
     /// Makes a generation of what lies in its folder.
     pub(super) fn finish(&self, name: &str, manifest: &Manifest) -> Result<()> {
         let path = self.root.join("generations").join(name);
-        let text = serde_json::to_vec_pretty(manifest).map_err(|error| BackupError::Cut(error.to_string()))?;
+        let text =
+            serde_json::to_vec_pretty(manifest).map_err(|error| BackupError::Cut(error.to_string()))?;
         files::sync_folder(&path)?;
         files::write(&path.join(MANIFEST), &text)?;
         files::sync_folder(&self.root.join("generations"))?;

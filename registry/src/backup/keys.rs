@@ -34,7 +34,14 @@ pub(super) fn copy(from: &Path, into: &Path) -> Result<Vec<Sum>> {
 fn file(from: &Path, into: &Path, name: String) -> Result<Sum> {
     let mut source = File::open(from).map_err(failed(from))?;
     let mode = source.metadata().map_err(failed(from))?.permissions().mode() & 0o770;
-    let passed = files::copy(&mut source, into, 0o600, Algorithm::Sha256, &Pace::new(None), |_| {})?;
+    let passed = files::copy(
+        &mut source,
+        into,
+        0o600,
+        Algorithm::Sha256,
+        &Pace::new(None),
+        |_| {},
+    )?;
     fs::set_permissions(into, fs::Permissions::from_mode(mode)).map_err(failed(into))?;
     Ok(Sum {
         name,
@@ -64,6 +71,9 @@ pub(super) fn same(path: &Path, sum: &Sum, digest: &str, size: u64) -> Result<()
     }
     Err(BackupError::Damaged {
         path: path.to_owned(),
-        why: format!("{digest} with {size} bytes instead of {} with {}", sum.digest, sum.size),
+        why: format!(
+            "{digest} with {size} bytes instead of {} with {}",
+            sum.digest, sum.size
+        ),
     })
 }

@@ -133,7 +133,9 @@ impl Way {
         let fault = |why: String| Ok(Outcome::Fault(Fault::of(named, why)));
         let mut source = match File::open(&from) {
             Ok(source) => source,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return fault("it is not there".to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return fault("it is not there".to_owned());
+            }
             Err(error) => return Err(failed(&from)(error)),
         };
         let temporary = self.into.join("tmp").join(named.key.upload().to_string());

@@ -26,7 +26,9 @@ impl Pace {
     fn until(&self, bytes: usize) -> Option<Instant> {
         let rate = self.rate?;
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let took = Duration::from_nanos(u64::try_from(bytes as u128 * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX));
+        let took = Duration::from_nanos(
+            u64::try_from(bytes as u128 * 1_000_000_000 / u128::from(rate)).unwrap_or(u64::MAX),
+        );
         *next = (*next).max(Instant::now()) + took;
         Some(*next)
     }

@@ -58,7 +58,10 @@ pub(super) async fn keep(
         }
         progress.add(1);
     }
-    let removed = generations.into_iter().map(|generation| generation.name).collect();
+    let removed = generations
+        .into_iter()
+        .map(|generation| generation.name)
+        .collect();
     Ok((removed, pruned))
 }
 

@@ -70,7 +70,8 @@ pub async fn run(
     let (objects, bytes) = copy.totals().await?;
     progress.begin("objects", objects, bytes);
     // Makes the folders, and keeps others away.
-    let store = FolderStore::open(&options.blobs, Budget::new(1)).map_err(|error| BackupError::Faulty(error.to_string()))?;
+    let store = FolderStore::open(&options.blobs, Budget::new(1))
+        .map_err(|error| BackupError::Faulty(error.to_string()))?;
     let way = Way {
         from: folder.root.clone(),
         into: options.blobs.clone(),
@@ -169,7 +170,14 @@ fn place_database(generation: &Generation, into: &Path) -> Result<PathBuf> {
     files::remove(&temporary)?;
     let from = generation.database();
     let mut source = fs::File::open(&from).map_err(failed(&from))?;
-    let passed = files::copy(&mut source, &temporary, 0o600, Algorithm::Sha256, &Pace::new(None), |_| {})?;
+    let passed = files::copy(
+        &mut source,
+        &temporary,
+        0o600,
+        Algorithm::Sha256,
+        &Pace::new(None),
+        |_| {},
+    )?;
     let (sum, digest) = (&generation.manifest.database, passed.digest.to_string());
     keys::same(&from, sum, &digest, passed.size)?;
     Ok(temporary)

@@ -47,11 +47,7 @@ pub struct Taken {
 }
 
 /// Makes a generation in `folder`.
-pub async fn run(
-    folder: &BackupFolder,
-    options: &Options,
-    progress: &Arc<Progress>,
-) -> Result<Taken> {
+pub async fn run(folder: &BackupFolder, options: &Options, progress: &Arc<Progress>) -> Result<Taken> {
     // 1. Nothing is deleted: that is the caller's part.
     // 2. The metadata.
     progress.begin("metadata", 0, 0);

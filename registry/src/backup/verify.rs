@@ -49,7 +49,16 @@ pub async fn run(
     let mut newer: Vec<Copy> = Vec::new();
     for generation in generations.iter().rev() {
         let mut copy = metadata(generation, progress).await?;
-        objects(folder, generation, &mut copy, &mut newer, pace, progress, &mut verified).await?;
+        objects(
+            folder,
+            generation,
+            &mut copy,
+            &mut newer,
+            pace,
+            progress,
+            &mut verified,
+        )
+        .await?;
         newer.push(copy);
         verified.generations.push(generation.name.clone());
     }
@@ -62,7 +71,8 @@ pub(super) async fn metadata(generation: &Generation, progress: &Arc<Progress>) 
     let of = generation.clone();
     blocking(move || {
         let same = |path: PathBuf, sum| {
-            let passed = files::hash(&path, Algorithm::Sha256, &Pace::new(None), |_| {}).map_err(failed(&path))?;
+            let passed =
+                files::hash(&path, Algorithm::Sha256, &Pace::new(None), |_| {}).map_err(failed(&path))?;
             keys::same(&path, sum, &passed.digest.to_string(), passed.size)
         };
         same(of.database(), &of.manifest.database)?;
@@ -112,7 +122,12 @@ async fn objects(
         let mut looks = stream::iter(unread)
             .map(|named| {
                 let (root, pace, progress) = (folder.root.clone(), pace.clone(), progress.clone());
-                blocking(move || Ok((look(&root.join(named.key.path()), &named, &pace, &progress)?, named)))
+                blocking(move || {
+                    Ok((
+                        look(&root.join(named.key.path()), &named, &pace, &progress)?,
+                        named,
+                    ))
+                })
             })
             .buffer_unordered(AT_ONCE);
         while let Some((why, named)) = looks.try_next().await? {
@@ -133,7 +148,9 @@ async fn objects(
 
 /// What is wrong with an object.
 fn look(path: &std::path::Path, named: &Named, pace: &Pace, progress: &Progress) -> Result<Option<String>> {
-    match files::hash(path, named.digest.algorithm(), pace, |bytes| progress.add_bytes(bytes)) {
+    match files::hash(path, named.digest.algorithm(), pace, |bytes| {
+        progress.add_bytes(bytes)
+    }) {
         Ok(passed) if passed.size == named.size && passed.digest == named.digest => Ok(None),
         Ok(passed) => Ok(Some(differs(&passed))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some("it is not there".to_owned())),

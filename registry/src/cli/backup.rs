@@ -41,7 +41,9 @@ enum BackupCommandError {
     Distributed,
     #[error("there is no {}: name the installation's data folder by --data", .0.display())]
     Absent(PathBuf),
-    #[error("{0} objects of the installation are missing or damaged; the generation holds all else. `berth-registry fsck --rehash` tells who had them")]
+    #[error(
+        "{0} objects of the installation are missing or damaged; the generation holds all else. `berth-registry fsck --rehash` tells who had them"
+    )]
     Faults(u64),
     #[error("{0} objects are missing or damaged; do not rely on these generations")]
     Damaged(u64),
@@ -92,7 +94,11 @@ pub(super) fn command() -> Command {
 }
 
 fn folder() -> Arg {
-    positional("backup", "The folder that backups are kept in, one for each installation").value_name("FOLDER")
+    positional(
+        "backup",
+        "The folder that backups are kept in, one for each installation",
+    )
+    .value_name("FOLDER")
 }
 
 pub(super) fn generation() -> Arg {
@@ -218,7 +224,9 @@ impl Who {
             return Ok(None);
         };
         let wanted = json!({ "seconds": HOLD.as_secs() });
-        let held = client.ask(Method::PUT, "/admin/v1/gc/hold", Some(&wanted)).await?;
+        let held = client
+            .ask(Method::PUT, "/admin/v1/gc/hold", Some(&wanted))
+            .await?;
         Ok(Some(rfc3339::read(held["until"].as_str().unwrap_or_default())?))
     }
 
@@ -318,8 +326,26 @@ fn list(generations: &Value) -> String {
     };
     let rows: Vec<Value> = generations.as_array().into_iter().flatten().map(row).collect();
     Table::of(
-        ["GENERATION", "TAKEN", "OBJECTS", "BYTES", "NEW", "NEW BYTES", "KEYS", "FAULTS"],
-        ["generation", "takenAt", "objects", "bytes", "newObjects", "newBytes", "keys", "faults"],
+        [
+            "GENERATION",
+            "TAKEN",
+            "OBJECTS",
+            "BYTES",
+            "NEW",
+            "NEW BYTES",
+            "KEYS",
+            "FAULTS",
+        ],
+        [
+            "generation",
+            "takenAt",
+            "objects",
+            "bytes",
+            "newObjects",
+            "newBytes",
+            "keys",
+            "faults",
+        ],
         &rows.into(),
     )
     .to_string()

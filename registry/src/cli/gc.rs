@@ -121,7 +121,9 @@ fn status(state: &Value) -> String {
         amounts(queues, "objectBytes")
     );
     if let Some(until) = state["heldUntil"].as_str() {
-        text.push_str(&format!("no object is deleted before {until}: a backup is being made\n"));
+        text.push_str(&format!(
+            "no object is deleted before {until}: a backup is being made\n"
+        ));
     }
     if let Some(due) = queues["oldestDue"].as_str() {
         text.push_str(&format!("oldest due: {due}\n"));

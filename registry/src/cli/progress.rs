@@ -134,7 +134,11 @@ fn line(seen: &Seen) -> String {
         text.push_str(&format!(": {} of {}", seen.done, seen.total));
     }
     if seen.total_bytes > 0 {
-        text.push_str(&format!(", {} of {}", bytes(seen.done_bytes), bytes(seen.total_bytes)));
+        text.push_str(&format!(
+            ", {} of {}",
+            bytes(seen.done_bytes),
+            bytes(seen.total_bytes)
+        ));
     }
     text
 }

@@ -45,7 +45,10 @@ pub async fn take(source: &Path, into: &Path) -> Result<()> {
         .disable_statement_logging()
         .connect()
         .await?;
-    sqlx::query("VACUUM INTO $1").bind(into).execute(&mut connection).await?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(into)
+        .execute(&mut connection)
+        .await?;
     Ok(connection.close().await?)
 }
 
@@ -145,12 +148,13 @@ pub(super) async fn objects(
 ) -> Result<Vec<Named>> {
     // Nothing sorts before every key.
     let after = after.map_or_else(Vec::new, |key| key.upload().as_bytes().to_vec());
-    let rows =
-        sqlx::query("SELECT object_key, digest, size FROM blob WHERE object_key > $1 ORDER BY object_key LIMIT $2")
-            .bind(after)
-            .bind(i64::from(limit))
-            .fetch_all(&mut *c)
-            .await?;
+    let rows = sqlx::query(
+        "SELECT object_key, digest, size FROM blob WHERE object_key > $1 ORDER BY object_key LIMIT $2",
+    )
+    .bind(after)
+    .bind(i64::from(limit))
+    .fetch_all(&mut *c)
+    .await?;
     rows.iter().map(named).collect()
 }
 

@@ -59,7 +59,9 @@ pub enum MetadataError {
     #[error("the metadata schema is older than this release needs: run `berth-registry migrate` first")]
     Behind,
     /// It is only a part of a store.
-    #[error("a conversion into this metadata store has not ended: run the same `berth-registry convert` again")]
+    #[error(
+        "a conversion into this metadata store has not ended: run the same `berth-registry convert` again"
+    )]
     Unfinished,
     /// The database failed or did not answer; the same call may succeed later.
     #[error("the metadata store failed: {0}")]

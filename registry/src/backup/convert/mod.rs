@@ -52,7 +52,12 @@ pub struct Converted {
 }
 
 /// Moves everything from one place to the other.
-pub async fn run(from: &mut Place, into: &mut Place, pace: &Pace, progress: &Arc<Progress>) -> Result<Converted> {
+pub async fn run(
+    from: &mut Place,
+    into: &mut Place,
+    pace: &Pace,
+    progress: &Arc<Progress>,
+) -> Result<Converted> {
     // 1. Who may.
     progress.begin("looking at both sides", 0, 0);
     unserved(from, "source").await?;
@@ -138,7 +143,10 @@ async fn rows(from: &mut Place, into: &mut Place, tables: &[Table], progress: &A
         progress.add(standing.rows);
         while !standing.is_done {
             let before = standing.rows;
-            standing = into.metadata.take_page(&mut from.metadata, table, &standing).await?;
+            standing = into
+                .metadata
+                .take_page(&mut from.metadata, table, &standing)
+                .await?;
             progress.add(standing.rows - before);
         }
     }

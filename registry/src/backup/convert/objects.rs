@@ -42,7 +42,9 @@ pub(super) async fn copy_all(
     let (mut copied, mut after) = (0, None::<ObjectKey>);
     loop {
         let page = into.metadata.objects(after.as_ref(), PAGE).await?;
-        let Some(last) = page.last() else { return Ok(copied) };
+        let Some(last) = page.last() else {
+            return Ok(copied);
+        };
         after = Some(last.key.clone());
         let (here, there) = (&*from.blobs, &*into.blobs);
         let mut copies = stream::iter(page)

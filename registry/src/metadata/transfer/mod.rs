@@ -20,7 +20,13 @@ mod sqlite;
 /// The table of a move that has not ended.
 pub(super) const UNFINISHED: &str = "berth_conversion";
 /// Tables of what does not outlive its processes or its blob store: replicas, their claims, uploads.
-const LEFT: [&str; 5] = ["_sqlx_migrations", UNFINISHED, "replica", "upstream_claim", "upload"];
+const LEFT: [&str; 5] = [
+    "_sqlx_migrations",
+    UNFINISHED,
+    "replica",
+    "upstream_claim",
+    "upload",
+];
 /// The table that a migration fills.
 const VERSION: &str = "config_version";
 /// Rows of a page.
@@ -147,7 +153,10 @@ impl Side {
         tables.retain(|table| !LEFT.contains(&table.name.as_str()));
         tables.sort_by_key(|table| (table.name == VERSION, table.name.clone()));
         if let Some(table) = tables.iter().find(|table| table.key.is_empty()) {
-            return Err(MetadataError::Corrupt(format!("the table {} has no primary key", table.name)));
+            return Err(MetadataError::Corrupt(format!(
+                "the table {} has no primary key",
+                table.name
+            )));
         }
         Ok(tables)
     }
@@ -199,10 +208,17 @@ impl Side {
     }
 
     /// Copies the page of `table` that follows `standing` from `source`; where it stands then.
-    pub async fn take_page(&mut self, source: &mut Side, table: &Table, standing: &Standing) -> Result<Standing> {
+    pub async fn take_page(
+        &mut self,
+        source: &mut Side,
+        table: &Table,
+        standing: &Standing,
+    ) -> Result<Standing> {
         let after: Option<Row> = match standing.position.as_str() {
             "" => None,
-            text => Some(serde_json::from_str(text).map_err(|error| MetadataError::Corrupt(error.to_string()))?),
+            text => {
+                Some(serde_json::from_str(text).map_err(|error| MetadataError::Corrupt(error.to_string()))?)
+            }
         };
         let rows = source.next_page(table, after.as_ref()).await?;
         let mut then = Standing {
@@ -319,7 +335,11 @@ fn select(table: &Table, after: bool, column: impl Fn(&Column) -> String) -> Str
 
 /// The same of the lengths of its payloads.
 fn select_lengths(table: &Table, after: bool) -> String {
-    format!("SELECT CAST(length(t.{}) AS BIGINT) {}", quoted(HEAVY), behind(table, after))
+    format!(
+        "SELECT CAST(length(t.{}) AS BIGINT) {}",
+        quoted(HEAVY),
+        behind(table, after)
+    )
 }
 
 fn behind(table: &Table, after: bool) -> String {

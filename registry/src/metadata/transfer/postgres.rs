@@ -7,7 +7,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, QueryB
 use uuid::Uuid;
 
 use super::{
-    Column, Kind, Named, Row, Standing, Table, UNFINISHED, Value, insert, lost, quoted, select, select_lengths,
+    Column, Kind, Named, Row, Standing, Table, UNFINISHED, Value, insert, lost, quoted, select,
+    select_lengths,
 };
 use crate::blobs::ObjectKey;
 use crate::domain::Digest;
@@ -43,7 +44,8 @@ impl Side {
     }
 
     pub(super) async fn served_by(&mut self, since: Time) -> Result<Option<String>> {
-        let host = sqlx::query_scalar("SELECT host FROM replica WHERE seen_at >= $1 ORDER BY seen_at DESC LIMIT 1");
+        let host =
+            sqlx::query_scalar("SELECT host FROM replica WHERE seen_at >= $1 ORDER BY seen_at DESC LIMIT 1");
         Ok(host.bind(since.0).fetch_optional(&mut self.connection).await?)
     }
 
@@ -54,7 +56,7 @@ impl Side {
                     coalesce(array_position(i.indkey::smallint[], a.attnum), -1)::bigint \
              FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
              LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary \
-             WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::regnamespace \
+             WHERE c.relkind IN ('r', 'p') AND c.relnamespace = current_schema()::text::regnamespace \
              ORDER BY c.relname, a.attnum",
         )
         .fetch_all(&mut self.connection)
@@ -86,7 +88,9 @@ impl Side {
                 "uuid" => Kind::Id,
                 _ if name.starts_with('_') => Kind::Text,
                 other => {
-                    return Err(MetadataError::Corrupt(format!("{name}.{column} is of the type {other}")));
+                    return Err(MetadataError::Corrupt(format!(
+                        "{name}.{column} is of the type {other}"
+                    )));
                 }
             };
             table.columns.push(Column { name: column, kind });
@@ -116,7 +120,9 @@ impl Side {
             .bind(identity)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM config_version").execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM config_version")
+            .execute(&mut *transaction)
+            .await?;
         Ok(transaction.commit().await?)
     }
 
@@ -150,7 +156,12 @@ impl Side {
         Ok(count.unsigned_abs())
     }
 
-    pub(super) async fn lengths(&mut self, table: &Table, after: Option<&Row>, limit: usize) -> Result<Vec<i64>> {
+    pub(super) async fn lengths(
+        &mut self,
+        table: &Table,
+        after: Option<&Row>,
+        limit: usize,
+    ) -> Result<Vec<i64>> {
         let text = select_lengths(table, after.is_some());
         let rows = bound(sqlx::query(AssertSqlSafe(text)), table, after, limit)?
             .fetch_all(&mut self.connection)
@@ -158,7 +169,12 @@ impl Side {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    pub(super) async fn page(&mut self, table: &Table, after: Option<&Row>, limit: usize) -> Result<Vec<Row>> {
+    pub(super) async fn page(
+        &mut self,
+        table: &Table,
+        after: Option<&Row>,
+        limit: usize,
+    ) -> Result<Vec<Row>> {
         let text = select(table, after.is_some(), |column| match column.kind {
             Kind::Integer => format!("CAST(t.{} AS BIGINT)", quoted(&column.name)),
             _ => format!("t.{}", quoted(&column.name)),
@@ -251,7 +267,12 @@ enum Typed<'v> {
 }
 
 fn typed<'v>(value: &'v Value, column: &Column) -> Result<Typed<'v>> {
-    let unfit = || MetadataError::Corrupt(format!("a value of the column {} is of another type", column.name));
+    let unfit = || {
+        MetadataError::Corrupt(format!(
+            "a value of the column {} is of another type",
+            column.name
+        ))
+    };
     Ok(match (column.kind, value) {
         (Kind::Integer, Value::Null) => Typed::Integer(None),
         (Kind::Truth, Value::Null) => Typed::Truth(None),

@@ -10,7 +10,8 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite};
 
 use super::{
-    Column, Kind, Named, Row, Standing, Table, UNFINISHED, Value, insert, lost, quoted, select, select_lengths,
+    Column, Kind, Named, Row, Standing, Table, UNFINISHED, Value, insert, lost, quoted, select,
+    select_lengths,
 };
 use crate::blobs::ObjectKey;
 use crate::metadata::sqlite::migrate;
@@ -118,7 +119,9 @@ impl Side {
             .bind(identity)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query("DELETE FROM config_version").execute(&mut *transaction).await?;
+        sqlx::query("DELETE FROM config_version")
+            .execute(&mut *transaction)
+            .await?;
         Ok(transaction.commit().await?)
     }
 
@@ -152,7 +155,12 @@ impl Side {
         Ok(count.unsigned_abs())
     }
 
-    pub(super) async fn lengths(&mut self, table: &Table, after: Option<&Row>, limit: usize) -> Result<Vec<i64>> {
+    pub(super) async fn lengths(
+        &mut self,
+        table: &Table,
+        after: Option<&Row>,
+        limit: usize,
+    ) -> Result<Vec<i64>> {
         let text = select_lengths(table, after.is_some());
         let rows = bound(sqlx::query(AssertSqlSafe(text)), after, limit)
             .fetch_all(&mut self.connection)
@@ -160,8 +168,15 @@ impl Side {
         rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
     }
 
-    pub(super) async fn page(&mut self, table: &Table, after: Option<&Row>, limit: usize) -> Result<Vec<Row>> {
-        let text = select(table, after.is_some(), |column| format!("t.{}", quoted(&column.name)));
+    pub(super) async fn page(
+        &mut self,
+        table: &Table,
+        after: Option<&Row>,
+        limit: usize,
+    ) -> Result<Vec<Row>> {
+        let text = select(table, after.is_some(), |column| {
+            format!("t.{}", quoted(&column.name))
+        });
         let rows = bound(sqlx::query(AssertSqlSafe(text)), after, limit)
             .fetch_all(&mut self.connection)
             .await?;
