@@ -117,6 +117,8 @@ async fn a_folder_with_something_in_it_is_not_restored_into() {
     let vault = Vault::new();
     let mut berth = Berth::start(Backend::Embedded).await;
     done(&berth, &["backup", "create", &vault.text()]).await;
+    let said = refused(&berth, &["backup", "create", &text(&berth.data().join("backup"))]).await;
+    assert!(said.contains("would be lost with it"), "{said}");
     let said = refused(&berth, &["restore", &vault.text()]).await;
     assert!(said.contains("is in use"), "{said}");
     berth.kill9();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::administer::{group, leaf, plain, positional};
 use super::client::Client;
 use super::data_folder::{DataFolder, DataFolderError};
+use super::file_limit;
 use super::progress::{done, shown};
 use super::table::{Table, bytes};
 use super::{Ended, Output};
@@ -39,6 +40,8 @@ enum BackupCommandError {
          docs/backup.md says"
     )]
     Distributed,
+    #[error("{} is in the data folder, and would be lost with it: name another disk's", .0.display())]
+    Within(PathBuf),
     #[error("there is no {}: name the installation's data folder by --data", .0.display())]
     Absent(PathBuf),
     #[error(
@@ -165,7 +168,13 @@ async fn create(settings: &Settings, matches: &ArgMatches, output: Output) -> En
     if !metadata.is_file() {
         return Err(BackupCommandError::Absent(metadata).into());
     }
-    let folder = BackupFolder::write(&path(matches))?;
+    let place = path(matches);
+    if std::path::absolute(&place)?.starts_with(std::path::absolute(&settings.data)?) {
+        return Err(BackupCommandError::Within(place).into());
+    }
+    // Each generation is a file that stays open.
+    file_limit::raise();
+    let folder = BackupFolder::write(&place)?;
     let keys = settings.keys_in_data() && settings.keys.is_dir() && !matches.get_flag("without-keys");
     let who = Who::find(settings).await?;
     let options = take::Options {
@@ -234,12 +243,13 @@ impl Who {
     async fn keep_holding<T>(&self) -> T {
         loop {
             tokio::time::sleep(HOLD_AGAIN).await;
-            let _ = self.hold().await;
+            let _ = tokio::time::timeout(HOLD_AGAIN, self.hold()).await;
         }
     }
 }
 
 async fn check(matches: &ArgMatches, output: Output) -> Ended {
+    file_limit::raise();
     let folder = BackupFolder::read(&path(matches))?;
     let progress = Arc::new(Progress::default());
     let pace = pace(matches);

@@ -16,6 +16,8 @@ use crate::blobs::ObjectKey;
 
 mod postgres;
 mod sqlite;
+#[cfg(test)]
+mod tests;
 
 /// The table of a move that has not ended.
 pub(super) const UNFINISHED: &str = "berth_conversion";
