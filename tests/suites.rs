@@ -1,6 +1,7 @@
 //! Every black-box suite, by what a user sees. A stage of `./tests/run` is a filter on the module
 //! names below: a new suite is one `mod` line here, or in the stage's own mod.rs.
 
+mod backup;
 mod chart;
 mod clients;
 mod cluster;

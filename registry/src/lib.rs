@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod audit;
+pub mod backup;
 pub mod blobs;
 pub mod cli;
 pub mod distribution;

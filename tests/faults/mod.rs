@@ -7,14 +7,14 @@
 //! registry serves afterwards, and a failure prints the seed.
 
 mod database;
-mod history;
+pub mod history;
 mod kill;
 mod long;
 mod object_store;
 mod races;
 mod switching;
 mod upgrade;
-mod writers;
+pub mod writers;
 
 use harness::http::Repository;
 use harness::{Backend, Berth, Cluster};

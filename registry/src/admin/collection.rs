@@ -1,6 +1,7 @@
 //! `/admin/v1/gc`: what waits for its collection, what was collected, and the switch.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -19,6 +20,8 @@ use crate::metadata::configuration::Usage;
 use crate::metadata::lifecycle::{MonthQuery, Purge, Queues};
 use crate::rfc3339;
 
+/// Longest hold in seconds: one that is forgotten does not stop the collector for ever.
+const LONGEST_HOLD: u32 = 3600;
 /// Purges that are told.
 const PURGES: u32 = 100;
 
@@ -31,6 +34,9 @@ pub struct Standing {
     /// Since when (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<String>,
+    /// Until when no object is deleted (RFC 3339), if a backup is being made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held_until: Option<String>,
     /// Whether this process does a round that was asked for.
     running: bool,
     /// What waits.
@@ -125,6 +131,21 @@ pub struct Paused {
     since: Option<String>,
 }
 
+/// For how long no object is to be deleted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Holding {
+    /// From now on; at most 3600.
+    seconds: u32,
+}
+
+/// Until when no object is deleted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub struct Held {
+    /// RFC 3339.
+    until: String,
+}
+
 /// Where collection stands.
 pub async fn show(State(admin): State<Admin>) -> Answer<Standing> {
     let switch = admin.keeper.switch().await?;
@@ -140,6 +161,7 @@ pub async fn show(State(admin): State<Admin>) -> Answer<Standing> {
     Ok(Json(Standing {
         paused: switch.paused,
         since: since(&switch),
+        held_until: admin.keeper.held_until().await?.map(rfc3339::write),
         running: admin.collecting.try_lock().is_err(),
         queues: waiting(admin.keeper.queues().await?),
         collected: admin.keeper.collected().into(),
@@ -196,6 +218,16 @@ pub async fn pause(State(admin): State<Admin>, Body(wanted): Body<Pausing>) -> A
     Ok(Json(Paused {
         paused: switch.paused,
         since: since(&switch),
+    }))
+}
+
+/// Has no replica delete an object for a while: whoever makes a backup asks for it again and again. A longer hold of
+/// somebody else stays.
+pub async fn hold(State(admin): State<Admin>, Body(wanted): Body<Holding>) -> Answer<Held> {
+    let wanted = Duration::from_secs(wanted.seconds.min(LONGEST_HOLD).into());
+    let until = admin.keeper.hold_objects(wanted).await?;
+    Ok(Json(Held {
+        until: rfc3339::write(until),
     }))
 }
 

@@ -163,6 +163,9 @@ pub fn routes() -> Vec<Route> {
         Route::at("/admin/v1/gc/paused")
             .on("put", collection::pause, "Pause collection, or let it go on", schema::<collection::Paused>)
             .takes(schema::<collection::Pausing>),
+        Route::at("/admin/v1/gc/hold")
+            .on("put", collection::hold, "Delete no object for a while", schema::<collection::Held>)
+            .takes(schema::<collection::Holding>),
         Route::at("/admin/v1/audit")
             .on("get", reports::audit, "The audit trail, newest first", schema::<reports::Trail>)
             .asks(&[("tenant", "Of this tenant alone"), ("since", "Not older than this (RFC 3339)"), BEFORE, LIMIT]),

@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::backup::restore::UNFINISHED;
+
 /// The file whose lock is the folder's. It stays when the lock is gone: removing it would let two
 /// processes lock two files of the same name.
 const LOCK: &str = "lock";
@@ -18,6 +20,12 @@ pub(super) enum DataFolderError {
         folder = folder.display()
     )]
     Held { folder: PathBuf, holder: String },
+    /// A restore into it was cut.
+    #[error(
+        "a restore into --data {folder} has not ended: run the same `berth-registry restore` again, or remove the folder",
+        folder = folder.display()
+    )]
+    Unfinished { folder: PathBuf },
     /// It cannot be made or written.
     #[error(
         "--data {folder} cannot be used: {error}; name a folder that this user may write",
@@ -35,6 +43,16 @@ pub(super) struct DataFolder {
 impl DataFolder {
     /// Makes the folder if it is absent, readable by its owner only, and takes its lock.
     pub(super) fn hold(folder: &Path) -> Result<Self, DataFolderError> {
+        let held = Self::hold_unfinished(folder)?;
+        if folder.join(UNFINISHED).exists() {
+            let folder = folder.to_owned();
+            return Err(DataFolderError::Unfinished { folder });
+        }
+        Ok(held)
+    }
+
+    /// The same for a restore, which goes on where one was cut.
+    pub(super) fn hold_unfinished(folder: &Path) -> Result<Self, DataFolderError> {
         let unusable = |error| DataFolderError::Unusable {
             folder: folder.to_owned(),
             error,

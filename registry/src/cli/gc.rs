@@ -120,6 +120,11 @@ fn status(state: &Value) -> String {
         standing(state),
         amounts(queues, "objectBytes")
     );
+    if let Some(until) = state["heldUntil"].as_str() {
+        text.push_str(&format!(
+            "no object is deleted before {until}: a backup is being made\n"
+        ));
+    }
     if let Some(due) = queues["oldestDue"].as_str() {
         text.push_str(&format!("oldest due: {due}\n"));
     }

@@ -5,10 +5,12 @@
 //! uses it but `main.rs`.
 
 mod administer;
+mod backup;
 mod beside;
 mod cache;
 mod client;
 mod config;
+mod convert;
 mod data_folder;
 mod doctor;
 mod file_limit;
@@ -20,6 +22,8 @@ mod log_json;
 mod log_writer;
 mod migrate;
 mod probe;
+mod progress;
+mod restore;
 mod retention;
 mod serve;
 mod signals;
@@ -86,6 +90,7 @@ fn command() -> Command {
         ])
         .subcommand(fsck::command())
         .subcommand(doctor::command())
+        .subcommands([backup::command(), restore::command(), convert::command()])
 }
 
 /// Does what the process's arguments say.
@@ -153,6 +158,13 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
                 doctor::run(resolved, &settings, matches, output(matches)).await
             })
         }
+        backup::NAME | restore::NAME | convert::NAME => {
+            let quiet = Settings {
+                log: "error".to_owned(),
+                ..settings.clone()
+            };
+            with_log(&quiet, async |_| copy(&settings, path, matches).await)
+        }
         name if asks(name) => {
             // What a command prints is its answer; the log has only what went wrong.
             let quiet = Settings {
@@ -180,6 +192,16 @@ async fn ask(settings: &Settings, path: &[&str], matches: &ArgMatches) -> Ended 
         [tags::NAME, leaf] => tags::run(settings, leaf, matches, output).await,
         [usage::NAME] => usage::run(settings, matches, output).await,
         _ => administer::run(settings, path, matches, output).await,
+    }
+}
+
+/// What works on stores and copies of them.
+async fn copy(settings: &Settings, path: &[&str], matches: &ArgMatches) -> Ended {
+    let output = output(matches);
+    match path {
+        [backup::NAME, leaf] => backup::run(settings, leaf, matches, output).await,
+        [restore::NAME] => restore::run(settings, matches, output).await,
+        _ => convert::run(settings, matches, output).await,
     }
 }
 

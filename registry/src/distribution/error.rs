@@ -212,6 +212,7 @@ impl From<MetadataError> for ApiError {
             MetadataError::Url { .. }
             | MetadataError::Migration(_)
             | MetadataError::Behind
+            | MetadataError::Unfinished
             | MetadataError::Corrupt(_) => Self::of(Code::Unknown, error.to_string()),
         }
     }

@@ -136,6 +136,24 @@ impl Keeper {
         Ok(switch)
     }
 
+    /// Until when no object is deleted, if that is still to come.
+    pub async fn held_until(&self) -> std::result::Result<Option<Time>, MetadataError> {
+        let job = self.store.job(&JobKey::of(JobKind::Hold)).await?;
+        Ok(job.map(|job| job.due_at).filter(|until| *until > Time::now()))
+    }
+
+    /// Has no replica delete an object for so long from now on, or longer if somebody else wants that; until when.
+    pub async fn hold_objects(&self, wanted: Duration) -> std::result::Result<Time, MetadataError> {
+        let until = Time::now().plus(wanted);
+        if let Some(held) = self.held_until().await?.filter(|held| *held >= until) {
+            return Ok(held);
+        }
+        self.store
+            .put_job(&JobKey::of(JobKind::Hold), until, "{}".to_owned())
+            .await?;
+        Ok(until)
+    }
+
     /// How much waits.
     pub async fn queues(&self) -> std::result::Result<Queues, MetadataError> {
         self.store.queues(Time::now()).await
@@ -320,7 +338,11 @@ impl Keeper {
 
     /// Deletes objects that are due. The row goes last: what is cut in between is done again.
     async fn delete_objects(&self) -> Result<Round> {
+        // Before the hold is looked at: what is due by then was let go before a hold that is not seen yet began.
         let now = Time::now();
+        if self.held_until().await?.is_some() {
+            return Ok(Round::default());
+        }
         let due = self
             .metadata
             .due_objects(now, now.plus(self.retry()), BATCH)

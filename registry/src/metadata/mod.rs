@@ -23,6 +23,7 @@ use configuration::Configuration;
 mod batch;
 mod cached;
 pub mod configuration;
+pub mod copies;
 pub mod explore;
 pub mod inspection;
 pub mod lifecycle;
@@ -33,6 +34,7 @@ mod sqlite;
 #[cfg(test)]
 mod suite;
 pub mod survey;
+pub mod transfer;
 mod types;
 
 pub use types::*;
@@ -57,6 +59,11 @@ pub enum MetadataError {
     /// The schema lacks migrations that this release needs, and was not to be migrated.
     #[error("the metadata schema is older than this release needs: run `berth-registry migrate` first")]
     Behind,
+    /// It is only a part of a store.
+    #[error(
+        "a conversion into this metadata store has not ended: run the same `berth-registry convert` again"
+    )]
+    Unfinished,
     /// The database failed or did not answer; the same call may succeed later.
     #[error("the metadata store failed: {0}")]
     Unavailable(String),

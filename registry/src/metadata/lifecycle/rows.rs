@@ -301,9 +301,14 @@ pub enum JobKind {
     Collection,
     /// The check of both stores against each other.
     Fsck,
+    /// Until when no object is deleted, as its due time.
+    Hold,
 }
 
 impl JobKind {
+    /// Stored form of [`JobKind::Hold`], which is looked for in copies too.
+    pub(in crate::metadata) const HOLD: i16 = 12;
+
     pub(in crate::metadata) fn to_stored(self) -> i16 {
         match self {
             Self::Retention => 0,
@@ -312,6 +317,7 @@ impl JobKind {
             Self::Recount => 3,
             Self::Collection => 4,
             Self::Fsck => 9,
+            Self::Hold => Self::HOLD,
         }
     }
 }

@@ -18,6 +18,7 @@ use tokio::sync::Mutex;
 use super::batch::{Batcher, BlobQuery, ManifestQuery};
 use super::configuration::TokenRow;
 use super::outcome::Outcome;
+use super::transfer::UNFINISHED;
 use super::{BlobRow, ManifestRow, MetadataError, Options, Result, STATEMENT_TIMEOUT};
 use crate::telemetry::span::statement;
 
@@ -157,6 +158,10 @@ impl PostgresStore {
         if !options.migrate {
             schema::check(&mut *pool.acquire().await?, &migrator()).await?;
         }
+        let unfinished = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(UNFINISHED);
+        if unfinished.fetch_one(&pool).await? {
+            return Err(MetadataError::Unfinished);
+        }
         let [for_manifests, for_blobs, for_tokens] = [(); 3].map(|()| pool.clone());
         Ok(Self {
             pool,
@@ -256,7 +261,7 @@ pub(super) fn migrator() -> Migrator {
 
 /// Migrates on a connection of its own, without a statement timeout: a migration, and the wait for another
 /// process's, take as long as they take.
-async fn migrate(connect: &PgConnectOptions) -> Result<()> {
+pub(super) async fn migrate(connect: &PgConnectOptions) -> Result<()> {
     let mut connection = connect.connect().await?;
     migrator()
         .run_direct(None, &mut connection, false)

@@ -15,6 +15,7 @@ use sqlx::{Connection as _, SqlitePool};
 use super::batch::{Batcher, BlobQuery, ManifestQuery};
 use super::configuration::TokenRow;
 use super::outcome::Outcome;
+use super::transfer::UNFINISHED;
 use super::{BlobRow, ManifestRow, MetadataError, Options, Result};
 use crate::telemetry::span::statement;
 
@@ -121,6 +122,10 @@ impl SqliteStore {
         } else {
             schema::check(&mut writer, &migrator()).await?;
         }
+        let unfinished = sqlx::query("SELECT 1 FROM sqlite_master WHERE name = $1").bind(UNFINISHED);
+        if unfinished.fetch_optional(&mut writer).await?.is_some() {
+            return Err(MetadataError::Unfinished);
+        }
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .connect_with(connect.read_only(true).create_if_missing(false))
@@ -198,7 +203,7 @@ pub(super) fn migrator() -> Migrator {
     migrator
 }
 
-async fn migrate(mut connection: Connection) -> Result<Connection> {
+pub(super) async fn migrate(mut connection: Connection) -> Result<Connection> {
     // One transaction that holds the write lock from its start: of two processes the second waits, and finds
     // nothing to do.
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
