@@ -11,3 +11,4 @@ mod protocol;
 mod pull_through;
 mod serve;
 mod tenancy;
+mod webhooks;

@@ -22,3 +22,4 @@ pub mod server;
 pub mod settings;
 pub mod tenancy;
 pub mod upstream;
+pub mod webhooks;

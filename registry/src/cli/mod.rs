@@ -24,6 +24,7 @@ mod startup;
 mod table;
 mod tags;
 mod usage;
+mod webhooks;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -76,6 +77,7 @@ fn command() -> Command {
             cache::command(),
             usage::command(),
             gc::command(),
+            webhooks::command(),
         ])
         .subcommand(fsck::command())
 }
@@ -142,7 +144,14 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
 
 /// Whether a command asks the admin API and shows its answer.
 fn asks(name: &str) -> bool {
-    let others = [cache::NAME, gc::NAME, retention::NAME, tags::NAME, usage::NAME];
+    let others = [
+        cache::NAME,
+        gc::NAME,
+        retention::NAME,
+        tags::NAME,
+        usage::NAME,
+        webhooks::NAME,
+    ];
     administer::NAMES.contains(&name) || others.contains(&name)
 }
 
@@ -150,6 +159,7 @@ async fn ask(settings: &Settings, path: &[&str], matches: &ArgMatches) -> Ended 
     let output = output(matches);
     match path {
         [cache::NAME, leaf] => cache::run(settings, leaf, matches, output).await,
+        [webhooks::NAME, leaf] => webhooks::run(settings, leaf, matches, output).await,
         [gc::NAME, leaf] => gc::run(settings, leaf, output).await,
         [retention::NAME, leaf] => retention::run(settings, leaf, matches, output).await,
         [tags::NAME, leaf] => tags::run(settings, leaf, matches, output).await,
