@@ -16,7 +16,10 @@ async fn a_push_arrives_as_a_signed_cloud_event() {
 
     let received = place.receiver.awaits("team/api:v1", 1, WAIT).await;
     let received = &received[0];
-    assert_eq!((received.method.as_str(), received.path.as_str()), ("POST", "/all"));
+    assert_eq!(
+        (received.method.as_str(), received.path.as_str()),
+        ("POST", "/all")
+    );
     assert_eq!(received.header("content-type"), "application/cloudevents+json");
     assert_eq!(received.header("x-berth-event"), "dev.berth.registry.push");
     assert_eq!(received.header("x-berth-attempt"), "1");
@@ -36,7 +39,10 @@ async fn a_push_arrives_as_a_signed_cloud_event() {
         "reference": format!("{}/team/api:v1", source.trim_start_matches("http://")),
     });
     assert_eq!(data, &expected);
-    assert!(data["actor"].as_str().is_some_and(|actor| actor.contains("test")), "{data}");
+    assert!(
+        data["actor"].as_str().is_some_and(|actor| actor.contains("test")),
+        "{data}"
+    );
 
     eventually("the webhook's state says so", WAIT, async || {
         let told = place.told().await;
@@ -49,7 +55,10 @@ async fn a_push_arrives_as_a_signed_cloud_event() {
 async fn an_image_that_crane_pushes_is_told_once() {
     let place = Place::with(Berth::builder().flag("--egress-allow", "127.0.0.1")).await;
     let all = webhook(&place.receiver, "/all", &["push"]);
-    place.admin.put_tenant("default", json!({ "webhooks": [all] })).await;
+    place
+        .admin
+        .put_tenant("default", json!({ "webhooks": [all] }))
+        .await;
     let token = place.admin.token("default", &["**"], &["pull", "push"]).await;
     let crane = Client::new("crane");
     let layout = Layout::of_image(&crane.path("image"), &Image::new(1, 2000), "v1");
@@ -104,7 +113,11 @@ async fn killed_between_push_and_delivery(backend: Backend) {
         .await;
     }
     let first = place.receiver.about("app:v0");
-    assert!(first.iter().all(|received| received.field("id") == first[0].field("id")));
+    assert!(
+        first
+            .iter()
+            .all(|received| received.field("id") == first[0].field("id"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -133,16 +146,26 @@ async fn two_replicas_deliver_each_event_once_and_in_order() {
     }
     let told = receiver.about("app:latest").into_iter();
     let told: Vec<String> = told
-        .map(|received| received.event()["data"]["digest"].as_str().unwrap_or_default().to_owned())
+        .map(|received| {
+            received.event()["data"]["digest"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned()
+        })
         .collect();
     assert_eq!(told, digests);
-    assert_eq!(receiver.received().len(), 12, "nobody failed, so nothing is told twice");
+    assert_eq!(
+        receiver.received().len(),
+        12,
+        "nobody failed, so nothing is told twice"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_webhook_hears_of_its_events_in_its_repositories_alone() {
     let place = Place::new().await;
-    let pushes = json!({ "url": place.receiver.url("/pushes"), "events": ["push"], "repositories": ["team-a/**"] });
+    let pushes =
+        json!({ "url": place.receiver.url("/pushes"), "events": ["push"], "repositories": ["team-a/**"] });
     let deletions = json!({ "url": place.receiver.url("/deletions"), "events": ["delete"] });
     place.spec(json!({ "webhooks": [pushes, deletions] })).await;
     place.push("team-b/api", "v1", "one").await;
@@ -162,8 +185,15 @@ async fn a_webhook_hears_of_its_events_in_its_repositories_alone() {
         .collect();
     told.sort();
     let expected = [("/deletions", "team-b/api:v1"), ("/pushes", "team-a/api:v1")];
-    assert_eq!(told, expected.map(|(path, subject)| (path.to_owned(), subject.to_owned())));
-    assert_eq!(place.receiver.received()[0].header("x-signature"), "", "no secret, no signature");
+    assert_eq!(
+        told,
+        expected.map(|(path, subject)| (path.to_owned(), subject.to_owned()))
+    );
+    assert_eq!(
+        place.receiver.received()[0].header("x-signature"),
+        "",
+        "no secret, no signature"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,6 +230,8 @@ async fn a_slow_receiver_does_not_hold_up_another() {
         let limit = Duration::from_secs(9);
         place.receiver.awaits(&format!("app:v{number}"), 1, limit).await;
     }
-    let told: usize = (0..20).map(|number| slow.about(&format!("app:v{number}")).len()).sum();
+    let told: usize = (0..20)
+        .map(|number| slow.about(&format!("app:v{number}")).len())
+        .sum();
     assert!((1..=8).contains(&told), "{told} on their way at once");
 }

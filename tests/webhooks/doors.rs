@@ -22,24 +22,40 @@ async fn no_tenant_hears_of_another_or_sees_its_dead_letters() {
     place.push("app", "acme-s", "one").await;
     push(&place.berth, &token, "globex/app", "globex-s", "one").await;
     theirs.awaits("app:globex-s", 1, WAIT).await;
-    eventually("acme's is given up", WAIT, async || (place.told().await["dead"] == 1).then_some(())).await;
+    eventually("acme's is given up", WAIT, async || {
+        (place.told().await["dead"] == 1).then_some(())
+    })
+    .await;
     assert!(theirs.about("app:acme-s").is_empty());
     let tenants = place.receiver.about("app:acme-s");
-    assert!(tenants.iter().all(|received| received.event()["data"]["tenant"] == "acme"));
+    assert!(
+        tenants
+            .iter()
+            .all(|received| received.event()["data"]["tenant"] == "acme")
+    );
 
     let ask = async |method: Method, path: &str| place.admin.ask(method, path, None).await;
-    let listed = ask(Method::GET, "tenants/globex/webhooks").await.expect(200).json();
+    let listed = ask(Method::GET, "tenants/globex/webhooks")
+        .await
+        .expect(200)
+        .json();
     assert_eq!(listed.as_array().map(Vec::len), Some(2));
     let id = place.told().await["id"].as_str().expect("an id").to_owned();
     assert_eq!(listed[1]["id"], json!(id), "the same URL");
     eventually("globex's is given up", WAIT, async || {
-        let listed = ask(Method::GET, "tenants/globex/webhooks").await.expect(200).json();
+        let listed = ask(Method::GET, "tenants/globex/webhooks")
+            .await
+            .expect(200)
+            .json();
         (listed[1]["dead"] == 1).then_some(())
     })
     .await;
     let path = format!("tenants/globex/webhooks/{id}/dead");
     let letters = ask(Method::GET, &path).await.expect(200).text();
-    assert!(letters.contains("app:globex-s") && !letters.contains("acme"), "{letters}");
+    assert!(
+        letters.contains("app:globex-s") && !letters.contains("acme"),
+        "{letters}"
+    );
     let path = format!("tenants/globex/webhooks/{id}/replay");
     assert_eq!(ask(Method::POST, &path).await.expect(200).json()["replayed"], 1);
     assert_eq!(place.told().await["dead"], 1, "acme's stays where it is");

@@ -13,14 +13,20 @@ use super::*;
 async fn a_refused_event_comes_again_with_the_same_id() {
     let place = Place::new().await;
     let tries = AtomicUsize::new(0);
-    place.receiver.reply(move |_| match tries.fetch_add(1, Ordering::SeqCst) {
-        0 => Reply::Refuse(500),
-        1 => Reply::Redirect("http://127.0.0.1:1/elsewhere".into()),
-        _ => Reply::Take,
-    });
+    place
+        .receiver
+        .reply(move |_| match tries.fetch_add(1, Ordering::SeqCst) {
+            0 => Reply::Refuse(500),
+            1 => Reply::Redirect("http://127.0.0.1:1/elsewhere".into()),
+            _ => Reply::Take,
+        });
     place.push("app", "v1", "one").await;
     let received = place.receiver.awaits("app:v1", 3, WAIT).await;
-    assert!(received.iter().all(|received| received.body == received_body(&place)));
+    assert!(
+        received
+            .iter()
+            .all(|received| received.body == received_body(&place))
+    );
     let attempts: Vec<&str> = received.iter().map(|r| r.header("x-berth-attempt")).collect();
     assert_eq!(attempts, ["1", "2", "3"]);
     assert!(received.iter().all(|received| received.is_signed_by(TOKEN)));
@@ -54,8 +60,19 @@ async fn a_failing_event_holds_back_those_of_its_tag_and_no_others() {
     place.receiver.awaits("app:free", 1, WAIT).await;
     place.receiver.awaits("other:stuck", 1, WAIT).await;
     place.receiver.awaits("app:stuck", 2, WAIT).await;
-    let digest = |received: &harness::Received| received.event()["data"]["digest"].as_str().unwrap_or_default().to_owned();
-    assert!(place.receiver.about("app:stuck").iter().all(|r| digest(r) == digests[0]));
+    let digest = |received: &harness::Received| {
+        received.event()["data"]["digest"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    assert!(
+        place
+            .receiver
+            .about("app:stuck")
+            .iter()
+            .all(|r| digest(r) == digests[0])
+    );
 
     fails.store(false, Ordering::SeqCst);
     let taken = eventually("all three are taken", WAIT, async || {
@@ -75,7 +92,10 @@ fn command(place: &Place, arguments: &[&str]) -> (bool, Value) {
     command.arg(format!("--admin-listen={}", admin.trim_start_matches("http://")));
     let output = command.output().expect("the binary runs");
     let told = serde_json::from_slice(&output.stdout);
-    (output.status.success(), told.unwrap_or_else(|error| panic!("{error}: {output:?}")))
+    (
+        output.status.success(),
+        told.unwrap_or_else(|error| panic!("{error}: {output:?}")),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -85,10 +105,16 @@ async fn what_is_given_up_is_listed_and_can_be_sent_again() {
     for number in 0..3 {
         place.push("app", &format!("v{number}"), "one").await;
     }
-    eventually("they are given up", WAIT, async || (place.told().await["dead"] == 3).then_some(())).await;
+    eventually("they are given up", WAIT, async || {
+        (place.told().await["dead"] == 3).then_some(())
+    })
+    .await;
     let url = place.receiver.url("/all");
     let (_, listed) = command(&place, &["list"]);
-    assert_eq!((&listed[0]["url"], &listed[0]["dead"], &listed[0]["pending"]), (&json!(url), &json!(3), &json!(0)));
+    assert_eq!(
+        (&listed[0]["url"], &listed[0]["dead"], &listed[0]["pending"]),
+        (&json!(url), &json!(3), &json!(0))
+    );
 
     // Page by page, newest first.
     let (_, first) = command(&place, &["dead", &url, "--limit", "2"]);
@@ -98,7 +124,10 @@ async fn what_is_given_up_is_listed_and_can_be_sent_again() {
         .iter()
         .flat_map(|page| page["events"].as_array().cloned().unwrap_or_default())
         .collect();
-    let mut subjects: Vec<&str> = letters.iter().filter_map(|letter| letter["subject"].as_str()).collect();
+    let mut subjects: Vec<&str> = letters
+        .iter()
+        .filter_map(|letter| letter["subject"].as_str())
+        .collect();
     subjects.sort_unstable();
     assert_eq!(subjects, ["app:v0", "app:v1", "app:v2"]);
     assert!(second["next"].is_null(), "{second}");
@@ -112,7 +141,11 @@ async fn what_is_given_up_is_listed_and_can_be_sent_again() {
     let (_, replayed) = command(&place, &["replay", &url, "--event", id]);
     assert_eq!(replayed["replayed"], 1);
     let received = eventually("it is taken", WAIT, async || {
-        place.receiver.about(subject).into_iter().find(|received| received.taken)
+        place
+            .receiver
+            .about(subject)
+            .into_iter()
+            .find(|received| received.taken)
     })
     .await;
     assert_eq!(received.field("id"), id);
@@ -132,14 +165,21 @@ async fn what_is_given_up_is_listed_and_can_be_sent_again() {
 async fn what_is_given_up_lets_the_next_event_of_its_tag_go() {
     let place = Place::with(reaching().flag("--webhook-retry", "1s")).await;
     let first = harness::content::sha256(&index("one"));
-    place.receiver.reply(move |received| match received.event()["data"]["digest"] == first {
-        true => Reply::Refuse(500),
-        false => Reply::Take,
-    });
+    place.receiver.reply(
+        move |received| match received.event()["data"]["digest"] == first {
+            true => Reply::Refuse(500),
+            false => Reply::Take,
+        },
+    );
     place.push("app", "v1", "one").await;
     place.push("app", "v1", "two").await;
     eventually("the second is taken", WAIT, async || {
-        place.receiver.about("app:v1").iter().any(|received| received.taken).then_some(())
+        place
+            .receiver
+            .about("app:v1")
+            .iter()
+            .any(|received| received.taken)
+            .then_some(())
     })
     .await;
     assert_eq!(place.told().await["dead"], 1);
@@ -153,7 +193,10 @@ async fn dead_letters_are_forgotten_after_their_time() {
     let place = Place::with(builder).await;
     place.receiver.reply(|_| Reply::Refuse(500));
     place.push("app", "v1", "one").await;
-    eventually("it is given up", WAIT, async || (place.told().await["dead"] == 1).then_some(())).await;
+    eventually("it is given up", WAIT, async || {
+        (place.told().await["dead"] == 1).then_some(())
+    })
+    .await;
     eventually("it is forgotten", WAIT * 2, async || {
         (place.told().await["dead"] == 0).then_some(())
     })
@@ -174,7 +217,10 @@ async fn a_test_says_what_the_receiver_answered() {
     place.receiver.reply(|_| Reply::Refuse(418));
     let (succeeds, told) = command(&place, &["test", &url]);
     assert!(!succeeds);
-    assert_eq!((&told["delivered"], &told["status"]), (&json!(false), &json!(418)));
+    assert_eq!(
+        (&told["delivered"], &told["status"]),
+        (&json!(false), &json!(418))
+    );
     assert_eq!(place.told().await["dead"], 0, "a test leaves nothing behind");
 }
 

@@ -25,7 +25,10 @@ async fn deletions_are_told_of_each_tag_and_of_the_manifest() {
         let told = place.receiver.awaits(&format!("app:{tag}"), 2, WAIT).await;
         let types: Vec<String> = told.iter().map(|received| received.field("type")).collect();
         assert_eq!(types, ["dev.berth.registry.push", "dev.berth.registry.delete"]);
-        assert_eq!(told[0].event()["data"]["digest"], told[1].event()["data"]["digest"]);
+        assert_eq!(
+            told[0].event()["data"]["digest"],
+            told[1].event()["data"]["digest"]
+        );
     }
 }
 
@@ -77,7 +80,10 @@ async fn a_quota_is_told_when_it_is_nearly_used_up_and_when_it_refuses_and_then_
     assert_eq!(told[0].field("type"), "dev.berth.registry.quota.threshold");
     assert_eq!(told[1].field("type"), "dev.berth.registry.quota.exceeded");
     let data = &told[1].event()["data"];
-    assert_eq!((&data["quota"], &data["usage"], &data["limit"]), (&json!("tags"), &json!(2), &json!(2)));
+    assert_eq!(
+        (&data["quota"], &data["usage"], &data["limit"]),
+        (&json!("tags"), &json!(2), &json!(2))
+    );
     // Of another repository it is news; of this one nothing has come meanwhile.
     for tag in ["v1", "v2"] {
         place.push("other", tag, "one").await;
@@ -93,7 +99,8 @@ async fn caches_tell_of_what_they_fetch_first_and_of_upstreams_that_go_and_come_
     let way = Faulty::before(&upstream.address()).await;
     let image = Image::new(1, 100);
     image.push(&upstream.repository("team/app"), "v1").await;
-    let cache = json!({ "upstream": { "url": way.url() }, "prefix": "up", "tags": { "revalidateAfter": "1s" } });
+    let cache =
+        json!({ "upstream": { "url": way.url() }, "prefix": "up", "tags": { "revalidateAfter": "1s" } });
     place.admin.put("tenants/acme/caches/up", cache).await;
     let pull = async || {
         place
@@ -122,7 +129,14 @@ async fn caches_tell_of_what_they_fetch_first_and_of_upstreams_that_go_and_come_
     let types: Vec<String> = told.iter().map(|received| received.field("type")).collect();
     assert_eq!(
         types,
-        ["dev.berth.registry.cache.unreachable", "dev.berth.registry.cache.recovered"]
+        [
+            "dev.berth.registry.cache.unreachable",
+            "dev.berth.registry.cache.recovered"
+        ]
     );
-    assert_eq!(place.receiver.about("up/team/app:v1").len(), 1, "it has not changed");
+    assert_eq!(
+        place.receiver.about("up/team/app:v1").len(),
+        1,
+        "it has not changed"
+    );
 }

@@ -10,7 +10,9 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::answer::Failure;
-use super::{Admin, collection, fsck, objects, pull_through, reports, retention, tags, tokens, usage, webhooks};
+use super::{
+    Admin, collection, fsck, objects, pull_through, reports, retention, tags, tokens, usage, webhooks,
+};
 use crate::lifecycle::fsck::Options;
 
 type Schema = fn(&mut SchemaGenerator) -> Value;

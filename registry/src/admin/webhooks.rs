@@ -167,8 +167,7 @@ pub async fn list(State(admin): State<Admin>, Path(tenant): Path<String>) -> Ans
         .into_iter()
         .map(|state| (state.webhook.clone(), state))
         .collect();
-    let report =
-        |webhook: &Webhook| Report::new(webhook, states.remove(&webhook.id).unwrap_or_default());
+    let report = |webhook: &Webhook| Report::new(webhook, states.remove(&webhook.id).unwrap_or_default());
     Ok(Json(tenant.webhooks.iter().map(report).collect()))
 }
 
@@ -216,10 +215,7 @@ pub async fn replay(
 }
 
 /// Sends an event that tells of nothing, once, and says what came of it.
-pub async fn test(
-    State(admin): State<Admin>,
-    Path((tenant, id)): Path<(String, String)>,
-) -> Answer<Tested> {
+pub async fn test(State(admin): State<Admin>, Path((tenant, id)): Path<(String, String)>) -> Answer<Tested> {
     let (tenant, key) = webhook(&admin, &tenant, &id)?;
     let webhook = tenant
         .webhook(&key.webhook)

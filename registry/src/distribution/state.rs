@@ -19,9 +19,9 @@ use crate::lifecycle::traffic::Traffic;
 use crate::metadata::lifecycle::Lifecycle;
 use crate::metadata::{MetadataError, Store, TenantId};
 use crate::settings::{Delays, Redirect, Settings};
-use crate::webhooks::Teller;
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{Directory, Names, Origin, Snapshot};
+use crate::webhooks::Teller;
 
 /// Bytes of manifests kept in memory.
 const PAYLOAD_CACHE: u64 = 64 * 1024 * 1024;

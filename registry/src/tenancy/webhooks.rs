@@ -141,7 +141,10 @@ mod tests {
         assert!(all[0].wants(Push, Some(&inside)));
         assert!(!all[0].wants(Push, Some(&outside)));
         assert!(!all[0].wants(berth_crds::Event::Delete, Some(&inside)));
-        assert!(all[0].wants(Quota, None), "the tenant's own quota is no repository's");
+        assert!(
+            all[0].wants(Quota, None),
+            "the tenant's own quota is no repository's"
+        );
     }
 
     #[test]

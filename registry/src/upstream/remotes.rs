@@ -198,7 +198,9 @@ impl Remotes {
     async fn tell_of(&self, tenant: TenantId, remote: &Remote, why: Option<&str>) {
         let Some(is_up) = remote.news.turned() else { return };
         let snapshot = self.directory.now();
-        let Some(tenant) = snapshot.tenant(tenant) else { return };
+        let Some(tenant) = snapshot.tenant(tenant) else {
+            return;
+        };
         let cache = &remote.cache;
         let why = (!is_up).then(|| why.unwrap_or("it does not answer as it should"));
         self.teller

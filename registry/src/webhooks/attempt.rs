@@ -85,7 +85,10 @@ impl Webhooks {
         if answer.status.is_success() {
             return Answered::Taken { status };
         }
-        let seconds = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let seconds = answer
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
         Answered::Refused {
             status,
             why: told(status, &answer.body),
@@ -135,7 +138,10 @@ mod tests {
     #[test]
     fn an_answer_is_told_by_its_status_and_a_line_of_its_beginning() {
         assert_eq!(told(503, b""), "the receiver answered 503");
-        assert_eq!(told(400, b"bad\r\nbody\x1b\n"), "the receiver answered 400: bad  body");
+        assert_eq!(
+            told(400, b"bad\r\nbody\x1b\n"),
+            "the receiver answered 400: bad  body"
+        );
         assert!(told(500, &[b'x'; 2048]).len() < 250);
         assert!(told(500, &[0xff, 0xfe]).starts_with("the receiver answered 500"));
     }

@@ -52,7 +52,13 @@ impl Teller {
     }
 
     /// Tells of a quota that a push into a repository has met, once an hour; the request does not wait for it.
-    pub fn quota(self: &Arc<Self>, tenant: &Tenant, repository: &RepositoryName, actor: &str, news: QuotaNews) {
+    pub fn quota(
+        self: &Arc<Self>,
+        tenant: &Tenant,
+        repository: &RepositoryName,
+        actor: &str,
+        news: QuotaNews,
+    ) {
         let QuotaNews {
             kind,
             quota,

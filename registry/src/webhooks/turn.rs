@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 
+use super::Webhooks;
 use super::attempt::Answered;
 use super::schedule::Failed;
-use super::Webhooks;
 use crate::metadata::events::{Delivery, Tried, WebhookKey};
 use crate::metadata::{MetadataError, Time};
 use crate::tenancy::webhooks::Webhook;

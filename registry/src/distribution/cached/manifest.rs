@@ -368,7 +368,9 @@ impl Asking {
             now,
             review_at: now.plus(self.registry.delays.review),
             immutable: Vec::new(),
-            announce: self.tenant.announce(Kind::CacheDelete, Some(&self.repository.name)),
+            announce: self
+                .tenant
+                .announce(Kind::CacheDelete, Some(&self.repository.name)),
         };
         self.registry
             .metadata

@@ -16,8 +16,8 @@ use crate::domain::{Algorithm, Digest, TagName};
 use crate::metadata::events::Kind as EventKind;
 use crate::metadata::{Precondition, PutManifest, PutOutcome, Reference, Repository, Sparse, Time, row_id};
 use crate::tenancy::Tenant;
-use crate::webhooks::QuotaNews;
 use crate::upstream::{Kind, Question, Remote, UpstreamError};
+use crate::webhooks::QuotaNews;
 
 /// Every type that is understood here, as registries that convert for older clients need it spelt out.
 const TYPES: HeaderValue = HeaderValue::from_static(

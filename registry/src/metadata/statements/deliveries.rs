@@ -198,7 +198,10 @@ async fn note(c: &mut Connection, key: &WebhookKey, tried: &Tried, now: Time) ->
             "UPDATE webhook SET failed_at = $3, error = $4 WHERE tenant_id = $1 AND id = $2"
         }
     };
-    let query = sqlx::query(query).bind(key.tenant.0).bind(&key.webhook).bind(now.0);
+    let query = sqlx::query(query)
+        .bind(key.tenant.0)
+        .bind(&key.webhook)
+        .bind(now.0);
     let query = match tried {
         Tried::Delivered => query,
         Tried::Again { why, .. } | Tried::Dead { why } => query.bind(kept(why)),
@@ -245,7 +248,8 @@ pub(super) async fn states(c: &mut Connection, tenant: TenantId) -> Result<Vec<W
     .await?;
     rows.iter()
         .map(|row| {
-            let time = |at: usize| -> Result<Option<Time>> { Ok(row.try_get::<Option<i64>, _>(at)?.map(Time)) };
+            let time =
+                |at: usize| -> Result<Option<Time>> { Ok(row.try_get::<Option<i64>, _>(at)?.map(Time)) };
             let why: Option<String> = row.try_get(6)?;
             Ok(WebhookState {
                 webhook: row.try_get(0)?,
@@ -389,10 +393,10 @@ pub(super) async fn drop_webhook(
             "DELETE FROM webhook WHERE tenant_id = $1 AND id = $2 AND NOT EXISTS (SELECT 1 FROM delivery d \
              WHERE d.tenant_id = $1 AND d.webhook = $2)",
         )
-            .bind(key.tenant.0)
-            .bind(&key.webhook)
-            .execute(&mut *c)
-            .await?;
+        .bind(key.tenant.0)
+        .bind(&key.webhook)
+        .execute(&mut *c)
+        .await?;
     }
     Ok(gone)
 }

@@ -3,9 +3,7 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::super::events::{
-    DeadLetter, Delivery, Events, NewEvent, Replay, Tried, WebhookKey, WebhookState,
-};
+use super::super::events::{DeadLetter, Delivery, Events, NewEvent, Replay, Tried, WebhookKey, WebhookState};
 use super::super::{Result, TenantId, Time};
 use super::{Database, deliveries, outbox};
 

@@ -9,8 +9,8 @@ use super::super::{
     Deleted, Deletion, Limits, MetadataError, PutManifest, PutOutcome, Repository, Result, Sparse, Time,
 };
 use super::lookups::digest as read_digest;
-use super::usage::{self, Growth};
 use super::outbox::{self, Described, Told};
+use super::usage::{self, Growth};
 use super::{Connection, builds, dialect, tags};
 use crate::domain::{Digest, TagName};
 
@@ -178,7 +178,10 @@ async fn tell_of_push(
         .iter()
         .map(TagName::as_str)
         .filter(|tag| !is_fetched || moved.contains(*tag))
-        .map(|tag| Told { tag: Some(tag), digest })
+        .map(|tag| Told {
+            tag: Some(tag),
+            digest,
+        })
         .collect();
     if put.tags.is_empty() && !is_fetched {
         told.push(Told { tag: None, digest });
@@ -377,7 +380,10 @@ pub(super) async fn delete(
         let names = tags::names_of(c, &place, digest).await?;
         let described = outbox::describe(c, &place, &BTreeSet::from([*digest])).await?;
         let digest = Some(digest);
-        let tags = names.iter().map(|tag| Told { tag: Some(tag), digest });
+        let tags = names.iter().map(|tag| Told {
+            tag: Some(tag),
+            digest,
+        });
         let told: Vec<Told<'_>> = tags.chain([Told { tag: None, digest }]).collect();
         let by = (by.principal.as_str(), by.now);
         outbox::tell(c, repository, announce, by, &told, &described).await?;

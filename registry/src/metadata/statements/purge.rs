@@ -92,7 +92,10 @@ pub(super) async fn erase(
     .await?;
     if let Some(retired) = retired {
         if let Some(announce) = &erase.announce {
-            let told = Told { tag: None, digest: None };
+            let told = Told {
+                tag: None,
+                digest: None,
+            };
             let by = (ERASER, erase.now);
             outbox::tell(c, repository, announce, by, &[told], &Described::new()).await?;
         }

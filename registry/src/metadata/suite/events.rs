@@ -61,7 +61,11 @@ fn push_telling(text: &str, name: &str) -> PutManifest {
 }
 
 async fn due(store: &TestStore, seconds: u64) -> Vec<Delivery> {
-    store.events().deliverable(&key(), after(seconds), 100).await.unwrap()
+    store
+        .events()
+        .deliverable(&key(), after(seconds), 100)
+        .await
+        .unwrap()
 }
 
 async fn subjects(store: &TestStore, seconds: u64) -> Vec<String> {
@@ -72,7 +76,10 @@ async fn subjects(store: &TestStore, seconds: u64) -> Vec<String> {
 
 async fn settle(store: &TestStore, delivery: &Delivery, tried: Tried, seconds: u64) {
     let events = store.events();
-    events.settle(&key(), delivery.seq, tried, after(seconds)).await.unwrap();
+    events
+        .settle(&key(), delivery.seq, tried, after(seconds))
+        .await
+        .unwrap();
 }
 
 fn dead() -> Tried {
@@ -81,7 +88,10 @@ fn dead() -> Tried {
 
 async fn state(store: &TestStore) -> WebhookState {
     let states = store.events().webhook_states(TenantId(1)).await.unwrap();
-    states.into_iter().find(|state| state.webhook == HOOK).unwrap_or_default()
+    states
+        .into_iter()
+        .find(|state| state.webhook == HOOK)
+        .unwrap_or_default()
 }
 
 async fn what_nobody_wants_to_hear_is_not_written(store: Arc<TestStore>) {
@@ -96,7 +106,10 @@ async fn a_push_is_told_with_what_it_stored_and_a_refused_one_is_not(store: Arc<
         announce: announce(Kind::Push),
         ..image(&[digest("absent")]).push_as("v0")
     };
-    assert!(matches!(store.put_manifest(&here, refused).await.unwrap(), PutOutcome::Missing(_)));
+    assert!(matches!(
+        store.put_manifest(&here, refused).await.unwrap(),
+        PutOutcome::Missing(_)
+    ));
     assert_eq!(store.count("SELECT count(*) FROM delivery").await, 0);
 
     let push = PutManifest {
@@ -108,7 +121,10 @@ async fn a_push_is_told_with_what_it_stored_and_a_refused_one_is_not(store: Arc<
 
     let told = due(&store, 0).await;
     assert_eq!(told.len(), 1);
-    assert_eq!((told[0].kind.as_str(), told[0].subject.as_str()), ("dev.berth.registry.push", "team/app:v1"));
+    assert_eq!(
+        (told[0].kind.as_str(), told[0].subject.as_str()),
+        ("dev.berth.registry.push", "team/app:v1")
+    );
     let data: Value = serde_json::from_str(&told[0].data).unwrap();
     let media_type = data["mediaType"].as_str().unwrap().to_owned();
     let expected = json!({
@@ -116,16 +132,26 @@ async fn a_push_is_told_with_what_it_stored_and_a_refused_one_is_not(store: Arc<
         "actor": "ci",
     });
     assert_eq!(data, expected);
-    let second = store.events().deliverable(&key_of(1, "second"), NOW, 10).await.unwrap();
+    let second = store
+        .events()
+        .deliverable(&key_of(1, "second"), NOW, 10)
+        .await
+        .unwrap();
     assert_ne!(second[0].event, Uuid::nil());
-    assert_eq!(second[0].event, told[0].event, "an event has one id, whoever hears of it");
+    assert_eq!(
+        second[0].event, told[0].event,
+        "an event has one id, whoever hears of it"
+    );
     // Without a tag it is told of the manifest.
     let untagged = PutManifest {
         announce: announce(Kind::Push),
         ..note("untagged").push()
     };
     let digest = put(&store, &here, untagged).await;
-    assert_eq!(subjects(&store, 0).await, ["team/app:v1".to_owned(), format!("team/app@{digest}")]);
+    assert_eq!(
+        subjects(&store, 0).await,
+        ["team/app:v1".to_owned(), format!("team/app@{digest}")]
+    );
 }
 
 async fn of_one_tag_one_event_is_due_at_a_time_and_others_do_not_wait_for_it(store: Arc<TestStore>) {
@@ -154,7 +180,10 @@ async fn a_delivered_event_is_gone_and_the_next_of_its_tag_is_due(store: Arc<Tes
     }
     assert_eq!(told, digests);
     let state = state(&store).await;
-    assert_eq!((state.pending, state.dead, state.delivered_at), (0, 0, Some(after(5))));
+    assert_eq!(
+        (state.pending, state.dead, state.delivered_at),
+        (0, 0, Some(after(5)))
+    );
 }
 
 async fn a_failed_event_waits_and_a_dead_one_lets_the_next_go(store: Arc<TestStore>) {
@@ -169,7 +198,10 @@ async fn a_failed_event_waits_and_a_dead_one_lets_the_next_go(store: Arc<TestSto
     settle(&store, &first, again, 1).await;
     assert!(due(&store, 29).await.is_empty(), "the second waits for the first");
     let tried = due(&store, 30).await.remove(0);
-    assert_eq!((tried.seq, tried.attempts, tried.event), (first.seq, 1, first.event));
+    assert_eq!(
+        (tried.seq, tried.attempts, tried.event),
+        (first.seq, 1, first.event)
+    );
     let failed = state(&store).await.failed;
     assert_eq!(failed, Some((after(1), "a receiver's words".into())));
 
@@ -202,8 +234,18 @@ async fn dead_letters_come_in_pages_and_are_sent_again_before_what_is_newer(stor
 
     let one = Replay::One(second[0].delivery.event);
     assert_eq!(events.replay(&key(), one.clone(), after(20)).await.unwrap(), 1);
-    assert_eq!(events.replay(&key(), one, after(20)).await.unwrap(), 0, "it is not dead any more");
-    assert_eq!(events.replay(&key(), Replay::Oldest(10), after(21)).await.unwrap(), 4);
+    assert_eq!(
+        events.replay(&key(), one, after(20)).await.unwrap(),
+        0,
+        "it is not dead any more"
+    );
+    assert_eq!(
+        events
+            .replay(&key(), Replay::Oldest(10), after(21))
+            .await
+            .unwrap(),
+        4
+    );
     let mut order = Vec::new();
     while let Some(delivery) = due(&store, 30).await.first() {
         order.push(delivery.seq);
@@ -224,7 +266,12 @@ async fn dead_letters_come_in_pages_and_are_sent_again_before_what_is_newer(stor
 async fn a_webhook_is_one_claimants_until_it_gives_it_up_or_its_time_is_over(store: Arc<TestStore>) {
     let events = store.events();
     let (me, other) = (Uuid::new_v4(), Uuid::new_v4());
-    let claim = async |by: Uuid, now: u64| events.claim_webhooks(by, after(now), after(now + 30), 10).await.unwrap();
+    let claim = async |by: Uuid, now: u64| {
+        events
+            .claim_webhooks(by, after(now), after(now + 30), 10)
+            .await
+            .unwrap()
+    };
     assert!(!events.has_due_webhooks(NOW).await.unwrap());
     put(&store, &repository("app"), push_telling("one", "v1")).await;
     assert!(events.has_due_webhooks(NOW).await.unwrap());
@@ -233,15 +280,24 @@ async fn a_webhook_is_one_claimants_until_it_gives_it_up_or_its_time_is_over(sto
     assert!(claim(other, 29).await.is_empty());
     assert_eq!(claim(other, 30).await, [key()], "a claim ends by itself");
     events.release_webhook(&key(), me, after(31)).await.unwrap();
-    assert!(claim(me, 31).await.is_empty(), "whoever has lost a claim gives nothing up");
+    assert!(
+        claim(me, 31).await.is_empty(),
+        "whoever has lost a claim gives nothing up"
+    );
 
     events.release_webhook(&key(), other, after(35)).await.unwrap();
-    assert!(claim(me, 34).await.is_empty(), "not before the time that was named");
+    assert!(
+        claim(me, 34).await.is_empty(),
+        "not before the time that was named"
+    );
     assert_eq!(claim(me, 35).await, [key()]);
     let delivery = due(&store, 35).await.remove(0);
     settle(&store, &delivery, Tried::Delivered, 35).await;
     events.release_webhook(&key(), me, after(35)).await.unwrap();
-    assert!(claim(me, 1_000_000).await.is_empty(), "there is nothing to deliver");
+    assert!(
+        claim(me, 1_000_000).await.is_empty(),
+        "there is nothing to deliver"
+    );
     put(&store, &repository("app"), push_telling("two", "v1")).await;
     assert_eq!(claim(me, 36).await, [key()]);
     events.end_webhook_claims().await.unwrap();
@@ -254,7 +310,11 @@ async fn pushes_and_deliveries_at_once_lose_nothing_and_keep_the_order(store: Ar
     let pushing = async {
         let mut digests = Vec::new();
         for number in 0..PUSHES {
-            digests.push(put(&store, &here, push_telling(&number.to_string(), "v1")).await.to_string());
+            digests.push(
+                put(&store, &here, push_telling(&number.to_string(), "v1"))
+                    .await
+                    .to_string(),
+            );
         }
         digests
     };
@@ -303,7 +363,10 @@ async fn deletions_and_retention_tell_of_every_tag(store: Arc<TestStore>) {
     };
     assert!(store.delete_tag(&here, &tag("v1"), by.clone()).await.unwrap());
     assert!(!store.delete_tag(&here, &tag("v1"), by.clone()).await.unwrap());
-    assert_eq!(retire_telling(&store, &here, &["v2", "v3"], announce(Kind::Retention)).await, 2);
+    assert_eq!(
+        retire_telling(&store, &here, &["v2", "v3"], announce(Kind::Retention)).await,
+        2
+    );
     assert!(store.delete_manifest(&here, &digest, by).await.unwrap());
     let mut told: Vec<(String, String)> = due(&store, 100)
         .await
@@ -311,7 +374,10 @@ async fn deletions_and_retention_tell_of_every_tag(store: Arc<TestStore>) {
         .map(|delivery| {
             let data: Value = serde_json::from_str(&delivery.data).unwrap();
             assert_eq!(data["digest"], digest.to_string());
-            assert!(data["size"].as_u64().is_some() && data["mediaType"].is_string(), "{data}");
+            assert!(
+                data["size"].as_u64().is_some() && data["mediaType"].is_string(),
+                "{data}"
+            );
             (delivery.subject, delivery.kind)
         })
         .collect();
@@ -373,7 +439,12 @@ async fn what_is_told_once_is_told_again_when_it_changes_or_after_its_time(store
 async fn a_dropped_webhook_loses_what_is_old_and_keeps_what_is_new(store: Arc<TestStore>) {
     let here = repository("app");
     for number in 0..3 {
-        put(&store, &here, push_telling(&number.to_string(), &format!("v{number}"))).await;
+        put(
+            &store,
+            &here,
+            push_telling(&number.to_string(), &format!("v{number}")),
+        )
+        .await;
     }
     let delivery = due(&store, 0).await.remove(0);
     settle(&store, &delivery, dead(), 1).await;
@@ -393,7 +464,12 @@ async fn a_dropped_webhook_loses_what_is_old_and_keeps_what_is_new(store: Arc<Te
 
 async fn tenants_do_not_see_each_other_s_events(store: Arc<TestStore>) {
     for tenant in [1, 2] {
-        put(&store, &repository_of(tenant, &format!("of-{tenant}")), push_telling("one", "v1")).await;
+        put(
+            &store,
+            &repository_of(tenant, &format!("of-{tenant}")),
+            push_telling("one", "v1"),
+        )
+        .await;
     }
     let events = store.events();
     assert_eq!(subjects(&store, 0).await, ["of-1:v1"]);
@@ -404,11 +480,35 @@ async fn tenants_do_not_see_each_other_s_events(store: Arc<TestStore>) {
     let mine = due(&store, 0).await.remove(0);
     assert_eq!(mine.seq, theirs[0].seq);
     settle(&store, &mine, dead(), 1).await;
-    assert!(events.dead_letters(&key_of(2, HOOK), i64::MAX, 10).await.unwrap().is_empty());
-    assert_eq!(events.replay(&key_of(2, HOOK), Replay::One(mine.event), NOW).await.unwrap(), 0);
-    assert_eq!(events.replay(&key_of(2, HOOK), Replay::Oldest(10), NOW).await.unwrap(), 0);
+    assert!(
+        events
+            .dead_letters(&key_of(2, HOOK), i64::MAX, 10)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        events
+            .replay(&key_of(2, HOOK), Replay::One(mine.event), NOW)
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        events
+            .replay(&key_of(2, HOOK), Replay::Oldest(10), NOW)
+            .await
+            .unwrap(),
+        0
+    );
     let states = events.webhook_states(TenantId(2)).await.unwrap();
     assert_eq!((states.len(), states[0].pending, states[0].dead), (1, 1, 0));
-    assert_eq!(events.drop_webhook(&key_of(2, HOOK), after(10), 10).await.unwrap(), 1);
+    assert_eq!(
+        events
+            .drop_webhook(&key_of(2, HOOK), after(10), 10)
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(state(&store).await.dead, 1);
 }
