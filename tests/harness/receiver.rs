@@ -1,6 +1,7 @@
 //! A receiver of webhooks: a server on loopback that keeps what it is sent, and answers as the test says.
 
 use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,25 @@ type Rule = Box<dyn Fn(&Received) -> Reply + Send>;
 struct State {
     received: Mutex<Vec<Received>>,
     rule: Mutex<Rule>,
+    open: AtomicUsize,
+    most_open: AtomicUsize,
+}
+
+/// A request that is not answered yet.
+struct Open<'s>(&'s State);
+
+impl<'s> Open<'s> {
+    fn new(state: &'s State) -> Self {
+        let open = state.open.fetch_add(1, Ordering::SeqCst) + 1;
+        state.most_open.fetch_max(open, Ordering::SeqCst);
+        Self(state)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A receiver; it stops when dropped.
@@ -103,6 +123,8 @@ impl Receiver {
         let state = Arc::new(State {
             received: Mutex::default(),
             rule: Mutex::new(Box::new(|_| Reply::Take)),
+            open: AtomicUsize::new(0),
+            most_open: AtomicUsize::new(0),
         });
         let shared = state.clone();
         let server = tokio::spawn(async move {
@@ -140,6 +162,11 @@ impl Receiver {
         received.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The most requests that waited for its answer at the same time.
+    pub fn most_at_once(&self) -> usize {
+        self.state.most_open.load(Ordering::SeqCst)
+    }
+
     /// What it was sent of this subject, in order.
     pub fn about(&self, subject: &str) -> Vec<Received> {
         let mut received = self.received();
@@ -166,6 +193,7 @@ impl Drop for Receiver {
 }
 
 async fn answer(state: &State, request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
+    let _open = Open::new(state);
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes());
     let mut received = Received {
