@@ -13,3 +13,4 @@ mod protocol;
 mod pull_through;
 mod serve;
 mod tenancy;
+mod webhooks;

@@ -48,7 +48,7 @@ pub use span::Span;
 pub use tenant::{
     AllowedNamespaces, Creation, DeletionPolicy, Event, NamespacesFrom, PullSecrets, PullSecretsStatus,
     Quota, Redirect, RepositoryDefaults, SecretRef, Sparse, Tenant, TenantPolicy, TenantSpec, TenantStatus,
-    TenantToken, TenantUsage, TokenStatus, Visibility, Webhook,
+    TenantToken, TenantUsage, TokenStatus, Visibility, Webhook, WebhookStatus,
 };
 pub use trust::{ServiceAccounts, Trust};
 

@@ -299,11 +299,11 @@ pub enum Event {
     Push,
     /// A tag or manifest was deleted by a client.
     Delete,
-    /// Retention deleted tags.
+    /// Retention deleted tags, or their time was over.
     Retention,
-    /// A quota is nearly or fully used.
+    /// A quota is nearly used up, or a push was refused since it is.
     Quota,
-    /// A cache's upstream failed or came back.
+    /// A cache has fetched a tag that is new or has moved, or its upstream failed or came back.
     Cache,
 }
 
@@ -342,6 +342,33 @@ pub struct TenantStatus {
     /// The pull secrets that were handed over.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pull_secrets: Option<PullSecretsStatus>,
+    /// How its webhooks fare, as of the last look, a few minutes ago at most. Entries of one URL are one webhook.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub webhooks: Vec<WebhookStatus>,
+}
+
+/// How a webhook fares.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WebhookStatus {
+    /// Where its events go.
+    #[schemars(length(max = 2048))]
+    pub url: String,
+    /// Events that wait for their delivery, counted up to 100000.
+    #[serde(default)]
+    pub pending: i64,
+    /// Events that were given up and are kept to be sent again, counted up to 100000.
+    #[serde(default)]
+    pub dead: i64,
+    /// The last delivery (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub last_delivery: Option<String>,
+    /// Why the last try failed; absent if a delivery has come after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub last_error: Option<String>,
 }
 
 /// What a tenant stores.

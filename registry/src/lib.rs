@@ -26,3 +26,4 @@ pub mod settings;
 pub mod telemetry;
 pub mod tenancy;
 pub mod upstream;
+pub mod webhooks;

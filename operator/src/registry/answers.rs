@@ -1,5 +1,6 @@
 //! What the registry's admin API answers, as far as the operator reads it.
 
+use berth_crds::WebhookStatus;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -118,6 +119,9 @@ pub struct Usage {
     /// When something was last pulled from a repository (RFC 3339).
     #[serde(default)]
     pub last_pull: Option<String>,
+    /// How a tenant's webhooks fare, which is asked for with it.
+    #[serde(skip)]
+    pub webhooks: Vec<WebhookStatus>,
 }
 
 /// An object with its content.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use berth_crds::WebhookStatus;
 use berth_crds::admin::{Put, TokenConfig, current_key};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
@@ -239,6 +240,12 @@ impl Registry {
         let path = format!("usage?tenant={tenant}");
         let usages: Vec<Usage> = self.ask(Method::GET, &path, None::<&()>).await?;
         Ok(usages.into_iter().next())
+    }
+
+    /// How a tenant's webhooks fare.
+    pub async fn webhooks(&self, tenant: &str) -> Result<Vec<WebhookStatus>, RegistryError> {
+        let path = format!("tenants/{tenant}/webhooks");
+        self.ask(Method::GET, &path, None::<&()>).await
     }
 
     /// What a repository stores; nothing if it does not exist yet.

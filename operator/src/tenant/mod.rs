@@ -15,7 +15,7 @@ pub mod secret;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use berth_crds::{PullSecretsStatus, Tenant, TenantStatus, TenantUsage, TokenStatus};
+use berth_crds::{PullSecretsStatus, Tenant, TenantStatus, TenantUsage, TokenStatus, WebhookStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
@@ -219,26 +219,51 @@ async fn report(tenant: &Tenant, ctx: &Context, verdict: &Verdict, findings: Fin
             .distributed
             .unwrap_or_else(|| unknown("CredentialsDistributed")),
     );
+    let (usage, webhooks) = figures(tenant, ctx, old.usage, old.webhooks).await;
     TenantStatus {
         observed_generation: generation,
         host: Some(ctx.settings.with_port(&ctx.settings.host(&tenant.name_any()))),
         conditions: conditions(&old.conditions, &facts, generation, &Time(Timestamp::now())),
-        usage: usage(tenant, ctx, old.usage).await,
+        usage,
         tokens: if told { findings.tokens } else { old.tokens },
         pull_secrets: if told {
             findings.pull_secrets
         } else {
             old.pull_secrets
         },
+        webhooks,
     }
 }
 
-async fn usage(tenant: &Tenant, ctx: &Context, old: Option<TenantUsage>) -> Option<TenantUsage> {
+/// What the tenant stores, and how its webhooks fare.
+async fn figures(
+    tenant: &Tenant,
+    ctx: &Context,
+    usage: Option<TenantUsage>,
+    webhooks: Vec<WebhookStatus>,
+) -> (Option<TenantUsage>, Vec<WebhookStatus>) {
     let name = tenant.name_any();
-    match declared::usage(ctx, tenant, ctx.registry.usage(&name)).await {
-        Told::News(usage) => Some(shown(usage)),
-        Told::NoNews | Told::Nothing => old,
+    let ask = async {
+        let mut usage = ctx.registry.usage(&name).await?;
+        if let Some(usage) = usage.as_mut().filter(|_| !tenant.spec.webhooks.is_empty()) {
+            usage.webhooks = ctx.registry.webhooks(&name).await?;
+        }
+        Ok(usage)
+    };
+    match declared::usage(ctx, tenant, ask).await {
+        Told::News(mut usage) => {
+            let webhooks = std::mem::take(&mut usage.webhooks);
+            (Some(shown(usage)), webhooks.into_iter().map(fitting).collect())
+        }
+        Told::NoNews | Told::Nothing => (usage, webhooks),
     }
+}
+
+/// What the definition's schema takes of it.
+fn fitting(mut webhook: WebhookStatus) -> WebhookStatus {
+    webhook.last_delivery = webhook.last_delivery.filter(|at| fits(at, 64));
+    webhook.last_error = webhook.last_error.map(|error| error.chars().take(1024).collect());
+    webhook
 }
 
 fn shown(usage: Usage) -> TenantUsage {
@@ -270,6 +295,7 @@ mod tests {
                 currency: currency.map(str::to_owned),
                 last_push: None,
                 last_pull: None,
+                webhooks: Vec::new(),
             })
         };
         let full = of(Some("0.0123"), Some("USD"));

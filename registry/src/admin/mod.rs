@@ -23,6 +23,7 @@ mod retention;
 mod tags;
 mod tokens;
 mod usage;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -39,8 +40,10 @@ use crate::identity::Identity;
 use crate::lifecycle::Keeper;
 use crate::lifecycle::fsck::Fsck;
 use crate::metadata::configuration::Configuration;
+use crate::metadata::events::Events;
 use crate::tenancy::{Directory, Tenant};
 use crate::upstream::Remotes;
+use crate::webhooks::Webhooks;
 use answer::Failure;
 pub use configure::{Configurator, ConfigureError, Spec, Wanted, Writer};
 pub use key::AdminKeys;
@@ -69,6 +72,10 @@ pub struct Admin {
     pub remotes: Arc<Remotes>,
     /// What fetches from them before anybody asks; nothing where nobody is served.
     pub warmer: Option<Warmer>,
+    /// What webhooks are told.
+    pub events: Arc<dyn Events>,
+    /// What delivers it; nothing where nobody is served.
+    pub webhooks: Option<Arc<Webhooks>>,
 }
 
 impl Admin {

@@ -13,6 +13,7 @@ use super::configure::{self, ConfigureError, Spec, Wanted, Writer};
 use crate::audit::Outcome;
 use crate::domain::TenantName;
 use crate::metadata::configuration::{Object, ObjectCursor, ObjectKind, REPLICA_LIFE, Replica};
+use crate::metadata::events::Kind;
 use crate::metadata::lifecycle::{EraseRepository, Erased};
 use crate::metadata::{Repository, Time};
 use crate::tenancy::snapshot::object_key;
@@ -402,10 +403,14 @@ async fn erase(admin: &Admin, tenant: &TenantName, object: &str, term: Option<i6
         tenant: found.tenant,
         name,
     };
+    let snapshot = admin.directory.now();
     let wish = EraseRepository {
         object: object.to_owned(),
         term,
         now: Time::now(),
+        announce: snapshot
+            .by_name(tenant.as_str())
+            .and_then(|tenant| tenant.announce(Kind::Delete, Some(&repository.name))),
     };
     match admin.keeper.store().erase_repository(&repository, wish).await? {
         Erased::Done => {

@@ -10,7 +10,9 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::answer::Failure;
-use super::{Admin, collection, fsck, objects, pull_through, reports, retention, tags, tokens, usage};
+use super::{
+    Admin, collection, fsck, objects, pull_through, reports, retention, tags, tokens, usage, webhooks,
+};
 use crate::lifecycle::fsck::Options;
 
 type Schema = fn(&mut SchemaGenerator) -> Value;
@@ -200,6 +202,16 @@ pub fn routes() -> Vec<Route> {
         Route::at("/admin/v1/tenants/{tenant}/tokens/{id}/rotate")
             .on("post", tokens::rotate, "Replace a token, with an overlap", schema::<tokens::Made>)
             .takes(schema::<tokens::Rotation>),
+        Route::at("/admin/v1/tenants/{tenant}/webhooks")
+            .on("get", webhooks::list, "How a tenant's webhooks fare", schema::<Vec<webhooks::Report>>),
+        Route::at("/admin/v1/tenants/{tenant}/webhooks/{id}/dead")
+            .on("get", webhooks::dead, "Events that were given up, newest first", schema::<webhooks::Dead>)
+            .asks(&[BEFORE, LIMIT]),
+        Route::at("/admin/v1/tenants/{tenant}/webhooks/{id}/replay")
+            .on("post", webhooks::replay, "Send again what was given up, at most 1000 events", schema::<webhooks::Replayed>)
+            .asks(&[("event", "This event alone; the oldest if absent"), ("limit", "Events, at most 1000, which holds if absent")]),
+        Route::at("/admin/v1/tenants/{tenant}/webhooks/{id}/test")
+            .on("post", webhooks::test, "Send an event that tells of nothing, once", schema::<webhooks::Tested>),
         Route::at("/admin/v1/tenants/{tenant}/catalog")
             .on("get", reports::catalog, "A page of the repositories that exist", schema::<reports::Catalog>)
             .asks(&[AFTER]),

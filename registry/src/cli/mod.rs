@@ -32,6 +32,7 @@ mod table;
 mod tags;
 mod usage;
 mod web;
+mod webhooks;
 
 use std::collections::BTreeMap;
 use std::error::Error;
@@ -87,6 +88,7 @@ fn command() -> Command {
             cache::command(),
             usage::command(),
             gc::command(),
+            webhooks::command(),
         ])
         .subcommand(fsck::command())
         .subcommand(doctor::command())
@@ -179,7 +181,14 @@ fn act(path: &[&str], matches: &ArgMatches, resolved: &Resolved, settings: Setti
 
 /// Whether a command asks the admin API and shows its answer.
 fn asks(name: &str) -> bool {
-    let others = [cache::NAME, gc::NAME, retention::NAME, tags::NAME, usage::NAME];
+    let others = [
+        cache::NAME,
+        gc::NAME,
+        retention::NAME,
+        tags::NAME,
+        usage::NAME,
+        webhooks::NAME,
+    ];
     administer::NAMES.contains(&name) || others.contains(&name)
 }
 
@@ -187,6 +196,7 @@ async fn ask(settings: &Settings, path: &[&str], matches: &ArgMatches) -> Ended 
     let output = output(matches);
     match path {
         [cache::NAME, leaf] => cache::run(settings, leaf, matches, output).await,
+        [webhooks::NAME, leaf] => webhooks::run(settings, leaf, matches, output).await,
         [gc::NAME, leaf] => gc::run(settings, leaf, output).await,
         [retention::NAME, leaf] => retention::run(settings, leaf, matches, output).await,
         [tags::NAME, leaf] => tags::run(settings, leaf, matches, output).await,

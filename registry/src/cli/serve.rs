@@ -28,6 +28,7 @@ use crate::lifecycle::fsck::{self, Fsck};
 use crate::lifecycle::metering::Price;
 use crate::lifecycle::{self, Keeper};
 use crate::metadata::configuration::{Configuration, FirstTenant};
+use crate::metadata::events::Events;
 use crate::metadata::explore::Explore;
 use crate::metadata::inspection::Inspection;
 use crate::metadata::lifecycle::Lifecycle;
@@ -44,6 +45,7 @@ use crate::tenancy::names::{Apex, FIRST_TENANT};
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{self, Directory};
 use crate::upstream::{self, Remotes};
+use crate::webhooks::{self, Site, Teller, Webhooks};
 
 /// Between two looks at the keys.
 const KEYS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -61,6 +63,7 @@ struct Stores {
     lifecycle: Arc<dyn Lifecycle>,
     inspection: Arc<dyn Inspection>,
     pull_through: Arc<dyn PullThrough>,
+    events: Arc<dyn Events>,
     explore: Arc<dyn Explore>,
     blobs: Arc<dyn BlobStore>,
     /// Whether no other process can use them.
@@ -140,6 +143,7 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
         pulls: tenancy.keeper.pulls.clone(),
         traffic: tenancy.keeper.traffic.clone(),
         lifecycle: stores.lifecycle.clone(),
+        teller: tenancy.teller.clone(),
         caches: distribution::CacheParts {
             remotes: tenancy.remotes.clone(),
             shared: !stores.alone,
@@ -154,6 +158,8 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
     tokio::spawn(tenancy.remotes.clone().follow());
     tokio::spawn(tenancy.remotes.clone().watch());
     tenancy.keeper.start();
+    let webhooks = tenancy.webhooks(settings, &stores, startup::registry_name(settings, &addresses));
+    webhooks.start(settings.metadata.starts_with("sqlite:"));
     metrics.also(vec![
         Box::new(tls::Expiries::of([
             ("api", api_tls.clone()),
@@ -166,6 +172,7 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
             tenancy.remotes.clone(),
             settings.tenant_metrics,
         )),
+        Box::new(webhooks::Figures::of(webhooks.clone(), settings.tenant_metrics)),
     ]);
     let registry = distribution::Registry::open(settings, parts).await?;
     let mut api_router = distribution::router(registry.clone());
@@ -178,6 +185,7 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
     tokio::spawn(follow_admin_keys(admin_keys.clone()));
     let admin = Admin {
         warmer: Some(distribution::Warmer::new(registry)),
+        webhooks: Some(webhooks),
         ..tenancy.admin(&stores)
     };
     tokio::spawn(admin.fsck.clone().follow());
@@ -269,6 +277,7 @@ async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<
         explore: opened.explore,
         inspection: opened.inspection,
         pull_through: opened.pull_through,
+        events: opened.events,
         blobs,
         alone: settings.holds_data_folder(),
     })
@@ -296,9 +305,29 @@ struct Tenancy {
     configurator: Arc<Configurator>,
     keeper: Arc<Keeper>,
     remotes: Arc<Remotes>,
+    teller: Arc<Teller>,
+    keys: Arc<KeyRing>,
+    client: Client,
 }
 
 impl Tenancy {
+    /// What delivers events; `apex` is the bare domain as clients name it.
+    fn webhooks(&self, settings: &Settings, stores: &Stores, apex: String) -> Arc<Webhooks> {
+        Webhooks::new(webhooks::Parts {
+            store: stores.events.clone(),
+            directory: self.directory.clone(),
+            keys: self.keys.clone(),
+            client: self.client.clone(),
+            site: Site {
+                scheme: settings.external_scheme,
+                apex,
+                names: settings.names(),
+            },
+            retry: settings.webhook_retry,
+            keep: settings.webhook_keep,
+        })
+    }
+
     /// The pages for people.
     fn explorer(&self, settings: &Settings, stores: &Stores) -> Explorer {
         Explorer::new(explorer::Parts {
@@ -338,13 +367,15 @@ impl Tenancy {
         let directory = Directory::open(store.clone(), Arc::new(move || known.signing_ids())).await?;
         let dialer = Dialer::new(Allow(settings.egress_allow.clone())).with_proxies_of_environment();
         let client = Client::new(dialer);
+        let teller = Teller::new(stores.events.clone());
         let remotes = Remotes::new(
             client.clone(),
             keys.clone(),
             stores.pull_through.clone(),
             directory.clone(),
+            teller.clone(),
         );
-        let verifier = Verifier::new(client, settings.domain.clone());
+        let verifier = Verifier::new(client.clone(), settings.domain.clone());
         let audit = Audit::start(store.clone(), settings.audit_retention);
         let recorded = audit.clone();
         let identity = Identity::start(store.clone(), keys.clone(), directory.clone(), verifier, recorded);
@@ -365,13 +396,16 @@ impl Tenancy {
         });
         let domain = settings.domain.to_ascii_lowercase();
         let configurator = Arc::new(Configurator::new(store, directory.clone(), keys.clone(), domain));
-        tokio::spawn(follow_keys(keys));
+        tokio::spawn(follow_keys(keys.clone()));
         Ok(Self {
             directory,
             identity,
             configurator,
             keeper,
             remotes,
+            teller,
+            keys,
+            client,
         })
     }
 
@@ -394,6 +428,8 @@ impl Tenancy {
             ),
             remotes: self.remotes.clone(),
             warmer: None,
+            events: stores.events.clone(),
+            webhooks: None,
         }
     }
 }

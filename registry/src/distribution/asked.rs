@@ -16,11 +16,13 @@ use crate::domain::grant::{Action, Actions};
 use crate::domain::{RepositoryName, TagName};
 use crate::identity::{Principal, sight};
 use crate::lifecycle::changes::Changes;
+use crate::metadata::events::Kind;
 use crate::metadata::{Limits, OverQuota, Quota, Repository, SessionKey, Standing};
 use crate::settings::Redirect;
 use crate::tenancy::limits::{exhausted, of_quota};
 use crate::tenancy::snapshot::Snapshot;
 use crate::tenancy::{Origin, Place, Tenant, Via};
+use crate::webhooks::QuotaNews;
 
 /// From this share of a limit on, in percent, pushes are answered with a warning.
 const WARN_FROM: u64 = 90;
@@ -167,12 +169,30 @@ impl Asked {
         let (what, _) = of_quota(over.quota);
         let message = exhausted(over);
         self.audit("push", repository.name.as_str(), Outcome::Denied, &message);
+        let news = QuotaNews {
+            kind: Kind::QuotaExceeded,
+            quota: over.quota,
+            usage: over.usage,
+            limit: over.limit,
+        };
+        self.tell_quota(&repository.name, news);
         let detail = serde_json::json!({ "quota": what, "usage": over.usage, "limit": over.limit });
         ApiError::of(Code::Denied, message).detail(detail)
     }
 
-    /// Warns in an answer of limits that are nearly reached.
-    pub fn warn(&self, response: &mut Response, standing: Option<Standing>, limits: &Limits) {
+    fn tell_quota(&self, repository: &RepositoryName, news: QuotaNews) {
+        let teller = &self.registry.teller;
+        teller.quota(&self.tenant, repository, &self.principal.label, news);
+    }
+
+    /// Warns in an answer, and by an event, of limits that are nearly reached.
+    pub fn warn(
+        &self,
+        response: &mut Response,
+        repository: &RepositoryName,
+        standing: Option<Standing>,
+        limits: &Limits,
+    ) {
         let Some(standing) = standing else { return };
         let used = [
             (Quota::Storage, standing.tenant.bytes),
@@ -184,6 +204,13 @@ impl Asked {
             let Some(limit) = limits.of(quota) else { continue };
             if u128::from(used) * 100 >= u128::from(limit) * u128::from(WARN_FROM) {
                 let (what, unit) = of_quota(quota);
+                let news = QuotaNews {
+                    kind: Kind::QuotaThreshold,
+                    quota,
+                    usage: used,
+                    limit,
+                };
+                self.tell_quota(repository, news);
                 // RFC 7234, section 5.5; the form that distribution-spec asks of registries.
                 let text = format!("299 - \"{used} of {limit} {unit} of the quota on {what} are used\"");
                 response.headers_mut().append(WARNING, answer::value(text));

@@ -16,6 +16,7 @@ use super::{Asked, Named, answer, conditions, uploads};
 use crate::audit::Outcome;
 use crate::domain::manifest::{LifetimeError, Manifest};
 use crate::domain::{Algorithm, Digest, TagName};
+use crate::metadata::events::Kind;
 use crate::metadata::{PutManifest, PutOutcome, Reference, Time, row_id};
 
 const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
@@ -101,6 +102,7 @@ pub(super) async fn put(
         review_at: now.plus(registry.delays.review),
         lifetime,
         repository_id: row_id(),
+        announce: asked.tenant.announce(Kind::Push, Some(&repository.name)),
     };
     let standing = match registry.metadata.put_manifest(repository, put).await? {
         PutOutcome::Stored(standing) => standing,
@@ -126,7 +128,7 @@ pub(super) async fn put(
     );
 
     let mut response = answer::created(format!("/v2/{}/manifests/{digest}", repository.shown), &digest);
-    asked.warn(&mut response, standing, &limits);
+    asked.warn(&mut response, &repository.name, standing, &limits);
     if let Some(subject) = subject {
         response.headers_mut().insert(OCI_SUBJECT, answer::value(subject));
     }

@@ -21,6 +21,7 @@ use crate::metadata::{MetadataError, Store, TenantId};
 use crate::settings::{Delays, Redirect, Settings};
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{Directory, Names, Origin, Snapshot};
+use crate::webhooks::Teller;
 
 /// Bytes of manifests kept in memory.
 const PAYLOAD_CACHE: u64 = 64 * 1024 * 1024;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub(super) traffic: Arc<Traffic>,
     /// What is kept, and what goes.
     pub(super) lifecycle: Arc<dyn Lifecycle>,
+    /// What tells webhooks of quotas.
+    pub(super) teller: Arc<Teller>,
     /// Open sessions of each tenant: counted now and then, and raised by each new one in between.
     open_uploads: Mutex<HashMap<TenantId, u64>>,
     /// What caches share.
@@ -140,6 +143,8 @@ pub struct Parts {
     pub traffic: Arc<Traffic>,
     /// What is kept, and what goes.
     pub lifecycle: Arc<dyn Lifecycle>,
+    /// What tells webhooks of quotas.
+    pub teller: Arc<Teller>,
     /// Other registries.
     pub caches: CacheParts,
 }
@@ -156,6 +161,7 @@ impl Registry {
             pulls,
             traffic,
             lifecycle,
+            teller,
             caches,
         } = parts;
         if settings.redirect != Redirect::Never {
@@ -185,6 +191,7 @@ impl Registry {
             pulls,
             traffic,
             lifecycle,
+            teller,
             cached: Cached::new(caches),
             open_uploads: Mutex::default(),
             payloads: Cache::builder()

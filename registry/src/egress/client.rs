@@ -106,6 +106,22 @@ impl Client {
         .await
     }
 
+    /// Sends a body with these headers by POST, and returns the answer's status and at most `limit` bytes of its body,
+    /// within `timeout`; what follows is not read. No redirect is followed.
+    pub async fn send(
+        &self,
+        url: &str,
+        headers: HeaderMap,
+        body: Bytes,
+        limit: usize,
+        timeout: Duration,
+    ) -> Result<Response, EgressError> {
+        let url = Url::parse(url).map_err(|error| EgressError::Url(format!("{url}: {error}")))?;
+        let host = url.host_str().unwrap_or_default();
+        let asked = Asked::Body { headers, body };
+        within(timeout, host, self.ask_once(&url, None, asked, limit)).await
+    }
+
     /// A way to hosts that the system's certificates vouch for, or those of `bundle`.
     pub fn channel(&self, bundle: Option<&str>) -> Result<Channel, EgressError> {
         let tls = self.tls(bundle).map_err(EgressError::Url)?;
@@ -177,6 +193,13 @@ enum Asked {
     Document,
     /// A form.
     Form(Bytes),
+    /// Whatever its headers say. Of the answer's body the beginning counts.
+    Body {
+        /// Its type among them.
+        headers: HeaderMap,
+        /// The bytes.
+        body: Bytes,
+    },
 }
 
 async fn within(
@@ -211,12 +234,19 @@ where
         Some(query) => format!("{}?{query}", url.path()),
         None => url.path().to_owned(),
     };
-    let request = Request::builder()
+    let mut request = Request::builder()
         .uri(target)
         .header(HOST, authority)
         .header(ACCEPT, "application/json")
         .header(USER_AGENT, concat!("berth/", env!("CARGO_PKG_VERSION")));
+    let cuts = matches!(asked, Asked::Body { .. });
     let (request, body) = match asked {
+        Asked::Body { headers, body } => {
+            if let Some(all) = request.headers_mut() {
+                all.extend(headers);
+            }
+            (request.method(Method::POST), body)
+        }
         Asked::Document => (request.method(Method::GET), Bytes::new()),
         Asked::Form(form) => {
             let kind = "application/x-www-form-urlencoded";
@@ -232,6 +262,13 @@ where
             .await
             .map_err(|error| failed(&error))?;
         let (parts, body) = response.into_parts();
+        if cuts {
+            return Ok(Response {
+                status: parts.status,
+                headers: parts.headers,
+                body: beginning(body, limit).await,
+            });
+        }
         let body = Limited::new(body, limit).collect().await;
         let body = body.map_err(|error| {
             if error.is::<http_body_util::LengthLimitError>() {
@@ -252,6 +289,19 @@ where
     .await;
     connection.abort();
     answer
+}
+
+/// The first bytes of a body, as far as they come.
+async fn beginning(mut body: hyper::body::Incoming, limit: usize) -> Bytes {
+    let mut read = Vec::new();
+    while read.len() < limit
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        if let Ok(bytes) = frame.into_data() {
+            read.extend_from_slice(&bytes[..bytes.len().min(limit - read.len())]);
+        }
+    }
+    read.into()
 }
 
 #[cfg(test)]

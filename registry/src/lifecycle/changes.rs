@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::coverage::restore_window;
 use crate::domain::manifest::Manifest;
 use crate::domain::{Digest, TagName};
+use crate::metadata::events::Kind;
 use crate::metadata::lifecycle::{Lifecycle, RestoreTag, Restored};
 use crate::metadata::{
     Deleted, Deletion, MetadataError, Precondition, PutManifest, PutOutcome, Reference, Repository, Store,
@@ -72,6 +73,7 @@ impl Changes<'_> {
             now,
             review_at: now.plus(self.delays.review),
             immutable,
+            announce: self.tenant.announce(Kind::Delete, Some(&repository.name)),
         };
         match reference {
             Reference::Tag(tag) if self.is_immutable(repository, tag) => {
@@ -100,6 +102,7 @@ impl Changes<'_> {
             leased_until: now.plus(self.delays.lease),
             limits: self.tenant.limits(&repository.name),
             sparse: self.tenant.sparse(&repository.name),
+            announce: self.tenant.announce(Kind::Restore, Some(&repository.name)),
         };
         let restored = self.lifecycle.restore_tag(repository, restore).await?;
         Ok(match restored {
@@ -148,6 +151,7 @@ impl Changes<'_> {
             review_at: now.plus(self.delays.review),
             repository_id: row_id(),
             limits: self.tenant.limits(&repository.name),
+            announce: self.tenant.announce(Kind::Push, Some(&repository.name)),
         };
         Ok(match self.metadata.put_manifest(repository, put).await? {
             PutOutcome::Stored(_) => Ok(()),

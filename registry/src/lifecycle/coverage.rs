@@ -8,6 +8,7 @@ use berth_crds::Span;
 use super::retention::rules::Plan;
 use crate::domain::RepositoryName;
 use crate::domain::glob::TagGlob;
+use crate::metadata::events::{Announce, Kind};
 use crate::tenancy::Tenant;
 use crate::tenancy::policies::Policy;
 
@@ -24,6 +25,8 @@ pub struct Coverage {
     pub immutable: Vec<TagGlob>,
     /// The policies that take part, by name.
     pub policies: Vec<Arc<str>>,
+    /// Who hears of what policies delete.
+    pub announce: Option<Announce>,
 }
 
 impl Coverage {
@@ -66,6 +69,7 @@ impl Coverage {
             window,
             immutable,
             policies: policies.iter().map(|policy| policy.name.clone()).collect(),
+            announce: tenant.announce(Kind::Retention, Some(repository)),
         })
     }
 }

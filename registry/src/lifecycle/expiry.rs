@@ -9,6 +9,7 @@ use super::coverage::Coverage;
 use super::keeper::{Keeper, count, repository};
 use super::retention::rules::{Goes, Tag, Verdict};
 use crate::domain::{RepositoryName, TagName};
+use crate::metadata::events::Kind;
 use crate::metadata::lifecycle::{DropTags, ExpiredTag, JobKey, JobKind, TagPage, TagRow};
 use crate::metadata::{MetadataError, Repository, Time};
 use crate::telemetry::span;
@@ -178,6 +179,7 @@ impl Keeper {
             principal: PRINCIPAL.to_owned(),
             now,
             until: now.plus(window),
+            announce: tenant.announce(Kind::Expiry, Some(&repository.name)),
         };
         let gone = self.store.drop_tags(repository, drop).await?;
         if gone > 0 {

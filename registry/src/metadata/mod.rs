@@ -1,11 +1,11 @@
 //! The metadata store: everything but blob bytes, in SQLite or Postgres.
 //!
-//! Five traits by capability, of which [`Store`] is the first, written once: the statements live in `statements/` and
+//! Traits by capability, of which [`Store`] is the first, written once: the statements live in `statements/` and
 //! are compiled against each database, since nearly all of them are the same text in both dialects; what differs sits
 //! in `sqlite/dialect.rs` and `postgres/dialect.rs`. Every method is one transaction with a constant number of round
 //! trips. `tenant_id` leads every key, and no method reads across tenants.
 //!
-//! Lock order in every transaction: blobs by digest, manifests by digest, tags by name.
+//! Lock order in every transaction: blobs by digest, manifests by digest, tags by name, webhooks by id, counters.
 
 // The statements are compiled once a database, on purpose.
 #![allow(clippy::duplicate_mod)]
@@ -24,6 +24,7 @@ mod batch;
 mod cached;
 pub mod configuration;
 pub mod copies;
+pub mod events;
 pub mod explore;
 pub mod inspection;
 pub mod lifecycle;
@@ -122,6 +123,8 @@ pub struct Opened {
     pub inspection: Arc<dyn inspection::Inspection>,
     /// What replicas share about other registries.
     pub pull_through: Arc<dyn pull_through::PullThrough>,
+    /// What webhooks are told.
+    pub events: Arc<dyn events::Events>,
 }
 
 /// Opens the store that `url` names: `sqlite:<file>` or `postgres://…`.
@@ -135,6 +138,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
             explore: store.clone(),
             inspection: store.clone(),
             pull_through: store.clone(),
+            events: store.clone(),
             configuration: store,
         });
     }
@@ -146,6 +150,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
             explore: store.clone(),
             inspection: store.clone(),
             pull_through: store.clone(),
+            events: store.clone(),
             configuration: store,
         });
     }

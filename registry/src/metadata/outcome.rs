@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::configuration::{Applied, TokenChange};
+use super::events::WebhookKey;
 use super::explore::DueBuilds;
 use super::lifecycle::{Candidate, Collected, Drift, Erased, Job, Purge, PurgeStep, Restored};
 use super::pull_through::Claimed;
@@ -26,6 +27,7 @@ impl Outcome for Vec<(TenantId, ObjectKey)> {}
 impl Outcome for Vec<Candidate> {}
 impl Outcome for Vec<Drift> {}
 impl Outcome for Vec<Purge> {}
+impl Outcome for Vec<WebhookKey> {}
 impl Outcome for Collected {}
 impl Outcome for Option<Job> {}
 impl Outcome for PurgeStep {}

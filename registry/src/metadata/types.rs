@@ -8,6 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::configuration::Usage;
+use super::events::Announce;
 use crate::blobs::{ObjectKey, UploadState};
 use crate::domain::manifest::Manifest;
 use crate::domain::{Digest, TagName};
@@ -388,6 +389,8 @@ pub struct PutManifest {
     pub immutable: Vec<TagName>,
     /// What it may not exceed.
     pub limits: Limits,
+    /// Who hears of it.
+    pub announce: Option<Announce>,
 }
 
 /// Outcome of storing a manifest.
@@ -418,4 +421,6 @@ pub struct Deletion {
     pub until: Time,
     /// Globs of tags that may not be deleted.
     pub immutable: Vec<String>,
+    /// Who hears of it.
+    pub announce: Option<Announce>,
 }

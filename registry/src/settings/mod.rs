@@ -177,6 +177,10 @@ pub struct Settings {
     pub delays: Delays,
     /// Most candidates collected a second.
     pub gc_rate: u32,
+    /// For how long the delivery of an event is tried.
+    pub webhook_retry: Duration,
+    /// For how long events that were given up are kept.
+    pub webhook_keep: Duration,
     /// Price of 10⁹ bytes and a month of 730 hours, as text.
     pub price: String,
     /// Its currency.
@@ -229,6 +233,8 @@ impl Settings {
                 },
                 restore: resolved.get::<Span>("restore-window")?.0,
             },
+            webhook_retry: resolved.get::<Span>("webhook-retry")?.0,
+            webhook_keep: resolved.get::<Span>("webhook-keep")?.0,
             gc_rate: resolved.get::<std::num::NonZeroU32>("gc-rate")?.get(),
             price: resolved.get::<Price>("price")?.0,
             currency: resolved.get::<Currency>("currency")?.0,

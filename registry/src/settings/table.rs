@@ -130,7 +130,7 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 50] = [
+pub static SETTINGS: [Setting; 51] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -218,6 +218,10 @@ pub static SETTINGS: [Setting; 50] = [
         "Most manifests, blobs and objects that this replica collects a second"),
     setting(LIFECYCLE, "restore-window", "TIME", "24h", check::<Span>, Fixed("24h"),
         "How long deleted tags can be brought back where no retention policy says otherwise"),
+    setting(LIFECYCLE, "webhook-retry", "TIME", "24h", check::<Span>, Fixed("24h"),
+        "How long the delivery of an event to a webhook is tried, from its first try on, before it is given up"),
+    setting(LIFECYCLE, "webhook-keep", "TIME", "168h", check::<Span>, Fixed("168h"),
+        "How long events that were given up are kept, to be looked at and sent again"),
     setting(LIFECYCLE, "price", "AMOUNT", "0.20", check::<Price>, Fixed("0.20"),
         "Price of 10^9 bytes stored for a month of 730 hours, at most six decimals"),
     setting(LIFECYCLE, "currency", "CODE", "USD", check::<Currency>, Fixed("USD"),

@@ -4,7 +4,7 @@
 //! [`directory`] holds an immutable [`snapshot`] of the configuration and follows the store; [`origin`] says
 //! where a request comes from and which host it names; [`names`] turns host and path into a tenant and a
 //! repository, and nothing else does; [`mirror`] says what a request means that names another host than its own, and [`caches`] which repositories are
-//! another registry's. It
+//! another registry's; [`webhooks`] who hears of what happens here. It
 //! may use the metadata store and the kinds of `berth-crds`.
 //!
 //! What must hold: a request sees one snapshot from its beginning to its end; a spec that cannot be read
@@ -21,6 +21,7 @@ pub mod origin;
 pub mod policies;
 pub mod repositories;
 pub mod snapshot;
+pub mod webhooks;
 
 pub use caches::Cache;
 pub use directory::Directory;

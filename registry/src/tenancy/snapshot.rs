@@ -9,6 +9,7 @@ use berth_crds::admin::{CacheConfig, RepositoryConfig, ResolvedTrust, RetentionP
 use super::caches::{Caches, POLICY_PREFIX};
 use super::policies::Policy;
 use super::repositories::Repositories;
+use super::webhooks::Webhook;
 use crate::domain::{RepositoryName, TenantName};
 use crate::identity::trust::Rule;
 use crate::metadata::TenantId;
@@ -53,6 +54,8 @@ pub struct Tenant {
     pub policies: BTreeMap<String, Arc<Policy>>,
     /// Other registries, read through it.
     pub caches: Caches,
+    /// Where its events go.
+    pub webhooks: Arc<[Webhook]>,
 }
 
 /// A foreign issuer's tokens, and what they may do.
@@ -214,6 +217,7 @@ impl Tenant {
             repositories: Repositories::default(),
             policies: BTreeMap::new(),
             caches: Caches::default(),
+            webhooks: Arc::new([]),
         })
     }
 
@@ -236,6 +240,7 @@ impl Tenant {
                     .iter()
                     .map(TrustRule::new)
                     .collect::<Result<_, _>>()?;
+                self.webhooks = Webhook::all(&config.webhooks)?.into();
                 self.config = config;
             }
             ObjectKind::Repository => {

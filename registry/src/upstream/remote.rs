@@ -44,6 +44,8 @@ pub struct News {
     waiting: Mutex<CacheNews>,
     /// What was last heard of the upstream.
     heard: Mutex<Heard>,
+    /// What was last told of whether it answers.
+    told: Mutex<Option<bool>>,
 }
 
 /// What was last heard of an upstream.
@@ -74,6 +76,14 @@ impl News {
     /// What was last heard of the upstream.
     pub fn heard(&self) -> Heard {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the upstream answers, if that is news since the last call. That it does is none at first.
+    pub(super) fn turned(&self) -> Option<bool> {
+        let is_up = self.heard().is_up?;
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = told.replace(is_up);
+        (before.unwrap_or(true) != is_up).then_some(is_up)
     }
 
     /// Takes out what is not stored yet; nothing if nothing has happened.

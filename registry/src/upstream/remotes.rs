@@ -16,6 +16,7 @@ use crate::metadata::configuration::{ObjectKind, secret_place};
 use crate::metadata::pull_through::{CacheNews, ClaimKey, Claimed, PullThrough, TakeClaim};
 use crate::metadata::{Repository, TenantId, Time};
 use crate::tenancy::{Cache, Directory, Tenant};
+use crate::webhooks::Teller;
 
 /// How long an upstream may be silent, if nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,6 +47,7 @@ pub struct Remotes {
     keys: Arc<KeyRing>,
     store: Arc<dyn PullThrough>,
     directory: Arc<Directory>,
+    teller: Arc<Teller>,
     known: Mutex<HashMap<Key, Arc<Remote>>>,
     tally: Arc<Tally>,
 }
@@ -57,12 +59,14 @@ impl Remotes {
         keys: Arc<KeyRing>,
         store: Arc<dyn PullThrough>,
         directory: Arc<Directory>,
+        teller: Arc<Teller>,
     ) -> Arc<Self> {
         Arc::new(Self {
             client,
             keys,
             store,
             directory,
+            teller,
             known: Mutex::default(),
             tally: Arc::default(),
         })
@@ -181,11 +185,27 @@ impl Remotes {
         };
         for ((tenant, name), remote) in known {
             let Some(news) = remote.news.take() else { continue };
+            self.tell_of(tenant, &remote, news.failed.as_ref().map(|(_, why)| why.as_str()))
+                .await;
             if let Err(error) = self.store.add_cache_news(tenant, &name, news.clone()).await {
                 tracing::warn!(%error, cache = &*name, "figures of a cache could not be stored; they will be");
                 remote.news.give_back(news);
             }
         }
+    }
+
+    /// Tells webhooks if an upstream has gone away, or has come back.
+    async fn tell_of(&self, tenant: TenantId, remote: &Remote, why: Option<&str>) {
+        let Some(is_up) = remote.news.turned() else { return };
+        let snapshot = self.directory.now();
+        let Some(tenant) = snapshot.tenant(tenant) else {
+            return;
+        };
+        let cache = &remote.cache;
+        let why = (!is_up).then(|| why.unwrap_or("it does not answer as it should"));
+        self.teller
+            .upstream(tenant, &cache.name, &cache.config.upstream.url, why)
+            .await;
     }
 
     /// Lets go of caches that are not configured any more.

@@ -18,6 +18,7 @@ use super::upstream_manifest::{Fetched, Kept, Passed, Source, keep};
 use super::{Mirrored, warn};
 use crate::domain::TagName;
 use crate::domain::manifest::Manifest;
+use crate::metadata::events::Kind;
 use crate::metadata::{Deletion, ManifestRow, Reference, Repository, Time};
 use crate::tenancy::{Cache, Tenant};
 use crate::upstream::{Remote, UpstreamError};
@@ -367,6 +368,9 @@ impl Asking {
             now,
             review_at: now.plus(self.registry.delays.review),
             immutable: Vec::new(),
+            announce: self
+                .tenant
+                .announce(Kind::CacheDelete, Some(&self.repository.name)),
         };
         self.registry
             .metadata

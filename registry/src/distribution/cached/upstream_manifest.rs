@@ -13,9 +13,11 @@ use super::trouble::Trouble;
 use crate::domain::manifest::Manifest;
 use crate::domain::media_type::MediaType;
 use crate::domain::{Algorithm, Digest, TagName};
+use crate::metadata::events::Kind as EventKind;
 use crate::metadata::{Precondition, PutManifest, PutOutcome, Reference, Repository, Sparse, Time, row_id};
 use crate::tenancy::Tenant;
 use crate::upstream::{Kind, Question, Remote, UpstreamError};
+use crate::webhooks::QuotaNews;
 
 /// Every type that is understood here, as registries that convert for older clients need it spelt out.
 const TYPES: HeaderValue = HeaderValue::from_static(
@@ -183,11 +185,19 @@ pub(super) async fn keep(
         review_at: now.plus(registry.delays.review),
         lifetime: None,
         repository_id: row_id(),
+        announce: tenant.announce(EventKind::CacheFetch, Some(&repository.name)),
     };
     match registry.metadata.put_manifest(repository, put).await? {
         PutOutcome::Stored(_) => Ok(Kept::Yes),
         PutOutcome::Immutable(_) => Ok(Kept::Immutable),
         PutOutcome::OverQuota(over) => {
+            let news = QuotaNews {
+                kind: EventKind::QuotaExceeded,
+                quota: over.quota,
+                usage: over.usage,
+                limit: over.limit,
+            };
+            registry.teller.quota(tenant, &repository.name, by, news);
             tracing::warn!(
                 tenant = tenant.name.as_str(),
                 repository = repository.name.as_str(),

@@ -101,7 +101,7 @@ pub(super) async fn finish(
         Linked::Done(standing) => {
             asked.registry.upload_ended(asked.tenant.id);
             let mut response = created(repository, &digest);
-            asked.warn(&mut response, standing, &limits);
+            asked.warn(&mut response, &repository.name, standing, &limits);
             Ok(response)
         }
         Linked::Gone => Err(unknown(row.id)),

@@ -90,7 +90,7 @@ async fn mount(
     match mounted {
         Linked::Done(standing) => {
             let mut response = answer::created(format!("/v2/{}/blobs/{digest}", repository.shown), &digest);
-            asked.warn(&mut response, standing, &limits);
+            asked.warn(&mut response, &repository.name, standing, &limits);
             Ok(Some(response))
         }
         Linked::Gone => Ok(None),

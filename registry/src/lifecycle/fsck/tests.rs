@@ -174,6 +174,7 @@ impl Place {
             repository_id: row_id(),
             immutable: Vec::new(),
             limits: Limits::default(),
+            announce: None,
         };
         let digest = put.digest;
         let outcome = self.opened.store.put_manifest(repository, put).await.unwrap();

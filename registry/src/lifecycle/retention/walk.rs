@@ -202,6 +202,7 @@ async fn delete(
         principal: principal.to_owned(),
         now,
         until: now.plus(coverage.window),
+        announce: coverage.announce.clone(),
     };
     stores.lifecycle.drop_tags(repository, drop).await
 }

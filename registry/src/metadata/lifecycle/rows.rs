@@ -8,6 +8,7 @@ use crate::blobs::UploadState;
 use crate::domain::glob::TagGlob;
 use crate::domain::{Digest, TagName};
 use crate::metadata::configuration::Usage;
+use crate::metadata::events::Announce;
 use crate::metadata::{Limits, PutOutcome, Repository, Sparse, TenantId, Time};
 
 /// When a review waits for a rule that nobody has made yet.
@@ -82,6 +83,8 @@ pub struct DropTags {
     pub now: Time,
     /// Until when they can be brought back; what they alone pointed to goes then.
     pub until: Time,
+    /// Who hears of it.
+    pub announce: Option<Announce>,
 }
 
 /// A pull to be noted.
@@ -140,6 +143,8 @@ pub struct RestoreTag {
     pub limits: Limits,
     /// Whether absent children are accepted.
     pub sparse: Sparse,
+    /// Who hears of it.
+    pub announce: Option<Announce>,
 }
 
 /// Outcome of bringing a tag back.
@@ -257,6 +262,8 @@ pub struct EraseRepository {
     pub term: Option<i64>,
     /// Now.
     pub now: Time,
+    /// Who hears of it.
+    pub announce: Option<Announce>,
 }
 
 /// Outcome of giving a repository up.

@@ -131,6 +131,18 @@ macro_rules! seen_tags {
         )
     };
 }
+/// `listed(number, event, type, subject, place, data, is_first)`, from JSON.
+macro_rules! event_rows {
+    ($parameter:literal) => {
+        concat!(
+            " (SELECT (value->>0)::bigint AS number, (value->>1)::uuid AS event, value->>2 AS type, \
+              value->>3 AS subject, value->>4 AS place, value->>5 AS data, (value->>6)::bigint AS is_first \
+              FROM jsonb_array_elements(",
+            $parameter,
+            "::jsonb)) AS listed "
+        )
+    };
+}
 /// The arm of a recursive query that adds what lies below the manifests so far: children, referrers, and what stands
 /// for them by its tag. `$1` is the tenant, `$2` the repository.
 macro_rules! and_below {

@@ -40,6 +40,10 @@ mod collect_manifests;
 mod config;
 #[path = "../statements/configuration.rs"]
 mod configuration;
+#[path = "../statements/deliveries.rs"]
+mod deliveries;
+#[path = "../statements/events.rs"]
+mod events;
 #[path = "../statements/explore.rs"]
 mod explore;
 #[path = "../statements/inspection.rs"]
@@ -56,6 +60,8 @@ mod manifests;
 mod metering;
 #[path = "../statements/objects.rs"]
 mod objects;
+#[path = "../statements/outbox.rs"]
+mod outbox;
 #[path = "../statements/pull_through.rs"]
 mod pull_through;
 #[path = "../statements/purge.rs"]

@@ -108,6 +108,17 @@ macro_rules! seen_tags {
         )
     };
 }
+/// `listed(number, event, type, subject, place, data, is_first)`, from JSON.
+macro_rules! event_rows {
+    ($parameter:literal) => {
+        concat!(
+            " (SELECT value->>0 AS number, unhex(value->>1) AS event, value->>2 AS type, value->>3 AS subject, \
+              value->>4 AS place, value->>5 AS data, value->>6 AS is_first FROM json_each(",
+            $parameter,
+            ")) AS listed "
+        )
+    };
+}
 /// The arms of a recursive query that add what lies below the manifests so far: children, referrers, and what stands
 /// for them by its tag. `$1` is the tenant, `$2` the repository.
 macro_rules! and_below {

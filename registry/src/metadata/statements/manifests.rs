@@ -4,13 +4,15 @@ use std::collections::BTreeSet;
 
 use sqlx::Row as _;
 
+use super::super::events::Kind;
 use super::super::{
     Deleted, Deletion, Limits, MetadataError, PutManifest, PutOutcome, Repository, Result, Sparse, Time,
 };
 use super::lookups::digest as read_digest;
+use super::outbox::{self, Described, Told};
 use super::usage::{self, Growth};
 use super::{Connection, builds, dialect, tags};
-use crate::domain::Digest;
+use crate::domain::{Digest, TagName};
 
 /// Where a manifest or tag goes.
 pub(super) struct Place {
@@ -120,8 +122,8 @@ pub(super) async fn put(
     }
 
     // 3. The tags.
-    let tags = match tags::set(c, &place, put).await? {
-        tags::Set::Done(made) => made,
+    let (tags, moved) = match tags::set(c, &place, put).await? {
+        tags::Set::Done { made, moved } => (made, moved),
         tags::Set::PreconditionFailed => return Ok(PutOutcome::PreconditionFailed),
         tags::Set::Immutable(tag) => return Ok(PutOutcome::Immutable(tag)),
     };
@@ -138,7 +140,10 @@ pub(super) async fn put(
         tags::review(c, &place, &BTreeSet::from([put.digest]), &review).await?;
     }
 
-    // 4. The counters.
+    // 4. Who hears of it.
+    tell_of_push(c, repository, put, &moved).await?;
+
+    // 5. The counters.
     let growth = Growth {
         bytes,
         tenant_bytes: bytes,
@@ -153,6 +158,38 @@ pub(super) async fn put(
             Err(over) => PutOutcome::OverQuota(over),
         },
     )
+}
+
+/// Tells of a push: of each of its tags, or of the manifest if it has none. What a cache has fetched is told where it is
+/// news: the tags that were not there, or pointed elsewhere.
+async fn tell_of_push(
+    c: &mut Connection,
+    repository: &Repository,
+    put: &PutManifest,
+    moved: &BTreeSet<String>,
+) -> Result<()> {
+    let Some(announce) = &put.announce else {
+        return Ok(());
+    };
+    let digest = Some(&put.digest);
+    let is_fetched = announce.kind == Kind::CacheFetch;
+    let mut told: Vec<Told<'_>> = put
+        .tags
+        .iter()
+        .map(TagName::as_str)
+        .filter(|tag| !is_fetched || moved.contains(*tag))
+        .map(|tag| Told {
+            tag: Some(tag),
+            digest,
+        })
+        .collect();
+    if put.tags.is_empty() && !is_fetched {
+        told.push(Told { tag: None, digest });
+    }
+    let size = i64::try_from(put.payload.len()).unwrap_or(i64::MAX);
+    let described = Described::from([(put.digest, (put.manifest.media_type.to_string(), size))]);
+    let by = (put.principal.as_str(), put.now);
+    outbox::tell(c, repository, announce, by, &told, &described).await
 }
 
 async fn lock_blobs(c: &mut Connection, place: &Place, named: &BTreeSet<Digest>) -> Result<BTreeSet<Digest>> {
@@ -338,6 +375,18 @@ pub(super) async fn delete(
     tags::lock_all_of(c, &place, digest).await?;
     if let Some(tag) = tags::immutable(c, &place, digest, &by.immutable).await? {
         return Ok(Deleted::Immutable(tag));
+    }
+    if let Some(announce) = &by.announce {
+        let names = tags::names_of(c, &place, digest).await?;
+        let described = outbox::describe(c, &place, &BTreeSet::from([*digest])).await?;
+        let digest = Some(digest);
+        let tags = names.iter().map(|tag| Told {
+            tag: Some(tag),
+            digest,
+        });
+        let told: Vec<Told<'_>> = tags.chain([Told { tag: None, digest }]).collect();
+        let by = (by.principal.as_str(), by.now);
+        outbox::tell(c, repository, announce, by, &told, &described).await?;
     }
     let tags = tags::delete_all_of(c, &place, digest, by).await?;
     // Also if it cannot be brought back: what stood for it by name is dropped with it.

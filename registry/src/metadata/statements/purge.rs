@@ -5,9 +5,12 @@ use uuid::Uuid;
 
 use super::super::lifecycle::{EraseRepository, Erased, Purge, PurgeStep};
 use super::super::{Limits, MetadataError, Repository, Result, TenantId, Time};
+use super::outbox::{self, Described, Told};
 use super::usage::{self, Growth};
 use super::{Connection, config, dialect, pull_through};
 
+/// On whose behalf repositories are erased, as events tell it.
+const ERASER: &str = "admin";
 /// Looks at a purge again after this many microseconds if it is not done.
 const AGAIN: i64 = 5_000_000;
 
@@ -88,6 +91,14 @@ pub(super) async fn erase(
     .fetch_optional(&mut *c)
     .await?;
     if let Some(retired) = retired {
+        if let Some(announce) = &erase.announce {
+            let told = Told {
+                tag: None,
+                digest: None,
+            };
+            let by = (ERASER, erase.now);
+            outbox::tell(c, repository, announce, by, &[told], &Described::new()).await?;
+        }
         ask(c, tenant, &retired, erase.now).await?;
     }
     Ok(Erased::Done)
@@ -148,6 +159,7 @@ async fn finish(c: &mut Connection, purge: &Purge, step: &mut PurgeStep) -> Resu
             "DELETE FROM usage WHERE tenant_id = $1",
             "DELETE FROM job WHERE tenant_id = $1",
             "DELETE FROM cache_figures WHERE tenant_id = $1",
+            "DELETE FROM webhook WHERE tenant_id = $1",
         ] {
             sqlx::query(query).bind(tenant).execute(&mut *c).await?;
         }
@@ -310,6 +322,8 @@ async fn tenant(c: &mut Connection, tenant: TenantId, object_due: Time, limit: u
         some_of_tenant!("repository_blob", "repository_id, digest"),
         some_of_tenant!("cached_tag", "repository, tag"),
         some_of_tenant!("upstream_claim", "repository, what"),
+        some_of_tenant!("delivery", "webhook, seq"),
+        some_of_tenant!("told", "name"),
     ] {
         let gone = sqlx::query(query)
             .bind(tenant.0)

@@ -136,6 +136,7 @@ pub(super) async fn restore(
         repository_id: row_id(),
         immutable: Vec::new(),
         limits: restore.limits,
+        announce: restore.announce.clone(),
     };
     match manifests::put(c, repository, &put).await? {
         PutOutcome::Stored(_) => {}

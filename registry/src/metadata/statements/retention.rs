@@ -9,6 +9,7 @@ use super::super::lifecycle::{DropTags, ExpiredTag, Pull, TagDetail, TagPage, Ta
 use super::super::{Limits, Repository, Result, TenantId, Time};
 use super::lookups::{digest as read_digest, size};
 use super::manifests::Place;
+use super::outbox::{self, Told};
 use super::usage::{self, Growth};
 use super::{Connection, dialect, repositories, tags};
 use crate::domain::{Digest, TagName, attachment};
@@ -263,10 +264,24 @@ pub(super) async fn drop_tags(c: &mut Connection, repository: &Repository, drop:
     .fetch_all(&mut *c)
     .await?;
     let mut names: Vec<String> = Vec::with_capacity(rows.len());
-    let mut digests = BTreeSet::new();
+    let mut pointed = Vec::with_capacity(rows.len());
     for row in &rows {
         names.push(row.try_get(0)?);
-        digests.insert(read_digest(row.try_get(1)?)?);
+        pointed.push(read_digest(row.try_get(1)?)?);
+    }
+    let digests: BTreeSet<Digest> = pointed.iter().copied().collect();
+    if let Some(announce) = &drop.announce {
+        let described = outbox::describe(c, &place, &digests).await?;
+        let told: Vec<Told<'_>> = names
+            .iter()
+            .zip(&pointed)
+            .map(|(tag, digest)| Told {
+                tag: Some(tag),
+                digest: Some(digest),
+            })
+            .collect();
+        let by = (drop.principal.as_str(), drop.now);
+        outbox::tell(c, repository, announce, by, &told, &described).await?;
     }
     let by = tags::Going {
         principal: &drop.principal,

@@ -7,14 +7,20 @@ use sqlx::Row as _;
 use super::super::{Deletion, Limits, MetadataError, Precondition, PutManifest, Repository, Result, Time};
 use super::lookups::digest as read_digest;
 use super::manifests::{Place, Review};
+use super::outbox::{self, Told};
 use super::usage::{self, Growth};
 use super::{Connection, dialect};
 use crate::domain::{Digest, TagName, attachment};
 
 /// What came of setting tags.
 pub(super) enum Set {
-    /// They are set; this many were not there before.
-    Done(i64),
+    /// They are set.
+    Done {
+        /// How many of them were not there before.
+        made: i64,
+        /// Those that were not there, or pointed elsewhere.
+        moved: BTreeSet<String>,
+    },
     /// The precondition does not hold for one of them.
     PreconditionFailed,
     /// This one points elsewhere and may not be moved.
@@ -24,7 +30,10 @@ pub(super) enum Set {
 /// Sets the tags of a push.
 pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<Set> {
     if put.tags.is_empty() {
-        return Ok(Set::Done(0));
+        return Ok(Set::Done {
+            made: 0,
+            moved: BTreeSet::new(),
+        });
     }
     // In order, and each once: two pushes that make the same tags must not wait for each other.
     let names: BTreeSet<&str> = put.tags.iter().map(TagName::as_str).collect();
@@ -71,13 +80,14 @@ pub(super) async fn set(c: &mut Connection, place: &Place, put: &PutManifest) ->
         .filter(|digest| *digest != put.digest)
         .collect();
     // Untagged, it waits for a rule on untagged manifests.
-    let moved = Review {
+    let untagged = Review {
         due: put.review_at,
         since: put.now,
         condemned: false,
     };
-    review(c, place, &dropped, &moved).await?;
-    Ok(Set::Done(made))
+    review(c, place, &dropped, &untagged).await?;
+    let moved = moved.into_iter().map(str::to_owned).collect();
+    Ok(Set::Done { made, moved })
 }
 
 /// Those of the tags that exist, locked.
@@ -278,6 +288,15 @@ pub(super) async fn delete(
             condemned: false,
         },
     };
+    if let Some(announce) = &by.announce {
+        let described = outbox::describe(c, &place, &digests).await?;
+        let told = Told {
+            tag: Some(tag.as_str()),
+            digest: digests.first(),
+        };
+        let by = (by.principal.as_str(), by.now);
+        outbox::tell(c, repository, announce, by, &[told], &described).await?;
+    }
     delete_named(c, &place, &names, &digests, &going).await?;
     let growth = Growth {
         tags: -1,
@@ -330,6 +349,19 @@ pub(super) async fn lock_all_of(c: &mut Connection, place: &Place, digest: &Dige
     .execute(&mut *c)
     .await?;
     Ok(())
+}
+
+/// The tags that point to a manifest, in order.
+pub(super) async fn names_of(c: &mut Connection, place: &Place, digest: &Digest) -> Result<Vec<String>> {
+    let names = sqlx::query_scalar(
+        "SELECT name FROM tag WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3 ORDER BY name",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(digest.to_bytes())
+    .fetch_all(&mut *c)
+    .await?;
+    Ok(names)
 }
 
 /// Deletes every tag that points to a manifest, in two statements however many there are; how many there were.

@@ -248,6 +248,7 @@ impl Document {
             repository_id: row_id(),
             immutable: Vec::new(),
             limits: Limits::default(),
+            announce: None,
         }
     }
 
@@ -365,5 +366,6 @@ pub(super) fn deletion() -> Deletion {
         review_at: after(7200),
         until: after(10),
         immutable: Vec::new(),
+        announce: None,
     }
 }

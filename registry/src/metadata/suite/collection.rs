@@ -80,17 +80,36 @@ pub(super) async fn retire(
     now: u64,
     window: u64,
 ) -> u64 {
+    let drop = doomed(store, here, names, now, window).await;
+    store.lifecycle().drop_tags(here, drop).await.unwrap()
+}
+
+/// The same, for all who want to hear of it.
+pub(super) async fn retire_telling(
+    store: &TestStore,
+    here: &Repository,
+    names: &[&str],
+    announce: Option<Announce>,
+) -> u64 {
+    let drop = DropTags {
+        announce,
+        ..doomed(store, here, names, 20, 0).await
+    };
+    store.lifecycle().drop_tags(here, drop).await.unwrap()
+}
+
+async fn doomed(store: &TestStore, here: &Repository, names: &[&str], now: u64, window: u64) -> DropTags {
     let mut tags = Vec::new();
     for name in names {
         tags.extend(tag_row(store, here, name).await);
     }
-    let drop = DropTags {
+    DropTags {
         tags,
         principal: "retention ci".into(),
         now: after(now),
         until: after(now + window),
-    };
-    store.lifecycle().drop_tags(here, drop).await.unwrap()
+        announce: None,
+    }
 }
 
 pub(super) async fn there(store: &TestStore, here: &Repository, digest: Digest) -> bool {

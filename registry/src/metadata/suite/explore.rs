@@ -267,6 +267,7 @@ async fn what_is_read_of_a_build_goes_with_its_manifest(store: Arc<TestStore>) {
         now: after(2),
         review_at: after(9),
         immutable: Vec::new(),
+        announce: None,
     };
     assert!(store.delete_manifest(&here, &digest, by).await.unwrap());
     assert!(found(&store, "b-1").await.is_empty());

@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::metadata::configuration::Configuration;
+use crate::metadata::events::Events;
 use crate::metadata::explore::Explore;
 use crate::metadata::inspection::Inspection;
 use crate::metadata::lifecycle::Lifecycle;
@@ -157,6 +158,11 @@ impl TestStore {
     /// The side of other registries.
     pub(super) fn pull_through(&self) -> &dyn PullThrough {
         &*self.opened.pull_through
+    }
+
+    /// The side of events.
+    pub(super) fn events(&self) -> &dyn Events {
+        &*self.opened.events
     }
 
     /// The side of configuration.

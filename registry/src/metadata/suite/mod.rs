@@ -37,6 +37,7 @@ mod collection_model;
 mod collection_races;
 mod configuration;
 mod deletion;
+mod events;
 mod explore;
 mod inspection;
 mod isolation;

@@ -507,6 +507,7 @@ async fn an_erased_repository_takes_its_checks_and_claims_along(store: Arc<TestS
         object: "ci/alpine".into(),
         term: None,
         now: NOW,
+        announce: None,
     };
     let erased = store.lifecycle().erase_repository(&here, wish).await.unwrap();
     assert_eq!(erased, Erased::Done);

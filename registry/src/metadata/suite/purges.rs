@@ -66,6 +66,7 @@ async fn a_purged_repository_vanishes_at_once_and_leaves_nothing(store: Arc<Test
             object: object.into(),
             term: Some(term),
             now: NOW,
+            announce: None,
         };
         store.lifecycle().erase_repository(place, wish).await.unwrap()
     };

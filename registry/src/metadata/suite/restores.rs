@@ -17,6 +17,7 @@ fn restore(name: &str, now: u64) -> RestoreTag {
         leased_until: after(now + 1000),
         limits: Limits::default(),
         sparse: Sparse::Never,
+        announce: None,
     }
 }
 

@@ -1,0 +1,148 @@
+//! One POST.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use serde_json::Map;
+use uuid::Uuid;
+
+use super::Webhooks;
+use super::message::Message;
+use crate::metadata::Time;
+use crate::metadata::configuration::{ObjectKind, secret_place};
+use crate::metadata::events::{Delivery, Kind};
+use crate::tenancy::webhooks::Webhook;
+use crate::tenancy::{Snapshot, Tenant};
+
+/// How long a receiver may take, from the look-up of its name to its status.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that are read of an answer, for messages.
+const ANSWER_LIMIT: usize = 2048;
+/// Characters of an answer that are told.
+const ANSWER_TOLD: usize = 200;
+
+/// What came of a POST.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answered {
+    /// 2xx.
+    Taken {
+        /// Which.
+        status: u16,
+    },
+    /// Another status.
+    Refused {
+        /// Which.
+        status: u16,
+        /// The status and the beginning of the answer.
+        why: String,
+        /// For how long the receiver wants to be left alone.
+        retry_after: Option<Duration>,
+    },
+    /// There was no answer.
+    Unreached {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Webhooks {
+    /// Sends an event once.
+    pub(super) async fn send(
+        &self,
+        snapshot: &Snapshot,
+        tenant: &Tenant,
+        webhook: &Webhook,
+        delivery: &Delivery,
+    ) -> Answered {
+        let host = self.site.host(snapshot, tenant);
+        let mut message = Message::new(delivery, tenant, self.site.scheme, &host);
+        if let Some(sealed) = &webhook.secret {
+            let place = secret_place(tenant.name.as_str(), ObjectKind::Tenant, "");
+            match self.keys.open_sealed(&sealed.0, &place) {
+                Ok(token) => message = message.signed(&token),
+                Err(error) => {
+                    return Answered::Unreached {
+                        why: format!("its secret cannot be read: {error}"),
+                    };
+                }
+            }
+        }
+        let Message { headers, body } = message;
+        let answer = self
+            .client
+            .send(&webhook.url, headers, body, ANSWER_LIMIT, TIMEOUT)
+            .await;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                return Answered::Unreached {
+                    why: error.to_string(),
+                };
+            }
+        };
+        let status = answer.status.as_u16();
+        if answer.status.is_success() {
+            return Answered::Taken { status };
+        }
+        let seconds = answer
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok());
+        Answered::Refused {
+            status,
+            why: told(status, &answer.body),
+            retry_after: seconds
+                .and_then(|seconds| seconds.trim().parse().ok())
+                .map(Duration::from_secs),
+        }
+    }
+
+    /// Sends an event that tells of nothing, now and once.
+    pub async fn test(&self, tenant: &Arc<Tenant>, webhook: &Webhook) -> (Uuid, Answered) {
+        let now = Time::now();
+        let delivery = Delivery {
+            seq: 0,
+            event: Uuid::new_v4(),
+            kind: Kind::Test.text().to_owned(),
+            subject: "test".to_owned(),
+            at: now,
+            data: serde_json::Value::Object(Map::new()).to_string(),
+            attempts: 0,
+            since: now,
+        };
+        let snapshot = self.directory.now();
+        let answered = self.send(&snapshot, tenant, webhook, &delivery).await;
+        (delivery.event, answered)
+    }
+}
+
+/// A status, and the beginning of what came with it if that can be read.
+fn told(status: u16, body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let text: String = text
+        .chars()
+        .take(ANSWER_TOLD)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    match text.trim() {
+        "" => format!("the receiver answered {status}"),
+        text => format!("the receiver answered {status}: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_told_by_its_status_and_a_line_of_its_beginning() {
+        assert_eq!(told(503, b""), "the receiver answered 503");
+        assert_eq!(
+            told(400, b"bad\r\nbody\x1b\n"),
+            "the receiver answered 400: bad  body"
+        );
+        assert!(told(500, &[b'x'; 2048]).len() < 250);
+        assert!(told(500, &[0xff, 0xfe]).starts_with("the receiver answered 500"));
+    }
+}
