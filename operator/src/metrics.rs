@@ -1,5 +1,6 @@
 //! What the operator counts, for Prometheus.
 
+use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,8 +72,8 @@ pub struct Metrics {
     leader: Gauge,
     renewals: Family<OfTenant, Gauge>,
     expiries: Family<OfTenant, Gauge>,
-    /// Changes of the two before, one at a time.
-    telling: Mutex<()>,
+    /// The tenants that each of the two before has.
+    told: Mutex<[HashSet<String>; 2]>,
 }
 
 impl Default for Metrics {
@@ -114,7 +115,7 @@ impl Default for Metrics {
             leader,
             renewals,
             expiries,
-            telling: Mutex::default(),
+            told: Mutex::default(),
         }
     }
 }
@@ -135,7 +136,8 @@ impl Metrics {
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
         if !leads {
-            let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            *told = Default::default();
             self.renewals.clear();
             self.expiries.clear();
         }
@@ -143,14 +145,19 @@ impl Metrics {
 
     /// When a tenant's tokens are to be replaced and end; that of a tenant without any is forgotten.
     pub fn tokens(&self, tenant: &str, times: TokenTimes) {
-        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        for (family, time) in [(&self.renewals, times.renewal), (&self.expiries, times.expiry)] {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let both = [(&self.renewals, times.renewal), (&self.expiries, times.expiry)];
+        for ((family, time), told) in both.into_iter().zip(&mut *told) {
             let labels = OfTenant {
                 tenant: tenant.to_owned(),
             };
             match time {
-                None => drop(family.remove(&labels)),
-                Some(time) if family.contains(&labels) || family.len() < TENANTS => {
+                None => {
+                    told.remove(tenant);
+                    family.remove(&labels);
+                }
+                Some(time) if told.contains(tenant) || told.len() < TENANTS => {
+                    told.insert(tenant.to_owned());
                     family.get_or_create(&labels).set(time.as_second());
                 }
                 Some(_) => {}

@@ -76,7 +76,7 @@ mod tests {
 
     use super::*;
 
-    /// To the 3rd of February 2027, in two digits of a year.
+    /// To the 3rd of February 2027, in two digits of a year; version 1, which has no number.
     const SOON: &str = "-----BEGIN CERTIFICATE-----\n\
         MIIBDzCBtgIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAlhLmV4YW1wbGUwHhcN\n\
         MjYwMTAyMDMwNDA1WhcNMjcwMjAzMDQwNTA2WjAUMRIwEAYDVQQDDAlhLmV4YW1w\n\
@@ -85,14 +85,15 @@ mod tests {
         CCqGSM49BAMCA0gAMEUCIECeGdxWc8ENjMCDmw2Uznu+53/8NpR0H0YHOA8dOsSk\n\
         AiEAtHQzCm/qubqJlnheQP84uSeaZEsnbIeT8QwHM7lM+GY=\n\
         -----END CERTIFICATE-----";
-    /// To the 3rd of February 2051, in four.
+    /// To the 3rd of February 2051, in four; version 3.
     const LATE: &str = "-----BEGIN CERTIFICATE-----\n\
-        MIIBETCBuAIBATAKBggqhkjOPQQDAjAUMRIwEAYDVQQDDAliLmV4YW1wbGUwIBcN\n\
-        MjYwMTAyMDMwNDA1WhgPMjA1MTAyMDMwNDA1MDZaMBQxEjAQBgNVBAMMCWIuZXhh\n\
-        bXBsZTBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABCVA1LkliTfchyJsvMK2U+nM\n\
-        604dxe+Z+9PA0KceFG2zFq9k9creHl51PQ55Xs7yhuFRsfh/swtK4n4BZs7uamsw\n\
-        CgYIKoZIzj0EAwIDSAAwRQIhAPh1hJO5HYA4zP16pEU0HVo8Y1RnGKuWIHuQhjck\n\
-        Vj7JAiACNR+5KAoypS7BLjS4/h7irmyMQl3x6coj4tzskDTjhw==\n\
+        MIIBRDCB66ADAgECAgEBMAoGCCqGSM49BAMCMBQxEjAQBgNVBAMMCWIuZXhhbXBs\n\
+        ZTAgFw0yNjAxMDIwMzA0MDVaGA8yMDUxMDIwMzA0MDUwNlowFDESMBAGA1UEAwwJ\n\
+        Yi5leGFtcGxlMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJUDUuSWJN9yHImy8\n\
+        wrZT6czrTh3F75n708DQpx4UbbMWr2T1yt4eXnU9DnlezvKG4VGx+H+zC0rifgFm\n\
+        zu5qa6MsMCowCQYDVR0TBAIwADAdBgNVHQ4EFgQU12JvhikB746WtvN++02wXC5W\n\
+        4xIwCgYIKoZIzj0EAwIDSAAwRQIhANpta4y6ZCV0FZXT+hpyzz5LnUZElrAlshpZ\n\
+        39LgDypxAiAsrOySdG/pa25rrrFdEQrbbaSh2aPnp19TRWH9mNRK8w==\n\
         -----END CERTIFICATE-----";
 
     fn der(pem: &str) -> Vec<u8> {
