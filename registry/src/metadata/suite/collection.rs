@@ -8,6 +8,7 @@ use super::fixture::TestStore;
 use super::usage::recount;
 use crate::domain::Digest;
 use crate::domain::attachment;
+use crate::metadata::events::Announce;
 use crate::metadata::lifecycle::*;
 use crate::metadata::*;
 
@@ -455,6 +456,7 @@ async fn tags_that_changed_since_they_were_seen_stay(store: Arc<TestStore>) {
         principal: "retention".into(),
         now: after(10),
         until: after(20),
+        announce: None,
     };
     let before = seen().await;
     let again = PutManifest {

@@ -32,6 +32,7 @@ fn coverage(policy: serde_json::Value, ephemeral: Option<u64>) -> Coverage {
         untagged_after: None,
         immutable,
         policies: vec!["ci".into()],
+        announce: None,
     }
 }
 
