@@ -78,7 +78,7 @@ fn folder(report: &mut Report, data: &Path) {
         );
     }
     match rustix::fs::statfs(data) {
-        Ok(system) if REMOTE.contains(&(system.f_type as i64)) => report.failed(
+        Ok(system) if REMOTE.contains(&system.f_type) => report.failed(
             &*check,
             "it lies on a network file system, whose locks do not keep two processes apart",
             "put it on a local disk, or on a volume that one node mounts as a block device",

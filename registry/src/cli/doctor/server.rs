@@ -249,6 +249,7 @@ async fn tenants_of(
             .map(Vec::as_slice)
             .unwrap_or_default();
         told.hosts.extend(own.iter().map(plain));
+        webhooks(report, client, &name).await;
         let path = format!("/admin/v1/tenants/{name}/pull-through");
         let Ok(caches) = client.ask(Method::GET, &path, None).await else {
             continue;
@@ -278,4 +279,33 @@ async fn tenants_of(
         })
         .collect();
     told.answers.push(("tenants.json", Value::Array(shown)));
+}
+
+/// Whether events reach those who asked for them.
+async fn webhooks(report: &mut Report, client: &Client, tenant: &str) {
+    let path = format!("/admin/v1/tenants/{tenant}/webhooks");
+    let Ok(webhooks) = client.ask(Method::GET, &path, None).await else {
+        return;
+    };
+    for webhook in webhooks.as_array().map(Vec::as_slice).unwrap_or_default() {
+        // A path or query may be what lets somebody in.
+        let url = Url::parse(&plain(&webhook["url"])).ok();
+        let host = url.as_ref().and_then(Url::host_str).unwrap_or("?");
+        let check = format!("webhook {tenant} at {host}");
+        let dead = webhook["dead"].as_u64().unwrap_or_default();
+        match webhook["lastError"].as_str() {
+            Some(why) => report.failed(
+                check,
+                why,
+                "see to the receiver, its certificate, and --egress-allow for private addresses; what was given up is \
+                 sent again by `berth-registry webhook replay`",
+            ),
+            None if dead > 0 => report.warning(
+                check,
+                format!("{dead} events were given up"),
+                format!("`berth-registry webhook list --tenant {tenant}` names the webhook, `webhook dead` shows them, `webhook replay` sends them again"),
+            ),
+            None => report.ok(check, "its last delivery arrived, or none was tried"),
+        }
+    }
 }
