@@ -240,12 +240,12 @@ async fn cut_and_resumed(from: Backend, into: Backend) {
     many_rows(&from);
     let words = words(&from, &into);
 
-    // 1. Among the rows.
-    let mut cut = Running::start(command(&berth, &strs(&words)));
+    // 1. Among the rows; were the kill late, objects would hold it up.
+    let slow: Vec<&str> = strs(&words).into_iter().chain(["--rate", "50KiB"]).collect();
+    let mut cut = Running::start(command(&berth, &slow));
     cut.until(|line| line["step"] == "rows" && line["done"].as_u64() > Some(2000));
     cut.kill9();
     // 2. Among the objects.
-    let slow: Vec<&str> = strs(&words).into_iter().chain(["--rate", "300KiB"]).collect();
     let mut cut = Running::start(command(&berth, &slow));
     cut.until(past(3));
     cut.kill9();
