@@ -89,6 +89,8 @@ async fn go_on(history: &History) {
 async fn roll(cluster: &mut Cluster, program: PathBuf, history: &History) {
     for number in 0..2 {
         cluster.proxy().route_to(&[1 - number]);
+        // What was on its way to the replica has arrived; in a cluster a pod that is to end waits for its edge as well.
+        go_on(history).await;
         let replica = cluster.replica(number);
         replica.terminate(DRAIN).await;
         replica.becomes(&program);

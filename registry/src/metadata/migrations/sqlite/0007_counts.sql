@@ -9,7 +9,6 @@ CREATE TABLE usage_daily (
     PRIMARY KEY (tenant_id, repository_id, day)
 ) WITHOUT ROWID;
 
--- In the order in which pushes lock them.
--- pulls: GETs of the manifest by its digest; GETs and HEADs of the tag by its name, whatever it pointed to.
+-- GETs of the manifest by its digest. Those of a tag by its name are in migration 9: who reads and who pushes lock the two
+-- tables in different orders, so no migration may lock both.
 ALTER TABLE manifest ADD COLUMN pulls INTEGER NOT NULL DEFAULT 0;
-ALTER TABLE tag ADD COLUMN pulls INTEGER NOT NULL DEFAULT 0;

@@ -1,0 +1,2 @@
+-- GETs and HEADs of the tag by its name, whatever it pointed to. See migration 7.
+ALTER TABLE tag ADD COLUMN pulls BIGINT NOT NULL DEFAULT 0;
