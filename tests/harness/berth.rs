@@ -193,7 +193,7 @@ impl Berth {
         self.child.as_ref().expect("the registry runs").id()
     }
 
-    /// The most memory that the process has held so far (`VmHWM`), in bytes.
+    /// The most memory that the process has taken so far, without the pages of its program, in bytes.
     ///
     /// # Panics
     /// If the registry does not run.
@@ -377,13 +377,19 @@ impl Drop for Berth {
     }
 }
 
-/// The most memory that a process has held so far (`VmHWM`), in bytes.
+/// The most memory that a process has taken so far, in bytes: what was resident (`VmHWM`) without the pages of its program
+/// (`RssFile`), which the kernel shares, reads ahead and drops as it sees fit.
 pub(crate) fn peak_memory(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     let status = status.expect("the status of a running process");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("VmHWM in kB") * 1024
+    let of = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.parse::<u64>().ok())
+            .expect("a number of kB")
+            * 1024
+    };
+    of("VmHWM:") - of("RssFile:")
 }
 
 fn path_text(path: &Path) -> String {

@@ -327,7 +327,7 @@ impl Operator {
         }
     }
 
-    /// The most memory that the process has held so far (`VmHWM`), in bytes.
+    /// The most memory that the process has taken so far, without the pages of its program, in bytes.
     pub fn peak_memory(&self) -> u64 {
         peak_memory(self.child.id())
     }

@@ -65,18 +65,23 @@ async fn a_sound_installation_of_files_is_found_sound_while_it_runs_and_after() 
     let mut berth = Berth::start(Backend::Embedded).await;
     let (ended, found) = doctor(&berth, &[]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    assert_eq!(
-        (&found["failed"], &found["warnings"]),
-        (&json!(0), &json!(0)),
-        "{found:#}"
-    );
+    // How full the disk of the tests is, is nobody's fault; whether that is told rightly is another matter.
+    let disk = rustix::fs::statvfs(berth.data()).expect("a disk");
+    let disk_said = match disk.f_bavail < disk.f_blocks / 10 {
+        true => "warning",
+        false => "ok",
+    };
+    assert_eq!(finding(&found, "disk")["status"], disk_said, "{found:#}");
+    let mut warned = of_status(&found, "warning");
+    warned.retain(|check| !check.ends_with(": disk"));
+    assert_eq!(warned, [] as [String; 0], "{found:#}");
+    assert_eq!(found["failed"], 0, "{found:#}");
     for check in [
         "admin API",
         "readiness",
         "configuration",
         "collection",
         "schema",
-        "disk",
         "http://localhost",
     ] {
         assert_eq!(finding(&found, check)["status"], "ok", "{check}");

@@ -1,7 +1,7 @@
 //! The server that runs here, and what it knows of the others, of its tenants and of what they depend on.
 
 use std::error::Error;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::header::HeaderMap;
 use http::{Method, StatusCode};
@@ -21,6 +21,8 @@ use crate::settings::Settings;
 const TENANTS: usize = 100;
 /// What is due for longer is not kept up with.
 const BEHIND: Duration = Duration::from_secs(3600);
+/// How long replicas may take to serve what was changed last.
+const SETTLING: Duration = Duration::from_secs(5);
 
 /// What a server said.
 #[derive(Default)]
@@ -60,7 +62,7 @@ pub(super) async fn look(
         }
     };
     let mut told = Told::default();
-    let replicas = match client.ask(Method::GET, "/admin/v1/replicas", None).await {
+    let replicas = match settled(&client).await {
         Ok(replicas) => {
             report.ok(check, "it answers");
             replicas
@@ -89,6 +91,18 @@ pub(super) async fn look(
         Err(error) => report.failed("tenants", error.to_string(), "look into the server's log"),
     }
     Some(told)
+}
+
+/// The replicas, when all serve the same or [`SETTLING`] is over: a change takes a moment to reach all of them.
+async fn settled(client: &Client) -> Result<Value, Box<dyn Error>> {
+    let begun = Instant::now();
+    loop {
+        let replicas = client.ask(Method::GET, "/admin/v1/replicas", None).await?;
+        if replicas["served"] == true || begun.elapsed() >= SETTLING {
+            return Ok(replicas);
+        }
+        tokio::time::sleep(SETTLING / 20).await;
+    }
 }
 
 /// What its probes and its metrics say.

@@ -254,13 +254,14 @@ async fn the_quickstart_and_the_guide_to_operations_hold_on_a_cluster() {
     assert!(run >= 6, "only {run} blocks were run");
 
     for (heading, language, block) in blocks("operations.md") {
-        if heading != "On Kubernetes" || language != "sh" {
+        let in_a_pod = heading == "What is wrong" && block.contains("kubectl");
+        if language != "sh" || !(heading == "On Kubernetes" || in_a_pod) {
             continue;
         }
         reader.runs(&block).await;
         run += 1;
     }
-    assert!(run >= 10, "only {run} blocks were run");
+    assert!(run >= 11, "only {run} blocks were run");
     // What was pushed before the release was uninstalled runs after it was installed again.
     let image = "acme.registry.localhost:5000/team-a/app:v1";
     plane.wait_for("Tenant", "", "acme", "Ready", "True", "").await;
@@ -292,6 +293,7 @@ async fn the_guide_to_operations_holds_on_a_machine() {
     let folder = TempDir::with_prefix("berth-machine-").expect("a folder");
     let at = |name: &str| folder.path().join(name).display().to_string();
     let reader = Reader::new(&[
+        ("/var/lib/berth-restored", at("restored")),
         ("/var/lib/berth", at("data")),
         ("/backup", at("backup")),
         ("/etc/berth/keys", at("data/keys")),
@@ -324,6 +326,8 @@ async fn the_guide_to_operations_holds_on_a_machine() {
     reader
         .runs("crane push $HOME/image 127.0.0.1:5000/team/app:v1")
         .await;
+    let [doctor, _] = of("What is wrong").try_into().expect("two blocks");
+    reader.runs(&doctor).await;
     let [backup, restored] = of("Backup").try_into().expect("two blocks");
     reader.runs(&backup).await;
     let copy = reader.serves(&restored, "127.0.0.1:6002").await;
