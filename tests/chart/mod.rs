@@ -17,6 +17,7 @@ mod profiles;
 mod programs;
 mod readme;
 mod refusals;
+mod release;
 mod rights;
 
 use std::path::{Path, PathBuf};
