@@ -148,11 +148,11 @@ async fn a_registry_serves_what_alerts_and_dashboard_ask_of_it_and_the_documents
     let berth = Berth::builder().flag("--tenant-metrics", "true").start().await;
     // Counters by label appear with the first request.
     let _ = attempt(client().get(berth.url("/v2/"))).await;
-    let served = attempt(client().get(berth.ops_url("/metrics")))
+    let text = attempt(client().get(berth.ops_url("/metrics")))
         .await
         .expect("metrics")
         .text();
-    let served = series_of(&served);
+    let served = series_of(&text);
     for (name, place) in asked() {
         let is_other = name.starts_with("berth_operator_") || OF_OTHERS.contains(&name.as_str());
         assert!(
@@ -160,6 +160,17 @@ async fn a_registry_serves_what_alerts_and_dashboard_ask_of_it_and_the_documents
             "{place} asks for {name}, which is not served"
         );
     }
+    let edges = |text: &str| -> BTreeSet<String> {
+        let labels = text.split("le=\"").skip(1);
+        labels
+            .filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()))
+            .collect()
+    };
+    let asked_edges: BTreeSet<String> = alerts()
+        .iter()
+        .flat_map(|rule| edges(rule["expr"].as_str().expect("an expression")))
+        .collect();
+    assert!(!asked_edges.is_empty() && asked_edges.is_subset(&edges(&text)), "{asked_edges:?}");
     // Of a histogram the documents name what its series have in common.
     let of_registry = |name: &String| !name.starts_with("berth_operator_");
     let told: BTreeSet<String> = documented().into_iter().filter(of_registry).collect();
@@ -311,7 +322,7 @@ fn an_alert_may_be_left_out_and_the_volume_is_watched_where_there_is_one() {
     };
     assert!(alerts(&[]).contains(&"BerthVolumeFilling".to_owned()));
     assert!(!alerts(&["--set", DISTRIBUTED]).contains(&"BerthVolumeFilling".to_owned()));
-    let without = alerts(&["--set", "metrics.prometheusRule.disabled={BerthManifestsSlow}"]);
+    let without = alerts(&["--set", "metrics.prometheusRule.disabled={BerthWebhooksBehind}"]);
     assert_eq!(without.len() + 1, alerts(&[]).len());
-    assert!(!without.contains(&"BerthManifestsSlow".to_owned()));
+    assert!(!without.contains(&"BerthWebhooksBehind".to_owned()));
 }

@@ -56,16 +56,31 @@ short one, so that the alert ends soon after the trouble does. */}}
     summary: "{{ `{{ $labels.pod }}` }} is not ready"
     description: >-
       The others take its requests. /readyz of the pod says why.
-- alert: BerthManifestsSlow
+{{- /* Of 100 requests for manifests one may take longer than a second. */}}
+- alert: BerthLatencyBudgetBurnsFast
   expr: |-
-    histogram_quantile(0.99, sum by (le) (
-      rate(berth_http_request_duration_seconds_bucket{ {{- $ours -}} ,route="manifest"}[5m]))) > 1
+    {{ include "berth.slow" (list $ours "1h") }} > 14.4 * 0.01
+    and
+    {{ include "berth.slow" (list $ours "5m") }} > 14.4 * 0.01
+  for: 2m
+  labels: {severity: critical}
+  annotations:
+    summary: At {{ $fullname }} {{ `{{ $value | humanizePercentage }}` }} of requests for manifests take longer than a second
+    description: >-
+      Pods start slowly, everywhere. Manifests need the metadata store alone: look at its load, at the registries' processor
+      use, and at the upstreams of caches.
+- alert: BerthLatencyBudgetBurnsSlowly
+  expr: |-
+    {{ include "berth.slow" (list $ours "6h") }} > 6 * 0.01
+    and
+    {{ include "berth.slow" (list $ours "30m") }} > 6 * 0.01
   for: 15m
   labels: {severity: warning}
   annotations:
-    summary: One in a hundred requests for a manifest at {{ $fullname }} takes longer than a second
+    summary: At {{ $fullname }} {{ `{{ $value | humanizePercentage }}` }} of requests for manifests have taken longer than a second for hours
     description: >-
-      Pods start slowly. Manifests need the metadata store alone: look at its load and at the registries' processor use.
+      Some pods start slowly. Manifests need the metadata store alone: look at its load, at the registries' processor use, and
+      at the upstreams of caches.
 - alert: BerthUploadMemoryExhausted
   expr: berth_upload_memory_free_bytes{ {{- $ours -}} } / berth_upload_memory_bytes{ {{- $ours -}} } < 0.05
   for: 15m
@@ -129,6 +144,22 @@ short one, so that the alert ends soon after the trouble does. */}}
     description: >-
       What is cached is served on, what is not cannot be pulled. The condition UpstreamReachable of the PullThroughCaches
       says which and why.
+- alert: BerthWebhookEventsGivenUp
+  expr: sum(increase(berth_webhook_deliveries_total{ {{- $ours -}} ,outcome="dead"}[1h])) > 0
+  labels: {severity: warning}
+  annotations:
+    summary: "{{ $fullname }} has given up on events of webhooks: {{ `{{ $value }}` }} within an hour"
+    description: >-
+      Somebody does not hear of changes. The status of the Tenants says whose receiver fails and why; given-up events are kept,
+      and sent again by berth-registry webhook replay.
+- alert: BerthWebhooksBehind
+  expr: max(berth_webhook_oldest_seconds{ {{- $ours -}} }) > 900
+  for: 15m
+  labels: {severity: info}
+  annotations:
+    summary: An event of {{ $fullname }} has waited for its webhook for {{ `{{ $value | humanizeDuration }}` }}
+    description: >-
+      Its receiver does not answer, or more slowly than events come. It is tried on; the status of the Tenants says whose it is.
 - alert: BerthTenantQuotaNearlyFull
   expr: |-
     max by (tenant) (berth_tenant_bytes{ {{- $ours -}} })
@@ -235,4 +266,10 @@ short one, so that the alert ends soon after the trouble does. */}}
 {{- define "berth.errors" -}}
 {{- $ours := index . 0 }}{{ $window := index . 1 -}}
 (sum(rate(berth_http_requests_total{ {{- $ours -}} ,status="5xx"}[{{ $window }}])) / sum(rate(berth_http_requests_total{ {{- $ours -}} }[{{ $window }}])))
+{{- end }}
+
+{{/* The part of requests for manifests that took longer than a second: call with (list <selectors> <window>). */}}
+{{- define "berth.slow" -}}
+{{- $ours := index . 0 }}{{ $window := index . 1 -}}
+(1 - sum(rate(berth_http_request_duration_seconds_bucket{ {{- $ours -}} ,route="manifest",le="1.0"}[{{ $window }}])) / sum(rate(berth_http_request_duration_seconds_count{ {{- $ours -}} ,route="manifest"}[{{ $window }}])))
 {{- end }}
