@@ -15,6 +15,8 @@ pub mod distribution;
 pub mod domain;
 pub mod egress;
 pub mod explorer;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod identity;
 pub mod import;
 pub mod lifecycle;

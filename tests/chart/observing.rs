@@ -170,7 +170,10 @@ async fn a_registry_serves_what_alerts_and_dashboard_ask_of_it_and_the_documents
         .iter()
         .flat_map(|rule| edges(rule["expr"].as_str().expect("an expression")))
         .collect();
-    assert!(!asked_edges.is_empty() && asked_edges.is_subset(&edges(&text)), "{asked_edges:?}");
+    assert!(
+        !asked_edges.is_empty() && asked_edges.is_subset(&edges(&text)),
+        "{asked_edges:?}"
+    );
     // Of a histogram the documents name what its series have in common.
     let of_registry = |name: &String| !name.starts_with("berth_operator_");
     let told: BTreeSet<String> = documented().into_iter().filter(of_registry).collect();

@@ -1,8 +1,10 @@
 //! From the previous release to this one and back, under pushes and pulls.
 //!
-//! `BERTH_PREVIOUS_BIN` is the previous release's registry, which `./tests/run` builds from the commit that
+//! `BERTH_PREVIOUS_BIN` is the previous release's registry, with its operator beside it, which `./tests/run` builds from the commit that
 //! `tests/tools/previous` names. What must hold: a schema that this release has brought up to date serves the previous
 //! one as well, and with two replicas that follow one another no request fails.
+
+mod operator;
 
 use std::path::PathBuf;
 use std::sync::Arc;

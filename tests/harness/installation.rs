@@ -1,7 +1,7 @@
 //! An installation of Berth in the run's cluster: a namespace, a registry and an operator of its own.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -29,9 +29,16 @@ pub struct Installer {
     flags: Vec<String>,
     registry: Option<Berth>,
     keys: Option<String>,
+    operator: Option<PathBuf>,
 }
 
 impl Installer {
+    /// Another release's operator.
+    pub fn operator(mut self, program: &Path) -> Self {
+        self.operator = Some(program.to_owned());
+        self
+    }
+
     /// A flag of the operator.
     pub fn flag(mut self, flag: &str) -> Self {
         self.flags.push(flag.to_owned());
@@ -86,7 +93,10 @@ impl Installer {
             folder: tempfile::tempdir().expect("a folder"),
         };
         installation.authorise().await;
-        installation.start_operator().await;
+        match &self.operator {
+            Some(program) => installation.start_operator_of(program).await,
+            None => installation.start_operator().await,
+        };
         installation
     }
 }
@@ -123,10 +133,15 @@ impl Installation {
 
     /// Starts a further operator process and waits until it answers; its number.
     pub async fn start_operator(&mut self) -> usize {
+        let program = PathBuf::from(setting("BERTH_BIN")).with_file_name("berth-operator");
+        self.start_operator_of(&program).await
+    }
+
+    /// The same of another release.
+    pub async fn start_operator_of(&mut self, program: &Path) -> usize {
         let number = self.operators.len();
         let log = self.folder.path().join(format!("operator-{number}.log"));
         let port = free_port();
-        let program = PathBuf::from(setting("BERTH_BIN")).with_file_name("berth-operator");
         let output = File::create(&log).expect("a log");
         let mut child = Command::new(program)
             .env("KUBECONFIG", self.folder.path().join("kubeconfig"))

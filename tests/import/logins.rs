@@ -1,5 +1,6 @@
 //! Who asks: at the source and at the destination.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -141,6 +142,42 @@ async fn the_source_is_told_a_name_and_a_password_from_wherever_they_are() {
     std::fs::write(folder.join("config.json"), config.to_string()).expect("a file");
     ask(&[], None).await.all_equal();
     image.assert_pullable(&place.here("app"), "v1").await;
+
+    // As it is left to a program, which answers or does not.
+    let config = json!({ "credHelpers": { place.upstream.address(): "ours" } });
+    std::fs::write(folder.join("config.json"), config.to_string()).expect("a file");
+    let refused = |told: &Told, why: &str| {
+        assert_eq!(told.code, Some(1), "{told:?}");
+        assert!(told.stderr.contains(why), "{told:?}");
+    };
+    refused(&ask(&[], None).await, "docker-credential-ours: No such file");
+    let programs = place.home.path().join("bin");
+    std::fs::create_dir(&programs).expect("a folder");
+    let program = programs.join("docker-credential-ours");
+    let path = format!("{}:{}", programs.display(), harness::setting("PATH"));
+    let with = async |script: &str| -> Told {
+        std::fs::write(&program, format!("#!/bin/sh\nread registry\n{script}\n")).expect("a program");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("a program");
+        let mut command = import(&place.berth, &place.home, &to, &[&source]);
+        command.env("PATH", &path);
+        run(command).await
+    };
+    let answer = |username: &str| {
+        format!(
+            r#"[ "$1 $registry" = "get {}" ] && printf '{{"ServerURL":"%s","Username":"{username}","Secret":"{}"}}' "$registry""#,
+            place.upstream.address(),
+            Upstream::PASSWORD
+        )
+    };
+    with(&answer(Upstream::USERNAME)).await.all_equal();
+    refused(&with(&answer("<token>")).await, "identity token");
+    refused(
+        &with("echo locked; exit 1").await,
+        "docker-credential-ours: locked",
+    );
+    refused(&with("echo nonsense").await, "answered no log-in");
+    let nothing = "echo credentials not found in native keychain; exit 1";
+    refused(&with(nothing).await, "401 Unauthorized");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

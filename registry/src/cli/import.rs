@@ -14,7 +14,8 @@ use self::show::Shown;
 use super::signals::Signals;
 use super::{Ended, Output};
 use crate::import::{
-    Address, Endpoint, Found, Import, Notes, Patience, Renaming, Report, Selection, Wanted, login,
+    Address, Endpoint, Found, HelperError, Import, Notes, Patience, Renaming, Report, Selection, Wanted,
+    ask_helper, login,
 };
 use crate::metadata::Time;
 use crate::rfc3339;
@@ -33,6 +34,8 @@ enum ImportFailed {
     File { path: PathBuf, error: io::Error },
     #[error("{}: it is no configuration of Docker: {error}", path.display())]
     DockerConfig { path: PathBuf, error: serde_json::Error },
+    #[error(transparent)]
+    Helper(#[from] HelperError),
     #[error("standard input: {0}")]
     Stdin(io::Error),
     #[error(
@@ -188,15 +191,7 @@ fn source_login(matches: &ArgMatches, source: &Address) -> Result<Option<Login>,
     };
     match login(&bytes, &source.docker_key()) {
         Ok(Found::Login(login)) => Ok(Some(login)),
-        Ok(Found::Helper(name)) => {
-            eprintln!(
-                "note: {} leaves {} to docker-credential-{name}, which is not run: pass --source-username and a password \
-                 if the source asks for one",
-                path.display(),
-                source.host()
-            );
-            Ok(None)
-        }
+        Ok(Found::Helper(name)) => Ok(ask_helper(&name, &source.docker_key())?),
         Ok(Found::Nothing) => Ok(None),
         Err(error) => Err(ImportFailed::DockerConfig { path, error }),
     }

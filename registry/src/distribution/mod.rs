@@ -19,12 +19,12 @@ mod paging;
 mod query;
 mod redirect;
 mod referrers;
-mod route;
+pub(crate) mod route;
 mod state;
 mod sweep;
 mod tags;
 mod token;
-mod uploads;
+pub(crate) mod uploads;
 
 use axum::body::Body;
 use axum::extract::{Request, State};

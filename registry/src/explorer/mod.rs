@@ -15,7 +15,7 @@
 //! from elsewhere.
 
 mod answer;
-mod archive;
+pub(crate) mod archive;
 mod artifact;
 mod assets;
 mod builds;
@@ -30,7 +30,7 @@ mod manifest;
 mod oidc;
 mod packages;
 mod parsed;
-mod path;
+pub(crate) mod path;
 mod plot;
 mod prose;
 mod repositories;
@@ -38,7 +38,7 @@ mod repository;
 mod retention;
 mod session;
 mod shown;
-mod supply;
+pub(crate) mod supply;
 mod usage;
 mod visit;
 

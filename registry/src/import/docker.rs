@@ -12,7 +12,7 @@ use crate::upstream::Login;
 pub enum Found {
     /// A log-in.
     Login(Login),
-    /// It is left to a program of this name, which is not run.
+    /// It is left to a program of this name.
     Helper(String),
     /// Nothing.
     Nothing,

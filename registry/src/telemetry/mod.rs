@@ -13,7 +13,7 @@ mod export;
 mod figures;
 mod sampling;
 pub mod span;
-mod traceparent;
+pub(crate) mod traceparent;
 
 use std::sync::OnceLock;
 use std::time::Duration;

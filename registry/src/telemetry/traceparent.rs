@@ -9,7 +9,7 @@ const LENGTH: usize = 55;
 
 /// The caller's span.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Parent {
+pub(crate) struct Parent {
     trace: TraceId,
     span: SpanId,
     /// Whether the caller records it.
@@ -18,7 +18,7 @@ pub(super) struct Parent {
 
 impl Parent {
     /// What a request says; nothing if it says nothing, or nonsense (section 3.2: then a new trace begins).
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(NAME).iter();
         let value = values.next()?;
         if values.next().is_some() {

@@ -9,7 +9,7 @@
 //! refusal says whether asking again makes sense, and when; what is known of one tenant's upstream decides nothing for
 //! another tenant.
 
-mod challenge;
+pub(crate) mod challenge;
 mod client;
 mod error;
 mod figures;

@@ -99,9 +99,14 @@ pub fn read(file: &Path) -> Result<Vec<Document>, Vec<Wrong>> {
         )]);
     }
     let text = fs::read_to_string(file).map_err(|error| vec![wrong(1, error.to_string())])?;
+    read_text(file, &text)
+}
+
+/// Reads what a file holds.
+pub(crate) fn read_text(file: &Path, text: &str) -> Result<Vec<Document>, Vec<Wrong>> {
     let folder = file.parent().unwrap_or(Path::new("."));
     let (mut documents, mut problems) = (Vec::new(), Vec::new());
-    for (line, text) in split(&text) {
+    for (line, text) in split(text) {
         match document(&text, folder) {
             Ok(Some(wanted)) => documents.push(Document {
                 file: file.to_owned(),
@@ -110,7 +115,11 @@ pub fn read(file: &Path) -> Result<Vec<Document>, Vec<Wrong>> {
             }),
             Ok(None) => {}
             Err(found) => {
-                let at = |(offset, why): (usize, String)| wrong(line + offset, why);
+                let at = |(offset, why): (usize, String)| Wrong {
+                    file: file.to_owned(),
+                    line: line + offset,
+                    why,
+                };
                 problems.extend(found.into_iter().map(at));
             }
         }

@@ -7,7 +7,7 @@
 
 pub mod append;
 pub mod close;
-mod hashes;
+pub(crate) mod hashes;
 mod lease;
 pub mod start;
 pub mod status;

@@ -7,7 +7,7 @@
 
 pub mod provenance;
 pub mod sbom;
-mod statement;
+pub(crate) mod statement;
 
 /// Longest text that is kept, in characters.
 const TEXT: usize = 2000;

@@ -15,7 +15,7 @@
 //! each code as the issuer sees to, and from the issuer that was asked; an ID token is held to the same rules as any other
 //! token of its issuer; a person who is not admitted does not learn what was missing; endpoints are URLs of strangers.
 
-mod answer;
+pub(crate) mod answer;
 mod discovery;
 mod exchange;
 mod offer;

@@ -155,7 +155,7 @@ impl KeySets {
 }
 
 /// Reads a set of keys.
-pub(super) fn parse(document: &[u8]) -> Result<JwkSet, Failure> {
+pub(crate) fn parse(document: &[u8]) -> Result<JwkSet, Failure> {
     let keys: JwkSet =
         serde_json::from_slice(document).map_err(|error| format!("no set of keys: {error}"))?;
     if keys.keys.len() > KEYS {

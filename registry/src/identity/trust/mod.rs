@@ -5,13 +5,13 @@
 //! asymmetric ones alone; nobody is told which rule was nearly met.
 
 mod expression;
-mod jwks;
+pub(crate) mod jwks;
 mod rule;
 mod verify;
 
 pub use expression::check as check_expression;
 pub use rule::{Kind, Rule};
-pub(super) use verify::unverified;
+pub(crate) use verify::unverified;
 pub use verify::{Accepted, Refused, Verifier};
 
 /// Seconds since 1970.
