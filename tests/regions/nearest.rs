@@ -211,6 +211,51 @@ async fn a_region_opens_no_tenant_to_another() {
 }
 
 #[tokio::test]
+async fn a_check_of_the_region_s_bucket_finds_what_should_be_gone_there_and_what_has_not_come() {
+    let mut place = Place::with("", |builder| builder).await;
+    place.repository.push_blob(&blob(1000, 8)).await;
+    place.replicate();
+    let object = only_object(&place.eu);
+    // An object of another upload, and none of the one that there was.
+    let name = object
+        .file_name()
+        .expect("a name")
+        .to_str()
+        .expect("plain")
+        .to_owned();
+    let first = if name.starts_with('0') { "1" } else { "0" };
+    let other = object.with_file_name(format!("{first}{}", &name[1..]));
+    std::fs::rename(&object, &other).expect("another object");
+    // What is new may be a push under way.
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(7 * 24 * 3600);
+    let file = std::fs::File::options()
+        .append(true)
+        .open(&other)
+        .expect("the object");
+    file.set_modified(long_ago).expect("its time");
+    place.berth.kill9();
+
+    let mut check = place.berth.command("fsck");
+    let ended = check
+        .env("BERTH_BLOBS", place.eu.url())
+        .args(["--admin-listen=127.0.0.1:1", "-o", "json"])
+        .output();
+    let ended = ended.expect("the check runs");
+
+    let told = String::from_utf8_lossy(&ended.stdout);
+    assert_eq!(
+        ended.status.code(),
+        Some(1),
+        "{told} {}",
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    assert!(
+        told.contains("OrphanObject") && told.contains("MissingObject"),
+        "{told}"
+    );
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_meant_ends_the_start_and_says_why() {
     let folder = tempfile::TempDir::with_prefix("berth-regions-").expect("a temporary folder");
     for (url, entry, named) in [

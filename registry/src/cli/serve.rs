@@ -14,10 +14,11 @@ use super::file_limit;
 use super::log::Form;
 use super::signals::{Signals, on_hangup};
 use super::startup::{self, Addresses};
+use super::stores::{self, Stores};
 use crate::admin::manifests::Folder;
 use crate::admin::{self, Admin, AdminKeys, Configurator};
 use crate::audit::Audit;
-use crate::blobs::{self, BlobStore, budget::Budget};
+use crate::blobs::budget::Budget;
 use crate::distribution;
 use crate::egress::{Allow, Client, Dialer};
 use crate::explorer::{self, Explorer};
@@ -28,17 +29,11 @@ use crate::lifecycle::figures::Figures;
 use crate::lifecycle::fsck::{self, Fsck};
 use crate::lifecycle::metering::Price;
 use crate::lifecycle::{self, Keeper};
-use crate::metadata::configuration::{Configuration, FirstTenant};
-use crate::metadata::events::Events;
-use crate::metadata::explore::Explore;
-use crate::metadata::inspection::Inspection;
-use crate::metadata::lifecycle::Lifecycle;
-use crate::metadata::position::Position;
-use crate::metadata::pull_through::PullThrough;
-use crate::metadata::{self, MetadataError, Store, Time};
+use crate::metadata::Time;
+use crate::metadata::configuration::FirstTenant;
 use crate::ops;
 use crate::ops::metrics::Metrics;
-use crate::ops::ready::{Probe, Readiness};
+use crate::ops::ready::Readiness;
 use crate::regions::{self, Regions};
 use crate::server::tls::{self, Certificate};
 use crate::server::{Limits, Server, bind};
@@ -54,8 +49,6 @@ use crate::webhooks::{self, Site, Teller, Webhooks};
 
 /// Between two looks at the keys.
 const KEYS_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
-/// Between two tries to open a standby.
-const STANDBY_AGAIN: std::time::Duration = std::time::Duration::from_secs(2);
 /// Connections to the admin and ops listeners, each.
 const SIDE_CONNECTIONS: usize = 1024;
 
@@ -63,20 +56,6 @@ const SIDE_CONNECTIONS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("a second signal cut the requests that were still in flight")]
 struct Cut;
-
-struct Stores {
-    metadata: Arc<dyn Store>,
-    configuration: Arc<dyn Configuration>,
-    lifecycle: Arc<dyn Lifecycle>,
-    inspection: Arc<dyn Inspection>,
-    pull_through: Arc<dyn PullThrough>,
-    events: Arc<dyn Events>,
-    position: Arc<dyn Position>,
-    explore: Arc<dyn Explore>,
-    blobs: Arc<dyn BlobStore>,
-    /// Whether no other process can use them.
-    alone: bool,
-}
 
 struct Listeners {
     api: TcpListener,
@@ -127,7 +106,7 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
     tokio::spawn(ops_server.serve(listeners.ops, None, ops_router));
 
     let stores = tokio::select! {
-        stores = stores_once_there(settings, &budget, &readiness) => stores?,
+        stores = stores::once_there(settings, &budget, &readiness) => stores?,
         _ = signals.stop() => return Ok(()),
     };
     let regions = match &settings.regions {
@@ -243,7 +222,7 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
         );
     });
     // From here on it may be ready: the configuration has been read, and the listeners are served.
-    tokio::spawn(watch_stores(readiness.clone(), &stores));
+    tokio::spawn(stores::watch(readiness.clone(), &stores));
     follow([api_tls, admin_tls])?;
     announce(
         settings,
@@ -304,59 +283,13 @@ fn side_limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Opens the stores. A registry that only reads waits for a standby that is away, or that has not replayed the schema
-/// of this release yet: it may be started at the same time as either.
-async fn stores_once_there(
-    settings: &Settings,
-    budget: &Budget,
-    readiness: &Readiness,
-) -> Result<Stores, Box<dyn std::error::Error>> {
-    loop {
-        let error = match open_stores(settings, budget.clone()).await {
-            Ok(stores) => return Ok(stores),
-            Err(error) => error,
-        };
-        match error.downcast_ref::<MetadataError>() {
-            Some(MetadataError::Unavailable(_) | MetadataError::Behind) if settings.read_only => {
-                readiness.is_held_up(&error.to_string());
-                tracing::warn!(%error, "the standby cannot be used yet; it is tried again");
-                tokio::time::sleep(STANDBY_AGAIN).await;
-            }
-            _ => return Err(error),
-        }
-    }
-}
-
-async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<dyn std::error::Error>> {
-    let options = metadata::Options {
-        migrate: settings.migrate,
-        connections: settings.postgres_connections,
-        prepared: settings.postgres_prepared,
-        read_only: settings.read_only,
-    };
-    let opened = metadata::open(&settings.metadata, &options).await?;
-    let blobs = blobs::open::open(&settings.blobs, budget).await?;
-    Ok(Stores {
-        metadata: opened.store,
-        configuration: opened.configuration,
-        lifecycle: opened.lifecycle,
-        explore: opened.explore,
-        inspection: opened.inspection,
-        pull_through: opened.pull_through,
-        events: opened.events,
-        position: opened.position,
-        blobs,
-        alone: settings.holds_data_folder(),
-    })
-}
-
 /// The admin API alone, on the stores of a server that does not run, and the key that opens it.
 pub(super) async fn admin_alone(
     settings: &Settings,
 ) -> Result<(axum::Router, String), Box<dyn std::error::Error>> {
     let keys = Arc::new(KeyRing::open(&settings.keys, settings.keys_in_data())?);
     let admin_keys = AdminKeys::open(&settings.admin_key_file, settings.admin_key_in_data())?;
-    let stores = open_stores(settings, Budget::new(settings.upload_memory)).await?;
+    let stores = stores::open(settings, Budget::new(settings.upload_memory)).await?;
     let tenancy = Tenancy::open(settings, &stores, keys).await?;
     // The process that asks is no replica that serves.
     tenancy.directory.leave().await?;
@@ -537,26 +470,6 @@ async fn follow_admin_keys(keys: AdminKeys) {
             tracing::error!(%error, "the admin keys cannot be read; those in use stay");
         }
     }
-}
-
-/// Asks both stores for ever.
-fn watch_stores(readiness: Arc<Readiness>, stores: &Stores) -> impl Future<Output = ()> + Send + use<> {
-    let (metadata, blobs) = (stores.metadata.clone(), stores.blobs.clone());
-    let ask_metadata = Probe {
-        name: "metadata",
-        ask: Box::new(move || {
-            let store = metadata.clone();
-            Box::pin(async move { store.probe().await.map_err(|error| error.to_string()) })
-        }),
-    };
-    let ask_blobs = Probe {
-        name: "blobs",
-        ask: Box::new(move || {
-            let store = blobs.clone();
-            Box::pin(async move { store.probe().await.map_err(|error| error.to_string()) })
-        }),
-    };
-    async move { readiness.watch(vec![ask_metadata, ask_blobs]).await }
 }
 
 fn certificate(

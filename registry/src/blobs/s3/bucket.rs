@@ -27,6 +27,8 @@ const COMPLETE: Duration = Duration::from_secs(600);
 const SLOWEST: u64 = 256 << 10;
 /// How long a transfer may stand still.
 const STALLED: Duration = Duration::from_secs(20);
+/// How often in a row an answer may break off without a byte.
+const BREAKS: u32 = 3;
 /// How often a request is tried in all.
 const ATTEMPTS: u32 = 5;
 
@@ -135,6 +137,14 @@ impl Bucket {
 
     pub(super) fn part_size(&self) -> u64 {
         self.options.part_size
+    }
+
+    /// How often in a row an answer may break off without a byte, and is asked for again.
+    pub(super) fn breaks(&self) -> u32 {
+        match self.options.patience {
+            Patience::Full => BREAKS,
+            Patience::Brief => 0,
+        }
     }
 
     /// Whether writes may carry conditions.

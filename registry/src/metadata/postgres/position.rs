@@ -25,7 +25,21 @@ async fn written(c: &mut Connection) -> Result<Lsn> {
     let place: String = sqlx::query_scalar("SELECT pg_current_wal_insert_lsn()::text")
         .fetch_one(c)
         .await?;
-    lsn(&place)
+    lsn(&place).map(end_of_last)
+}
+
+/// Bytes of a page of the log, and of the headers that a page may begin with.
+const PAGE: u64 = 8192;
+const HEADERS: [u64; 2] = [24, 40];
+
+/// Where the last record ends, if the next one would be the first of its page: a standby that has replayed everything
+/// stands before the header, which comes with the next record. No record ends inside of a header.
+fn end_of_last(next: Lsn) -> Lsn {
+    let into = next.0 % PAGE;
+    match HEADERS.contains(&into) {
+        true => Lsn(next.0 - into),
+        false => next,
+    }
 }
 
 /// A standby that follows a primary and has replayed all that has come is up to date, however old the last transaction
@@ -51,4 +65,25 @@ async fn replayed(c: &mut Connection) -> Result<Replayed> {
 fn lsn(text: &str) -> Result<Lsn> {
     text.parse()
         .map_err(|error| MetadataError::Corrupt(format!("the place {text:?} in the database's log: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_place_of_a_page_is_reached_once_the_page_before_it_is() {
+        for (next, expected) in [
+            ("0/3000148", "0/3000148"),
+            ("0/3002018", "0/3002000"),
+            ("1/4000028", "1/4000000"),
+            ("0/3002000", "0/3002000"),
+        ] {
+            assert_eq!(
+                end_of_last(next.parse().unwrap()),
+                expected.parse().unwrap(),
+                "{next}"
+            );
+        }
+    }
 }
