@@ -90,15 +90,17 @@ impl Identity {
                 .time_to_live(FOREIGN_VERIFIED)
                 .build(),
         });
-        let noting = identity.clone();
-        tokio::spawn(async move {
-            while notes_use {
-                tokio::time::sleep(tokens::NOTE_EVERY).await;
-                if let Err(error) = noting.tokens.note_used().await {
-                    tracing::warn!(%error, "the use of tokens could not be noted");
+        if notes_use {
+            let noting = identity.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(tokens::NOTE_EVERY).await;
+                    if let Err(error) = noting.tokens.note_used().await {
+                        tracing::warn!(%error, "the use of tokens could not be noted");
+                    }
                 }
-            }
-        });
+            });
+        }
         identity
     }
 
