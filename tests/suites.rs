@@ -11,6 +11,7 @@ mod import;
 mod lifecycle;
 mod protocol;
 mod pull_through;
+mod regions;
 mod serve;
 mod tenancy;
 mod webhooks;

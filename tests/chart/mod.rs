@@ -15,6 +15,7 @@ mod observing;
 mod pods;
 mod profiles;
 mod programs;
+mod reading;
 mod readme;
 mod refusals;
 mod release;
@@ -149,7 +150,8 @@ fn sets() -> Vec<Vec<String>> {
         "registry.persistence.enabled=false",
         "registry.persistence.existingClaim=data,registry.blobs.existingSecret=bucket",
         DISTRIBUTED,
-        "registry.autoscaling.enabled=true,registry.blobs.credentials.existingSecret=key",
+        "registry.autoscaling.enabled=true,registry.blobs.credentials.existingSecret=key,\
+         registry.regions.regions[0].name=eu,registry.regions.regions[0].blobs=s3://eu,registry.zone=FromPod",
     ];
     for (number, mode) in modes.iter().enumerate() {
         for exposure in exposures {

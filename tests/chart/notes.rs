@@ -45,6 +45,12 @@ fn the_notes_name_the_next_step_for_what_was_chosen() {
             "-n infra get gateway edge",
             "ingress controller",
         ),
+        (
+            "registry.mode=distributed,registry.metadata.existingSecret=db,registry.blobs.url=s3://blobs,\
+             registry.readOnly.enabled=true,registry.readOnly.primary=https://registry.example.com,keys.secretName=copied",
+            "its primary's, https://registry.example.com.",
+            "kubectl create namespace",
+        ),
         (made, "get gateway berth", "must admit routes"),
         (
             "exposure.mode=ingress",

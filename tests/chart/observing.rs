@@ -1,9 +1,10 @@
 //! Alerts and the dashboard ask for metrics that exist.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use harness::Berth;
 use harness::http::{attempt, client};
+use harness::{Backend, Berth, eventually};
 use serde_json::Value;
 
 use super::{DISTRIBUTED, chart, checkout, find, objects, read};
@@ -143,16 +144,42 @@ fn documented() -> BTreeSet<String> {
         .collect()
 }
 
+async fn metrics_at(berth: &Berth) -> String {
+    let metrics = attempt(client().get(berth.ops_url("/metrics"))).await;
+    metrics.expect("metrics").text()
+}
+
+/// A registry that only reads, with a region, once it knows how its database stands.
+async fn reader() -> Berth {
+    let folder = tempfile::TempDir::with_prefix("berth-regions-").expect("a temporary folder");
+    let file = folder.path().join("regions.yaml");
+    std::fs::write(
+        &file,
+        "regions:\n- name: eu\n  blobs: s3://eu?endpoint=http://127.0.0.1:1\n",
+    )
+    .expect("a file");
+    let primary = Berth::start(Backend::Distributed).await;
+    let reader = Berth::builder()
+        .storage(primary.storage().clone(), 1)
+        .flag("--read-only", "true")
+        .flag("--regions", file.to_str().expect("a plain name"))
+        .start()
+        .await;
+    eventually("the standby's lag", Duration::from_secs(30), async || {
+        let metrics = metrics_at(&reader).await;
+        metrics.contains("berth_standby_lag_seconds ").then_some(())
+    })
+    .await;
+    reader
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registry_serves_what_alerts_and_dashboard_ask_of_it_and_the_documents_name_it_all() {
     let berth = Berth::builder().flag("--tenant-metrics", "true").start().await;
     // Counters by label appear with the first request.
     let _ = attempt(client().get(berth.url("/v2/"))).await;
-    let text = attempt(client().get(berth.ops_url("/metrics")))
-        .await
-        .expect("metrics")
-        .text();
-    let served = series_of(&text);
+    let text = metrics_at(&berth).await;
+    let mut served = series_of(&text);
     for (name, place) in asked() {
         let is_other = name.starts_with("berth_operator_") || OF_OTHERS.contains(&name.as_str());
         assert!(
@@ -174,6 +201,8 @@ async fn a_registry_serves_what_alerts_and_dashboard_ask_of_it_and_the_documents
         !asked_edges.is_empty() && asked_edges.is_subset(&edges(&text)),
         "{asked_edges:?}"
     );
+    // What only those have that read from a standby, or from buckets of regions.
+    served.extend(series_of(&metrics_at(&reader().await).await));
     // Of a histogram the documents name what its series have in common.
     let of_registry = |name: &String| !name.starts_with("berth_operator_");
     let told: BTreeSet<String> = documented().into_iter().filter(of_registry).collect();

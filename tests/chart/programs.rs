@@ -46,6 +46,10 @@ fn the_registry_takes_every_flag_that_the_chart_gives_it() {
         for flag in &mut flags {
             *flag = flag.replace("$(POD_IP)", "10.244.1.7");
         }
+        if kind == "Deployment" {
+            // As variables from Secrets and values.
+            flags.extend(["--metadata=postgres://db/berth", "--blobs=s3://blobs"].map(str::to_owned));
+        }
         let (success, text) = run(&registry, &flags);
         assert!(success, "{flags:?}: {text}");
     }

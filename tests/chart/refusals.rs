@@ -29,6 +29,24 @@ const REFUSED: &[(&str, &[&str])] = &[
     ),
     ("registry.persistence.size=lots", &["/registry/persistence/size"]),
     ("registry.redirect=Sometimes", &["/registry/redirect"]),
+    (
+        "registry.regions.regions[0].name=eu,registry.regions.regions[0].blobs=s3://eu",
+        &["/registry/regions"],
+    ),
+    (
+        "registry.regions.regions[0].name=EU,registry.mode=distributed",
+        &["/registry/regions/regions/0/name"],
+    ),
+    (
+        "registry.regions.regions[0].name=eu,registry.regions.regions[0].bucket=s3://eu,registry.mode=distributed",
+        &["/registry/regions/regions/0", "bucket"],
+    ),
+    ("registry.zone=a zone", &["/registry/zone"]),
+    ("registry.readOnly.enabled=true", &["/registry/readOnly/enabled"]),
+    (
+        "registry.readOnly.primary=registry.example.com",
+        &["/registry/readOnly/primary"],
+    ),
     ("registry.uploadMemory=1Gi", &["/registry/uploadMemory"]),
     (
         "registry.trustedProxies={everyone}",
@@ -139,6 +157,20 @@ fn a_distributed_registry_has_at_least_two_replicas() {
     let one = template("berth", &["--set", DISTRIBUTED, "--set", "registry.replicas=1"]);
     assert!(!one.status.success());
     assert!(String::from_utf8_lossy(&one.stderr).contains("/registry/replicas"));
+}
+
+#[test]
+fn what_only_reads_has_the_keys_of_its_primary_and_routes_that_no_operator_makes() {
+    let reads = "registry.readOnly.enabled=true";
+    let edge = "keys.secretName=copied,exposure.mode=ingress";
+    for (values, named) in [
+        ("exposure.mode=none", "keys.secretName"),
+        (edge, "exposure.perTenantRoutes"),
+    ] {
+        let output = template("berth", &["--set", DISTRIBUTED, "--set", reads, "--set", values]);
+        assert!(!output.status.success(), "{values} was taken");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(named), "{named}");
+    }
 }
 
 #[test]

@@ -34,10 +34,7 @@ impl Database {
 
     /// The rows that `sql` gives, each a list of values as text; NULL is the empty string.
     pub fn query(&self, sql: &str) -> Vec<Vec<String>> {
-        let rows = psql(&self.url(), sql);
-        rows.lines()
-            .map(|row| row.split('\x1f').map(str::to_owned).collect())
-            .collect()
+        query(&self.url(), sql)
     }
 }
 
@@ -55,6 +52,14 @@ impl Drop for Database {
             ])
             .output();
     }
+}
+
+/// The rows that `sql` gives at the database of this URL, each a list of values as text.
+pub fn query(url: &str, sql: &str) -> Vec<Vec<String>> {
+    let rows = psql(url, sql);
+    rows.lines()
+        .map(|row| row.split('\x1f').map(str::to_owned).collect())
+        .collect()
 }
 
 fn psql(url: &str, sql: &str) -> String {

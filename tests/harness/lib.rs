@@ -54,7 +54,7 @@ pub use client::{Client, Output};
 pub use cluster::Cluster;
 pub use collector::{Collector, TracedSpan};
 pub use control_plane::{ControlPlane, OwnControlPlane, condition};
-pub use database::Database;
+pub use database::{Database, query};
 pub use desk::{Desk, Person};
 pub use dice::Dice;
 pub use edge::{Edge, RoutesBy};

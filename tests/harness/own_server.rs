@@ -42,16 +42,7 @@ impl OwnServer {
     /// A PostgreSQL server with an empty database.
     pub fn postgres() -> OwnServer {
         let server = OwnServer::prepare(Kind::Postgres);
-        if is_root() {
-            let owned = Command::new("chown")
-                .arg("postgres:")
-                .arg(server.folder.path())
-                .status();
-            assert!(
-                owned.is_ok_and(|status| status.success()),
-                "a folder for PostgreSQL"
-            );
-        }
+        server.is_for_postgres();
         let made = unprivileged(&postgres_program("initdb"))
             .arg("-D")
             .arg(server.folder.path().join("data"))
@@ -68,6 +59,26 @@ impl OwnServer {
             .expect("initdb runs");
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         server.started()
+    }
+
+    /// A PostgreSQL server that follows this one, as of now, and takes no writes (a hot standby).
+    pub fn standby(&self) -> OwnServer {
+        let server = OwnServer::prepare(Kind::Postgres);
+        server.is_for_postgres();
+        let made = unprivileged(&postgres_program("pg_basebackup"))
+            .args(["-h", "127.0.0.1", "-U", "berth", "-p", &self.port.to_string()])
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D"])
+            .arg(server.folder.path().join("data"))
+            .current_dir("/")
+            .output()
+            .expect("pg_basebackup runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        server.started()
+    }
+
+    /// Everything that the server wrote to its log so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
     }
 
     /// What the registry's `--blobs` or `--metadata` takes.
@@ -219,8 +230,19 @@ impl OwnServer {
         self.folder.path().join("log")
     }
 
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    /// Gives the folder to the user that PostgreSQL runs as.
+    fn is_for_postgres(&self) {
+        if !is_root() {
+            return;
+        }
+        let owned = Command::new("chown")
+            .arg("postgres:")
+            .arg(self.folder.path())
+            .status();
+        assert!(
+            owned.is_ok_and(|status| status.success()),
+            "a folder for PostgreSQL"
+        );
     }
 }
 

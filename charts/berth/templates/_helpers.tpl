@@ -169,6 +169,14 @@ affinity:
 {{- if and $registry.autoscaling.enabled (gt (int $registry.autoscaling.minReplicas) (int $registry.autoscaling.maxReplicas)) }}
 {{- fail "registry.autoscaling.minReplicas is more than registry.autoscaling.maxReplicas" }}
 {{- end }}
+{{- if $registry.readOnly.enabled }}
+{{- if not .Values.keys.secretName }}
+{{- fail "registry.readOnly.enabled goes with keys.secretName: name a copy of the Secret that the primary's operator makes" }}
+{{- end }}
+{{- if and .Values.exposure.perTenantRoutes (ne .Values.exposure.mode "none") }}
+{{- fail "registry.readOnly.enabled goes with exposure.perTenantRoutes=false: no operator is there to make a route for each tenant" }}
+{{- end }}
+{{- end }}
 {{- $upstreams := list }}
 {{- range .Values.nodeMirrors.mirrors }}
 {{- if has .upstream $upstreams }}

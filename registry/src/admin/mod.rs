@@ -31,7 +31,7 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use http::{StatusCode, header};
+use http::{Method, StatusCode, header};
 use tokio::sync::Mutex;
 
 use crate::audit::{Event, Outcome};
@@ -123,6 +123,25 @@ pub fn router(keys: AdminKeys, admin: Admin) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .layer(middleware::from_fn_with_state(keys, authorise))
         .with_state(admin)
+}
+
+/// The same for a registry that only reads: what would change anything is the primary's.
+pub fn reading_router(keys: AdminKeys, admin: Admin) -> Router {
+    router(keys.clone(), admin)
+        .layer(middleware::from_fn(only_reads))
+        .layer(middleware::from_fn_with_state(keys, authorise))
+}
+
+async fn only_reads(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    let message = "this registry only reads; ask the admin API of its primary";
+    (
+        [(header::ALLOW, "GET, HEAD")],
+        Failure::new(StatusCode::METHOD_NOT_ALLOWED, "ReadOnly", message),
+    )
+        .into_response()
 }
 
 async fn authorise(State(keys): State<AdminKeys>, request: Request, next: Next) -> Response {

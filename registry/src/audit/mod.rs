@@ -70,7 +70,8 @@ pub struct Event {
 pub struct Audit(Arc<Inner>);
 
 struct Inner {
-    store: Arc<dyn Configuration>,
+    /// Nothing where the log alone keeps them.
+    store: Option<Arc<dyn Configuration>>,
     collected: Mutex<Collected>,
 }
 
@@ -126,16 +127,27 @@ impl Audit {
     /// Collects into this store, which keeps records for `keep`.
     pub fn start(store: Arc<dyn Configuration>, keep: Duration) -> Self {
         let audit = Self(Arc::new(Inner {
-            store,
+            store: Some(store.clone()),
             collected: Mutex::default(),
         }));
-        tokio::spawn(audit.clone().run(keep));
+        tokio::spawn(audit.clone().run(store, keep));
         audit
+    }
+
+    /// Writes to the log alone, where no store takes anything.
+    pub fn logging() -> Self {
+        Self(Arc::new(Inner {
+            store: None,
+            collected: Mutex::default(),
+        }))
     }
 
     /// Takes an event.
     pub fn add(&self, event: Event) {
         event.log();
+        if self.0.store.is_none() {
+            return;
+        }
         let mut collected = self.0.collected.lock().unwrap_or_else(PoisonError::into_inner);
         let full = collected.events.len() >= KEPT;
         match collected.events.get_mut(&event) {
@@ -147,6 +159,7 @@ impl Audit {
 
     /// Stores what was collected.
     pub async fn flush(&self) {
+        let Some(store) = &self.0.store else { return };
         let collected = std::mem::take(&mut *self.0.collected.lock().unwrap_or_else(PoisonError::into_inner));
         if collected.lost > 0 {
             tracing::error!(
@@ -160,13 +173,13 @@ impl Audit {
             .map(|(event, count)| event.record(count))
             .collect();
         for batch in records.chunks(BATCH) {
-            if let Err(error) = self.0.store.record(batch.to_vec()).await {
+            if let Err(error) = store.record(batch.to_vec()).await {
                 tracing::error!(%error, lost = batch.len(), "audit events could not be stored; they are in the log alone");
             }
         }
     }
 
-    async fn run(self, keep: Duration) {
+    async fn run(self, store: Arc<dyn Configuration>, keep: Duration) {
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut forgotten = tokio::time::Instant::now();
@@ -175,18 +188,18 @@ impl Audit {
             self.flush().await;
             if forgotten.elapsed() >= FORGET_EVERY {
                 forgotten = tokio::time::Instant::now();
-                self.forget(Time::now().minus(keep)).await;
+                forget(&*store, Time::now().minus(keep)).await;
             }
         }
     }
+}
 
-    async fn forget(&self, before: Time) {
-        loop {
-            match self.0.store.forget_audit(before, FORGET_BATCH).await {
-                Ok(0) => return,
-                Ok(_) => {}
-                Err(error) => return tracing::warn!(%error, "old audit records could not be removed"),
-            }
+async fn forget(store: &dyn Configuration, before: Time) {
+    loop {
+        match store.forget_audit(before, FORGET_BATCH).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => return tracing::warn!(%error, "old audit records could not be removed"),
         }
     }
 }

@@ -8,7 +8,7 @@ use url::Url;
 use super::BlobStore;
 use super::budget::Budget;
 use super::folder::{FolderStore, LockError};
-use super::s3::{Encryption, Options, S3Store};
+use super::s3::{Encryption, Options, Patience, S3Store};
 
 /// S3's smallest part but for the last.
 const SMALLEST_PART: u64 = 5 << 20;
@@ -54,6 +54,24 @@ pub async fn open(url: &str, budget: Budget) -> Result<Arc<dyn BlobStore>, OpenE
     }
 }
 
+/// Opens a bucket whose objects are to be had elsewhere too, so that it is not waited for.
+pub async fn open_brief(url: &str, budget: Budget) -> Result<Arc<dyn BlobStore>, OpenError> {
+    let invalid = |problem: String| OpenError::Invalid {
+        url: url.to_owned(),
+        problem,
+    };
+    match parse(url).map_err(invalid)? {
+        Place::Folder(_) => Err(invalid("write s3://<bucket>/<prefix>".to_owned())),
+        Place::Bucket(options) => {
+            let options = Options {
+                patience: Patience::Brief,
+                ..options
+            };
+            Ok(Arc::new(S3Store::open(options, budget).await))
+        }
+    }
+}
+
 fn parse(url: &str) -> Result<Place, String> {
     if let Some(path) = url.strip_prefix("folder:") {
         return match path {
@@ -93,6 +111,7 @@ fn bucket(url: &Url) -> Result<Options, String> {
         path_style: false,
         part_size: DEFAULT_PART,
         encryption: None,
+        patience: Patience::Full,
     };
     let (mut sse, mut kms_key) = (None, None);
     for (name, value) in url.query_pairs() {
@@ -178,6 +197,7 @@ mod tests {
             path_style: true,
             part_size: 64 << 20,
             encryption: Some(Encryption::Kms(Some("k".into()))),
+            patience: Patience::Full,
         };
         assert_eq!(options, expected);
     }

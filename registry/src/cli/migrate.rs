@@ -10,6 +10,9 @@ use crate::metadata;
 use crate::settings::{Settings, redact};
 
 pub(super) async fn run(settings: &Settings, output: Output) -> Ended {
+    if settings.read_only {
+        return Err("--read-only is set: migrate the primary, with its settings".into());
+    }
     // SQLite has one user at a time; Postgres takes a lock of its own.
     let embedded = settings.metadata.starts_with("sqlite:");
     let _held = if embedded {
@@ -21,6 +24,7 @@ pub(super) async fn run(settings: &Settings, output: Output) -> Ended {
         migrate: true,
         connections: settings.postgres_connections,
         prepared: settings.postgres_prepared,
+        read_only: false,
     };
     metadata::migrate(&settings.metadata, &options).await?;
     let store = redact::url(&settings.metadata);

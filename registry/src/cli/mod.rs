@@ -28,6 +28,7 @@ mod retention;
 mod serve;
 mod signals;
 mod startup;
+mod stores;
 mod table;
 mod tags;
 mod usage;

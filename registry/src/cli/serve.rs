@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
+use prometheus_client::collector::Collector;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -13,10 +14,11 @@ use super::file_limit;
 use super::log::Form;
 use super::signals::{Signals, on_hangup};
 use super::startup::{self, Addresses};
+use super::stores::{self, Stores};
 use crate::admin::manifests::Folder;
 use crate::admin::{self, Admin, AdminKeys, Configurator};
 use crate::audit::Audit;
-use crate::blobs::{self, BlobStore, budget::Budget};
+use crate::blobs::budget::Budget;
 use crate::distribution;
 use crate::egress::{Allow, Client, Dialer};
 use crate::explorer::{self, Explorer};
@@ -27,20 +29,18 @@ use crate::lifecycle::figures::Figures;
 use crate::lifecycle::fsck::{self, Fsck};
 use crate::lifecycle::metering::Price;
 use crate::lifecycle::{self, Keeper};
-use crate::metadata::configuration::{Configuration, FirstTenant};
-use crate::metadata::events::Events;
-use crate::metadata::explore::Explore;
-use crate::metadata::inspection::Inspection;
-use crate::metadata::lifecycle::Lifecycle;
-use crate::metadata::pull_through::PullThrough;
-use crate::metadata::{self, Store, Time};
+use crate::metadata::Time;
+use crate::metadata::configuration::FirstTenant;
 use crate::ops;
 use crate::ops::metrics::Metrics;
-use crate::ops::ready::{Probe, Readiness};
+use crate::ops::ready::Readiness;
+use crate::regions::{self, Regions};
 use crate::server::tls::{self, Certificate};
 use crate::server::{Limits, Server, bind};
 use crate::settings::{Settings, TlsFiles};
+use crate::standby::{self, Standby};
 use crate::telemetry::{self, Traces};
+use crate::tenancy::directory::KeyIds;
 use crate::tenancy::names::{Apex, FIRST_TENANT};
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{self, Directory};
@@ -56,19 +56,6 @@ const SIDE_CONNECTIONS: usize = 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("a second signal cut the requests that were still in flight")]
 struct Cut;
-
-struct Stores {
-    metadata: Arc<dyn Store>,
-    configuration: Arc<dyn Configuration>,
-    lifecycle: Arc<dyn Lifecycle>,
-    inspection: Arc<dyn Inspection>,
-    pull_through: Arc<dyn PullThrough>,
-    events: Arc<dyn Events>,
-    explore: Arc<dyn Explore>,
-    blobs: Arc<dyn BlobStore>,
-    /// Whether no other process can use them.
-    alone: bool,
-}
 
 struct Listeners {
     api: TcpListener,
@@ -119,9 +106,19 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
     tokio::spawn(ops_server.serve(listeners.ops, None, ops_router));
 
     let stores = tokio::select! {
-        stores = open_stores(settings, budget.clone()) => stores?,
+        stores = stores::once_there(settings, &budget, &readiness) => stores?,
         _ = signals.stop() => return Ok(()),
     };
+    let regions = match &settings.regions {
+        Some(path) => Some(Regions::open(path, settings.zone.as_deref(), budget.clone()).await?),
+        None => None,
+    };
+    let standby = settings
+        .read_only
+        .then(|| Standby::follow(stores.position.clone(), settings.max_lag));
+    if let Some(standby) = standby.clone() {
+        readiness.warn_by(move || standby.warning());
+    }
     let tenancy = Tenancy::open(settings, &stores, keys).await?;
     let following = tokio::spawn(tenancy.directory.clone().follow(end.clone().cancelled_owned()));
     if let Some(folder) = &settings.manifests {
@@ -136,7 +133,10 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
     }
     let parts = distribution::Parts {
         metadata: stores.metadata.clone(),
+        position: stores.position.clone(),
+        reading: standby.clone(),
         blobs: stores.blobs.clone(),
+        regions: regions.clone(),
         budget,
         directory: tenancy.directory.clone(),
         identity: tenancy.identity.clone(),
@@ -155,30 +155,45 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
             spool_size: settings.spool_size,
         },
     };
-    tokio::spawn(tenancy.remotes.clone().follow());
-    tokio::spawn(tenancy.remotes.clone().watch());
-    tenancy.keeper.start();
     let webhooks = tenancy.webhooks(settings, &stores, startup::registry_name(settings, &addresses));
-    webhooks.start(settings.metadata.starts_with("sqlite:"));
-    metrics.also(vec![
+    // All of these write: a registry that only reads leaves them to its primary.
+    if !settings.read_only {
+        tokio::spawn(tenancy.remotes.clone().follow());
+        tokio::spawn(tenancy.remotes.clone().watch());
+        tenancy.keeper.start();
+        webhooks.start(settings.metadata.starts_with("sqlite:"));
+    }
+    let mut collectors: Vec<Box<dyn Collector>> = vec![
         Box::new(tls::Expiries::of([
             ("api", api_tls.clone()),
             ("admin", admin_tls.clone()),
         ])),
         Box::new(telemetry::Figures),
         Box::new(tenancy::Figures::of(tenancy.directory.clone())),
-        Box::new(Figures::of(tenancy.keeper.clone())),
-        Box::new(upstream::Figures::of(
+    ];
+    // What only replicas do, and only they know.
+    if let Some(standby) = standby {
+        collectors.push(Box::new(standby::Figures::of(standby)));
+    } else {
+        let tells_tenants = settings.tenant_metrics;
+        collectors.push(Box::new(Figures::of(tenancy.keeper.clone())));
+        collectors.push(Box::new(upstream::Figures::of(
             tenancy.remotes.clone(),
-            settings.tenant_metrics,
-        )),
-        Box::new(webhooks::Figures::of(webhooks.clone(), settings.tenant_metrics)),
-    ]);
+            tells_tenants,
+        )));
+        collectors.push(Box::new(webhooks::Figures::of(webhooks.clone(), tells_tenants)));
+    }
+    if let Some(regions) = regions {
+        collectors.push(Box::new(regions::Figures::of(regions)));
+    }
+    metrics.also(collectors);
     let registry = distribution::Registry::open(settings, parts).await?;
     let mut api_router = distribution::router(registry.clone());
     let explorer = tenancy.explorer(settings, &stores);
-    // Without the pages too: what pushes leave to be read would otherwise grow for ever.
-    tokio::spawn(explorer::follow(explorer.clone()));
+    if !settings.read_only {
+        // Without the pages too: what pushes leave to be read would otherwise grow for ever.
+        tokio::spawn(explorer::follow(explorer.clone()));
+    }
     if settings.explorer {
         api_router = explorer::router(explorer).merge(api_router);
     }
@@ -188,8 +203,12 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
         webhooks: Some(webhooks),
         ..tenancy.admin(&stores)
     };
-    tokio::spawn(admin.fsck.clone().follow());
-    let admin_router = admin::router(admin_keys, admin);
+    let admin_router = if settings.read_only {
+        admin::reading_router(admin_keys, admin)
+    } else {
+        tokio::spawn(admin.fsck.clone().follow());
+        admin::router(admin_keys, admin)
+    };
 
     let drain = CancellationToken::new();
     let api_server = Server::new(limits(settings), Some(metrics.clone()), drain.clone());
@@ -203,7 +222,7 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
         );
     });
     // From here on it may be ready: the configuration has been read, and the listeners are served.
-    tokio::spawn(watch_stores(readiness.clone(), &stores));
+    tokio::spawn(stores::watch(readiness.clone(), &stores));
     follow([api_tls, admin_tls])?;
     announce(
         settings,
@@ -223,8 +242,10 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
     let drained = drained(&mut serving, settings, &mut signals).await;
     end.cancel();
     tenancy.identity.settle().await;
-    tenancy.keeper.pulls.flush(&*stores.lifecycle).await;
-    tenancy.remotes.flush().await;
+    if !settings.read_only {
+        tenancy.keeper.pulls.flush(&*stores.lifecycle).await;
+        tenancy.remotes.flush().await;
+    }
     // Only a panic is an error here, and it has been logged.
     let _ = following.await;
     drained
@@ -262,34 +283,13 @@ fn side_limits(settings: &Settings) -> Limits {
     }
 }
 
-async fn open_stores(settings: &Settings, budget: Budget) -> Result<Stores, Box<dyn std::error::Error>> {
-    let options = metadata::Options {
-        migrate: settings.migrate,
-        connections: settings.postgres_connections,
-        prepared: settings.postgres_prepared,
-    };
-    let opened = metadata::open(&settings.metadata, &options).await?;
-    let blobs = blobs::open::open(&settings.blobs, budget).await?;
-    Ok(Stores {
-        metadata: opened.store,
-        configuration: opened.configuration,
-        lifecycle: opened.lifecycle,
-        explore: opened.explore,
-        inspection: opened.inspection,
-        pull_through: opened.pull_through,
-        events: opened.events,
-        blobs,
-        alone: settings.holds_data_folder(),
-    })
-}
-
 /// The admin API alone, on the stores of a server that does not run, and the key that opens it.
 pub(super) async fn admin_alone(
     settings: &Settings,
 ) -> Result<(axum::Router, String), Box<dyn std::error::Error>> {
     let keys = Arc::new(KeyRing::open(&settings.keys, settings.keys_in_data())?);
     let admin_keys = AdminKeys::open(&settings.admin_key_file, settings.admin_key_in_data())?;
-    let stores = open_stores(settings, Budget::new(settings.upload_memory)).await?;
+    let stores = stores::open(settings, Budget::new(settings.upload_memory)).await?;
     let tenancy = Tenancy::open(settings, &stores, keys).await?;
     // The process that asks is no replica that serves.
     tenancy.directory.leave().await?;
@@ -344,6 +344,7 @@ impl Tenancy {
                 trusted: settings.trusted_proxies.clone(),
                 scheme: settings.external_scheme,
             },
+            only_reads: settings.read_only,
             may_be_open: settings.may_be_open(),
         })
     }
@@ -354,7 +355,7 @@ impl Tenancy {
         keys: Arc<KeyRing>,
     ) -> Result<Self, Box<dyn std::error::Error>> {
         let store = stores.configuration.clone();
-        if settings.names().apex == Apex::First {
+        if settings.names().apex == Apex::First && !settings.read_only {
             let sparse = format!(r#"{{"repositories":{{"sparse":"{}"}}}}"#, settings.sparse);
             let first = FirstTenant {
                 name: FIRST_TENANT.parse()?,
@@ -364,7 +365,11 @@ impl Tenancy {
             store.first_tenant(first).await?;
         }
         let known = keys.clone();
-        let directory = Directory::open(store.clone(), Arc::new(move || known.signing_ids())).await?;
+        let ids: KeyIds = Arc::new(move || known.signing_ids());
+        let directory = match settings.read_only {
+            true => Directory::look(store.clone(), ids).await?,
+            false => Directory::open(store.clone(), ids).await?,
+        };
         let dialer = Dialer::new(Allow(settings.egress_allow.clone())).with_proxies_of_environment();
         let client = Client::new(dialer);
         let teller = Teller::new(stores.events.clone());
@@ -376,9 +381,19 @@ impl Tenancy {
             teller.clone(),
         );
         let verifier = Verifier::new(client.clone(), settings.domain.clone());
-        let audit = Audit::start(store.clone(), settings.audit_retention);
-        let recorded = audit.clone();
-        let identity = Identity::start(store.clone(), keys.clone(), directory.clone(), verifier, recorded);
+        let audit = match settings.read_only {
+            true => Audit::logging(),
+            false => Audit::start(store.clone(), settings.audit_retention),
+        };
+        let (recorded, notes_use) = (audit.clone(), !settings.read_only);
+        let identity = Identity::start(
+            store.clone(),
+            keys.clone(),
+            directory.clone(),
+            verifier,
+            recorded,
+            notes_use,
+        );
         let keeper = Keeper::new(lifecycle::Parts {
             metadata: stores.metadata.clone(),
             store: stores.lifecycle.clone(),
@@ -455,26 +470,6 @@ async fn follow_admin_keys(keys: AdminKeys) {
             tracing::error!(%error, "the admin keys cannot be read; those in use stay");
         }
     }
-}
-
-/// Asks both stores for ever.
-fn watch_stores(readiness: Arc<Readiness>, stores: &Stores) -> impl Future<Output = ()> + Send + use<> {
-    let (metadata, blobs) = (stores.metadata.clone(), stores.blobs.clone());
-    let ask_metadata = Probe {
-        name: "metadata",
-        ask: Box::new(move || {
-            let store = metadata.clone();
-            Box::pin(async move { store.probe().await.map_err(|error| error.to_string()) })
-        }),
-    };
-    let ask_blobs = Probe {
-        name: "blobs",
-        ask: Box::new(move || {
-            let store = blobs.clone();
-            Box::pin(async move { store.probe().await.map_err(|error| error.to_string()) })
-        }),
-    };
-    async move { readiness.watch(vec![ask_metadata, ask_blobs]).await }
 }
 
 fn certificate(

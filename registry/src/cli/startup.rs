@@ -38,11 +38,14 @@ pub(super) fn text(settings: &Settings, addresses: &Addresses, configured: bool)
     let api = Scheme::of_listener(settings.tls.is_some());
     let admin = Scheme::of_listener(settings.admin_tls.is_some());
     let version = env!("CARGO_PKG_VERSION");
+    let push = match settings.read_only {
+        true => String::new(),
+        false => format!("\x20   docker push {name}/{tenant}app:v1\n"),
+    };
     format!(
         "Berth {version} is ready at {scheme}://{name} (listening on {api}://{listen})\n\
          \n\
-         \x20   docker push {name}/{tenant}app:v1\n\
-         \x20   docker pull {name}/{tenant}app:v1\n\
+         {push}\x20   docker pull {name}/{tenant}app:v1\n\
          \n\
          {access}\n\
          \n\
@@ -58,6 +61,12 @@ pub(super) fn text(settings: &Settings, addresses: &Addresses, configured: bool)
 }
 
 fn access(settings: &Settings, configured: bool) -> String {
+    if settings.read_only {
+        return match &settings.primary {
+            Some(primary) => format!("It only reads: pushes and changes go to {primary}."),
+            None => "It only reads: pushes and changes go to the registry that it follows.".to_owned(),
+        };
+    }
     if settings.may_be_open() && !configured {
         return "It is open: whoever can reach this machine's loopback interface may push and pull without a\n\
                 credential. Configuring a tenant, listening on another address, or --open Never ends that."
@@ -107,6 +116,21 @@ mod tests {
         let text = shown(&["--listen=0.0.0.0:5000"]);
         assert!(
             text.contains("berth-registry token create") && !text.contains("It is open"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_server_that_only_reads_says_where_pushes_go() {
+        let stores = [
+            "--metadata=postgres://db/berth",
+            "--blobs=s3://bucket",
+            "--read-only=true",
+        ];
+        let text = shown(&[&stores[..], &["--primary=https://registry.example.com"]].concat());
+        assert!(text.contains("go to https://registry.example.com."), "{text}");
+        assert!(
+            text.contains("docker pull") && !text.contains("docker push"),
             "{text}"
         );
     }

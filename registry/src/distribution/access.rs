@@ -91,9 +91,17 @@ impl<'r> Arrival<'r> {
         })
     }
 
-    /// Refuses what a mirror does not do: it is for reading, so that nothing lands where its client does not look.
+    /// Refuses what a mirror, or a registry that only reads, does not do: so nothing lands where its client does not look.
     pub fn may_wish(&self, wish: Wish) -> Result<(), ApiError> {
         let refused = |message: String| Err(ApiError::of(Code::Unsupported, message));
+        if let (Some(reading), Wish::Do(Action::Push | Action::Delete)) = (&self.registry.reading, wish) {
+            let elsewhere = match &reading.primary {
+                Some(primary) => format!("push to and delete from {primary}"),
+                None => "push to and delete from the registry that it follows".to_owned(),
+            };
+            let error = refused(format!("this registry only reads; {elsewhere}"));
+            return error.map_err(|error| error.header(ALLOW, HeaderValue::from_static("GET, HEAD")));
+        }
         match (&self.via, wish) {
             (Via::Host, _) | (_, Wish::Ping | Wish::Do(Action::Pull | Action::Metadata)) => Ok(()),
             (Via::Mirror(_), Wish::List) => Ok(()),

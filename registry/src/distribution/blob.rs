@@ -12,12 +12,12 @@ use serde_json::json;
 
 use super::answer::CONTENT_DIGEST;
 use super::error::{ApiError, Code};
+use super::nearest::{Nearest, REGION};
 use super::{Asked, Named, answer, blob_body, conditions, redirect};
 use crate::audit::Outcome;
 use crate::domain::digest::{Digest, DigestError};
 use crate::domain::range::{self, Requested};
 use crate::metadata::{BlobRow, Time, Unlinked};
-use crate::settings::URL_LIFETIME;
 
 /// Sends a blob, a part of it, or the way to it. HEAD never touches the blob store.
 pub(super) async fn get(
@@ -61,7 +61,8 @@ pub(super) async fn send_found(
     if parts.method == Method::HEAD {
         let now = Time::now();
         // Whoever is told that a blob exists may go on to push a manifest of it.
-        if blob.leased_until < now.plus(registry.delays.lease_least())
+        if !registry.only_reads()
+            && blob.leased_until < now.plus(registry.delays.lease_least())
             && !registry
                 .metadata
                 .lease_blob(repository, digest, now.plus(registry.delays.lease))
@@ -74,15 +75,27 @@ pub(super) async fn send_found(
         return Ok(Some(response));
     }
     let requested = requested(&parts.headers, blob.size, digest);
+    if let Requested::Unsatisfiable = requested {
+        return Err(unsatisfiable(blob.size));
+    }
+    let from = Nearest::of(asked, &parts.headers, blob).await?;
     // Object stores disagree on what to say to several ranges and to ranges that make no sense.
     if matches!(requested, Requested::Whole | Requested::One(_))
         && redirect::wanted(asked.redirect(), &parts.headers)
-        && let Some(url) = registry.blobs.presign(&blob.key, URL_LIFETIME).await?
-        && redirect::is_followed(asked.redirect(), &parts.headers, &url)
     {
-        return found_elsewhere(&url, digest).map(Some);
+        let is_followed = |url: &str| redirect::is_followed(asked.redirect(), &parts.headers, url);
+        if let Some((url, region)) = from.link(is_followed).await? {
+            let mut response = found_elsewhere(&url, digest)?;
+            tell(&mut response, region);
+            return Ok(Some(response));
+        }
     }
-    send(asked, blob, digest, requested).await.map(Some)
+    send(from, blob.size, digest, requested).await.map(Some)
+}
+
+/// Says which region's bucket it was.
+fn tell(response: &mut Response, region: Option<HeaderValue>) {
+    response.headers_mut().extend(region.map(|name| (REGION, name)));
 }
 
 /// Which bytes of a blob of `size` a request wants.
@@ -94,34 +107,30 @@ pub(super) fn requested(headers: &HeaderMap, size: u64, digest: &Digest) -> Requ
     }
 }
 
-async fn send(
-    asked: &Asked,
-    blob: &BlobRow,
-    digest: &Digest,
-    requested: Requested,
-) -> Result<Response, ApiError> {
-    let blobs = &asked.registry.blobs;
-    let size = blob.size;
+async fn send(from: Nearest, size: u64, digest: &Digest, requested: Requested) -> Result<Response, ApiError> {
     match requested {
         Requested::Whole => {
-            let mut response = Response::new(blob_body::whole(blobs, &blob.key, 0..size).await?);
+            let (body, region) = blob_body::whole(&from, 0..size).await?;
+            let mut response = Response::new(body);
             whole(response.headers_mut(), digest, size);
+            tell(&mut response, region);
             Ok(response)
         }
         Requested::One(range) => {
             let length = range.end - range.start;
             let content_range = format!("bytes {}-{}/{size}", range.start, range.end - 1);
-            let mut response = Response::new(blob_body::whole(blobs, &blob.key, range).await?);
+            let (body, region) = blob_body::whole(&from, range).await?;
+            let mut response = Response::new(body);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             whole(response.headers_mut(), digest, length);
+            tell(&mut response, region);
             response
                 .headers_mut()
                 .insert(CONTENT_RANGE, answer::value(content_range));
             Ok(response)
         }
         Requested::Many(ranges) => {
-            let (body, length, content_type) =
-                blob_body::multipart(blobs.clone(), blob.key.clone(), ranges, size);
+            let (body, length, content_type) = blob_body::multipart(from, ranges, size);
             let mut response = Response::new(body);
             *response.status_mut() = StatusCode::PARTIAL_CONTENT;
             whole(response.headers_mut(), digest, length);
@@ -130,12 +139,13 @@ async fn send(
                 .insert(CONTENT_TYPE, answer::value(content_type));
             Ok(response)
         }
-        Requested::Unsatisfiable => Err(ApiError::of(
-            Code::RangeInvalid,
-            format!("the blob has {size} bytes; ask for some of them"),
-        )
-        .header(CONTENT_RANGE, answer::value(format!("bytes */{size}")))),
+        Requested::Unsatisfiable => Err(unsatisfiable(size)),
     }
+}
+
+fn unsatisfiable(size: u64) -> ApiError {
+    let message = format!("the blob has {size} bytes; ask for some of them");
+    ApiError::of(Code::RangeInvalid, message).header(CONTENT_RANGE, answer::value(format!("bytes */{size}")))
 }
 
 /// Headers of a full or partial answer of `length` bytes.

@@ -1,32 +1,30 @@
 //! Bodies of blob answers.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use axum::body::Body;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http::HeaderValue;
 use uuid::Uuid;
 
 use super::error::ApiError;
-use crate::blobs::{BlobError, BlobStore, ObjectKey};
+use super::nearest::Nearest;
+use crate::blobs::BlobError;
 
-/// The bytes of one range. The store is asked before the answer begins, so that its errors have a status.
-pub async fn whole(blobs: &Arc<dyn BlobStore>, key: &ObjectKey, range: Range<u64>) -> Result<Body, ApiError> {
+/// The bytes of one range, and the name of the region that they come from, if there are regions. The store is asked
+/// before the answer begins, so that its errors have a status.
+pub async fn whole(from: &Nearest, range: Range<u64>) -> Result<(Body, Option<HeaderValue>), ApiError> {
     if range.is_empty() {
-        return Ok(Body::empty());
+        return Ok((Body::empty(), None));
     }
-    Ok(Body::from_stream(blobs.read(key, range).await?))
+    let (stream, region) = from.read(range).await?;
+    Ok((Body::from_stream(stream), region))
 }
 
 /// Several ranges as `multipart/byteranges` (RFC 9110 §14.6): the body, its length and its content type.
 /// Each range is opened when it is reached.
-pub fn multipart(
-    blobs: Arc<dyn BlobStore>,
-    key: ObjectKey,
-    ranges: Vec<Range<u64>>,
-    size: u64,
-) -> (Body, u64, String) {
+pub fn multipart(from: Nearest, ranges: Vec<Range<u64>>, size: u64) -> (Body, u64, String) {
     let boundary = Uuid::new_v4().simple().to_string();
     let head = |range: &Range<u64>| {
         format!(
@@ -43,9 +41,9 @@ pub fn multipart(
         .sum::<u64>()
         + end.len() as u64;
     let parts = stream::iter(parts).then(move |(head, range)| {
-        let (blobs, key) = (blobs.clone(), key.clone());
+        let from = from.clone();
         async move {
-            let content = blobs.read(&key, range).await?;
+            let (content, _) = from.read(range).await?;
             let head = stream::once(async move { Ok::<_, BlobError>(Bytes::from(head)) });
             Ok::<_, BlobError>(head.chain(content))
         }

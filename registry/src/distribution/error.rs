@@ -209,6 +209,7 @@ impl From<MetadataError> for ApiError {
                 )
                 .header(RETRY_AFTER, HeaderValue::from_static("2"))
             }
+            MetadataError::ReadOnly => Self::of(Code::Unsupported, error.to_string()),
             MetadataError::Url { .. }
             | MetadataError::Migration(_)
             | MetadataError::Behind

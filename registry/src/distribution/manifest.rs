@@ -79,7 +79,8 @@ pub(super) async fn send(
     let bytes = if parts.method == Method::HEAD {
         let now = Time::now();
         // Whoever is told that a manifest exists may go on to push an index of it.
-        if row.leased_until < now.plus(registry.delays.lease_least())
+        if !registry.only_reads()
+            && row.leased_until < now.plus(registry.delays.lease_least())
             && !registry
                 .metadata
                 .lease_manifest(repository, &row.digest, now.plus(registry.delays.lease))
@@ -115,6 +116,9 @@ async fn pulled(
     method: &Method,
 ) -> Result<bool, ApiError> {
     let registry = &asked.registry;
+    if registry.only_reads() {
+        return Ok(true);
+    }
     let tag = match reference {
         Reference::Tag(tag) => Some(tag.clone()),
         Reference::Digest(_) if method == Method::HEAD => return Ok(true),

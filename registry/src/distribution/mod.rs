@@ -15,6 +15,7 @@ mod conditions;
 mod error;
 mod manifest;
 mod manifest_put;
+mod nearest;
 mod paging;
 mod query;
 mod redirect;
@@ -25,6 +26,7 @@ mod sweep;
 mod tags;
 mod token;
 pub(crate) mod uploads;
+mod versions;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -95,9 +97,13 @@ async fn answer_at(arrival: Arrival<'_>, request: Request) -> Result<Response, A
     let (parts, body) = request.into_parts();
     let (asked, repository) = arrival.admit(&parts.headers, name, wish).await?;
 
-    // 3. The work.
+    // 3. A reader's own writes, if it says which.
+    let mut versions = versions::Versions::of(&asked.registry, &endpoint, &parts.headers);
+    versions.wait().await?;
+
+    // 4. The work.
     let work = work(asked, endpoint, repository, parts, body);
-    match wish {
+    let answered = match wish {
         Wish::Ping | Wish::List | Wish::Do(Action::Pull | Action::Metadata) => work.await,
         // A client that goes away must not cut a write in the middle: what it has sent is stored, and its
         // lease is given back at once.
@@ -108,7 +114,8 @@ async fn answer_at(arrival: Arrival<'_>, request: Request) -> Result<Response, A
                 Err(_) => Err(ApiError::of(Code::Unavailable, "the registry is shutting down")),
             },
         },
-    }
+    };
+    versions.tell(answered).await
 }
 
 async fn work(

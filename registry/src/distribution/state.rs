@@ -17,8 +17,12 @@ use crate::identity::Identity;
 use crate::lifecycle::pulls::Pulls;
 use crate::lifecycle::traffic::Traffic;
 use crate::metadata::lifecycle::Lifecycle;
+use crate::metadata::position::Position;
 use crate::metadata::{MetadataError, Store, TenantId};
+use crate::regions::Regions;
+use crate::regions::presence::Presence;
 use crate::settings::{Delays, Redirect, Settings};
+use crate::standby::Standby;
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{Directory, Names, Origin, Snapshot};
 use crate::webhooks::Teller;
@@ -34,6 +38,14 @@ pub struct Registry(Arc<Shared>);
 pub struct Shared {
     pub(super) metadata: Arc<dyn Store>,
     pub(super) blobs: Arc<dyn BlobStore>,
+    /// Buckets that are nearer to some clients.
+    pub(super) regions: Option<Arc<Regions>>,
+    /// Where the store stands.
+    pub(super) position: Arc<dyn Position>,
+    /// What a registry that only reads has besides.
+    pub(super) reading: Option<Reading>,
+    /// What has been replicated to `blobs`, where something else writes there.
+    pub(super) arrived: Option<Presence>,
     pub(super) directory: Arc<Directory>,
     pub(super) identity: Arc<Identity>,
     pub(super) names: Names,
@@ -61,6 +73,14 @@ pub struct Shared {
     pub(super) payloads: Cache<(TenantId, Digest), Bytes>,
 }
 
+/// A registry that only reads.
+pub struct Reading {
+    /// How far the database is behind.
+    pub(super) standby: Arc<Standby>,
+    /// Where pushes are taken instead.
+    pub(super) primary: Option<String>,
+}
+
 /// Why the API cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -71,7 +91,7 @@ pub enum OpenError {
     #[error(
         "--redirect {redirect:?} would send clients to {host}, below --domain {domain}: they would send their \
          registry credential along, which the object store refuses; give the object store a host outside of the \
-         domain (public-endpoint in --blobs), or set --redirect Never"
+         domain (public-endpoint in its URL), or set --redirect Never"
     )]
     RedirectHost {
         /// The setting.
@@ -98,6 +118,11 @@ impl Shared {
     /// Whether a request needs no credential: nothing is configured, everything is on loopback, and so is it.
     pub(super) fn is_open(&self, snapshot: &Snapshot, origin: &Origin) -> bool {
         self.may_be_open && origin.local && !snapshot.is_configured()
+    }
+
+    /// Whether nothing is written, so that no answer promises what a push could rely on.
+    pub(super) fn only_reads(&self) -> bool {
+        self.reading.is_some()
     }
 
     /// Counts a session in; false if its tenant has too many.
@@ -129,8 +154,14 @@ impl Shared {
 pub struct Parts {
     /// What is stored.
     pub metadata: Arc<dyn Store>,
+    /// Where it stands.
+    pub position: Arc<dyn Position>,
+    /// How far it is behind, if it is only read.
+    pub reading: Option<Arc<Standby>>,
     /// Its bytes.
     pub blobs: Arc<dyn BlobStore>,
+    /// Buckets that are nearer to some clients.
+    pub regions: Option<Arc<Regions>>,
     /// Memory for uploads.
     pub budget: Budget,
     /// Who lives here.
@@ -154,7 +185,10 @@ impl Registry {
     pub async fn open(settings: &Settings, parts: Parts) -> Result<Self, OpenError> {
         let Parts {
             metadata,
+            position,
+            reading,
             blobs,
+            regions,
             budget,
             directory,
             identity,
@@ -166,6 +200,9 @@ impl Registry {
         } = parts;
         if settings.redirect != Redirect::Never {
             check_redirect_host(settings, &*blobs).await?;
+            for region in regions.iter().flat_map(|regions| regions.all()) {
+                check_redirect_host(settings, &**region.bucket()).await?;
+            }
         }
         if settings.metadata.starts_with("sqlite:") {
             // The data folder's lock shows that no other process writes.
@@ -174,6 +211,13 @@ impl Registry {
         Ok(Self(Arc::new(Shared {
             metadata,
             blobs,
+            regions,
+            arrived: settings.read_only.then(Presence::default),
+            reading: reading.map(|standby| Reading {
+                standby,
+                primary: settings.primary.clone(),
+            }),
+            position,
             directory,
             identity,
             names: settings.names(),

@@ -29,8 +29,11 @@ enum SweepError {
     Blobs(#[from] BlobError),
 }
 
-/// Starts the rounds; they end with the process.
+/// Starts the rounds, unless everything here is another registry's; they end with the process.
 pub fn start(registry: &Registry) {
+    if registry.only_reads() {
+        return;
+    }
     let registry = registry.clone();
     tokio::spawn(async move {
         let mut rounds = tokio::time::interval(registry.upload_expiry.clamp(Duration::from_secs(1), EVERY));

@@ -89,6 +89,8 @@ pub struct Parts {
     pub names: Names,
     /// How origins are read.
     pub origins: Rules,
+    /// Whether nothing here can be changed.
+    pub only_reads: bool,
     /// Whether a request from this machine needs no credential while nothing is configured.
     pub may_be_open: bool,
 }

@@ -156,7 +156,11 @@ impl Visit {
 
     /// What may be done with a repository.
     pub fn actions_on(&self, name: &RepositoryName) -> Actions {
-        sight::actions_on(&self.tenant, &self.principal, name)
+        let actions = sight::actions_on(&self.tenant, &self.principal, name);
+        match self.explorer.only_reads {
+            true => actions.intersect([Action::Pull, Action::Metadata].into_iter().collect()),
+            false => actions,
+        }
     }
 
     /// The repository that a name means, for whoever may do this with it. To others it makes no difference whether it
@@ -171,6 +175,9 @@ impl Visit {
                     (true, false) => {
                         self.denied(action.text(), canonical.as_str(), "not granted");
                         self.unknown(&name)
+                    }
+                    (true, true) if self.explorer.only_reads => {
+                        Failure::Denied("this registry only reads; change it at its primary".into())
                     }
                     (true, true) => {
                         self.denied(action.text(), canonical.as_str(), "not granted");

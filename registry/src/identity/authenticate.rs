@@ -64,16 +64,17 @@ const NO_LOGIN: &str = "the password is no valid token of this tenant; the user 
 const NO_BEARER: &str = "the bearer token is not valid here; ask for a new one";
 
 impl Identity {
-    /// Puts the parts together, and notes the use of tokens in the background.
+    /// Puts the parts together, and notes the use of tokens in the background, if the store takes that.
     pub fn start(
         store: Arc<dyn Configuration>,
         keys: Arc<KeyRing>,
         directory: Arc<Directory>,
         verifier: Verifier,
         audit: Audit,
+        notes_use: bool,
     ) -> Arc<Self> {
         let identity = Arc::new(Self {
-            tokens: Tokens::new(store),
+            tokens: Tokens::new(store, notes_use),
             keys,
             directory,
             providers: Providers::new(verifier.client().clone()),
@@ -89,15 +90,17 @@ impl Identity {
                 .time_to_live(FOREIGN_VERIFIED)
                 .build(),
         });
-        let noting = identity.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(tokens::NOTE_EVERY).await;
-                if let Err(error) = noting.tokens.note_used().await {
-                    tracing::warn!(%error, "the use of tokens could not be noted");
+        if notes_use {
+            let noting = identity.clone();
+            tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(tokens::NOTE_EVERY).await;
+                    if let Err(error) = noting.tokens.note_used().await {
+                        tracing::warn!(%error, "the use of tokens could not be noted");
+                    }
                 }
-            }
-        });
+            });
+        }
         identity
     }
 

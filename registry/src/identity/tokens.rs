@@ -39,18 +39,19 @@ pub struct Known {
 pub struct Tokens {
     store: Arc<dyn Configuration>,
     remembered: Cache<String, Option<Arc<Known>>>,
-    used: Mutex<HashSet<String>>,
+    /// Nothing where no use is noted.
+    used: Option<Mutex<HashSet<String>>>,
 }
 
 impl Tokens {
-    pub fn new(store: Arc<dyn Configuration>) -> Self {
+    pub fn new(store: Arc<dyn Configuration>, notes_use: bool) -> Self {
         Self {
             store,
             remembered: Cache::builder()
                 .max_capacity(REMEMBERED)
                 .time_to_live(BELIEVED)
                 .build(),
-            used: Mutex::default(),
+            used: notes_use.then(Mutex::default),
         }
     }
 
@@ -72,8 +73,8 @@ impl Tokens {
         let known = self.find(token.id().as_str(), now).await?;
         let matches = |known: &Arc<Known>| known.hash.as_ref().is_some_and(|hash| hash.matches(token));
         let known = known.filter(matches);
-        if let Some(known) = &known {
-            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(known), Some(used)) = (&known, &self.used) {
+            let mut used = used.lock().unwrap_or_else(PoisonError::into_inner);
             if !used.contains(&known.id) {
                 used.insert(known.id.clone());
             }
@@ -88,7 +89,8 @@ impl Tokens {
 
     /// Stores which tokens have been used since the last note.
     pub async fn note_used(&self) -> Result<()> {
-        let used = std::mem::take(&mut *self.used.lock().unwrap_or_else(PoisonError::into_inner));
+        let Some(used) = &self.used else { return Ok(()) };
+        let used = std::mem::take(&mut *used.lock().unwrap_or_else(PoisonError::into_inner));
         if used.is_empty() {
             return Ok(());
         }

@@ -16,6 +16,9 @@ pub(super) type ManifestQuery = (Repository, Reference);
 /// What a blob lookup asks.
 pub(super) type BlobQuery = (Repository, Digest);
 
+/// How often a read that the database gave up for others' sake is begun again.
+pub(super) const READ_AGAIN: u32 = 3;
+
 /// Most lookups of one query.
 const BATCH_LIMIT: usize = 256;
 
@@ -42,7 +45,14 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Batcher<Q, A> {
             while waiting.recv_many(&mut batch, BATCH_LIMIT).await > 0 {
                 let answers = {
                     let asked: Vec<&Q> = batch.iter().map(|(question, _)| question).collect();
-                    query(&asked).await
+                    let mut again = 0..READ_AGAIN;
+                    loop {
+                        match query(&asked).await {
+                            // A standby gives reads up so that it can replay what the primary has removed.
+                            Err(MetadataError::Conflict(_)) if again.next().is_some() => {}
+                            answers => break answers,
+                        }
+                    }
                 };
                 // A send fails when the client has gone away, which is no concern of the others.
                 match answers {

@@ -29,6 +29,7 @@ pub mod explore;
 pub mod inspection;
 pub mod lifecycle;
 mod outcome;
+pub mod position;
 mod postgres;
 pub mod pull_through;
 mod sqlite;
@@ -65,6 +66,9 @@ pub enum MetadataError {
         "a conversion into this metadata store has not ended: run the same `berth-registry convert` again"
     )]
     Unfinished,
+    /// The store was opened for reading alone.
+    #[error("this registry only reads")]
+    ReadOnly,
     /// The database failed or did not answer; the same call may succeed later.
     #[error("the metadata store failed: {0}")]
     Unavailable(String),
@@ -96,6 +100,8 @@ pub struct Options {
     pub connections: u32,
     /// Whether to use server-side prepared statements (off behind a transaction pooler).
     pub prepared: bool,
+    /// Whether nothing is written, whatever is asked for: the database may be a standby.
+    pub read_only: bool,
 }
 
 impl Default for Options {
@@ -104,6 +110,7 @@ impl Default for Options {
             migrate: true,
             connections: 20,
             prepared: true,
+            read_only: false,
         }
     }
 }
@@ -125,6 +132,8 @@ pub struct Opened {
     pub pull_through: Arc<dyn pull_through::PullThrough>,
     /// What webhooks are told.
     pub events: Arc<dyn events::Events>,
+    /// Where it stands.
+    pub position: Arc<dyn position::Position>,
 }
 
 /// Opens the store that `url` names: `sqlite:<file>` or `postgres://…`.
@@ -139,6 +148,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
             inspection: store.clone(),
             pull_through: store.clone(),
             events: store.clone(),
+            position: store.clone(),
             configuration: store,
         });
     }
@@ -151,6 +161,7 @@ pub async fn open(url: &str, options: &Options) -> Result<Opened> {
             inspection: store.clone(),
             pull_through: store.clone(),
             events: store.clone(),
+            position: store.clone(),
             configuration: store,
         });
     }

@@ -52,7 +52,10 @@ async fn show_metrics(State(shown): State<Shown>) -> Response {
 
 async fn show_readiness(State(shown): State<Shown>) -> Response {
     match shown.readiness.reasons() {
-        reasons if reasons.is_empty() => json_answer(StatusCode::OK, &json!({ "ready": true })),
+        reasons if reasons.is_empty() => match shown.readiness.warning() {
+            None => json_answer(StatusCode::OK, &json!({ "ready": true })),
+            Some(warning) => json_answer(StatusCode::OK, &json!({ "ready": true, "warnings": [warning] })),
+        },
         reasons => json_answer(
             StatusCode::SERVICE_UNAVAILABLE,
             &json!({ "ready": false, "reasons": reasons }),

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::collector::Collector;
@@ -33,12 +33,18 @@ pub struct Probe {
 }
 
 /// The cached answer to "ready?".
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Readiness {
     draining: AtomicBool,
     /// Empty until the stores are open.
     seen: Mutex<Vec<Seen>>,
+    /// Why they are not open yet, if that takes long.
+    held_up: Mutex<String>,
+    warn: OnceLock<Warn>,
 }
+
+/// What whoever runs the registry should know although requests may come.
+type Warn = Box<dyn Fn() -> Option<String> + Send + Sync>;
 
 #[derive(Debug)]
 struct Seen {
@@ -50,6 +56,12 @@ struct Seen {
 impl Seen {
     fn is_up(&self) -> bool {
         self.answered.is_some_and(|at| at.elapsed() <= COUNTS_FOR)
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Readiness")
     }
 }
 
@@ -85,12 +97,33 @@ impl Readiness {
         }
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.is_empty() {
-            return vec!["the registry is starting".to_owned()];
+            let held_up = self.held_up.lock().unwrap_or_else(PoisonError::into_inner);
+            return match held_up.as_str() {
+                "" => vec!["the registry is starting".to_owned()],
+                why => vec![format!("the registry is starting: {why}")],
+            };
         }
         seen.iter()
             .filter(|one| !one.is_up())
             .map(|one| format!("{}: {}", one.name, one.failure))
             .collect()
+    }
+
+    /// Says why the stores are not open yet.
+    pub fn is_held_up(&self, why: &str) {
+        why.clone_into(&mut self.held_up.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Has answers carry what this says, while it says something. Once.
+    pub fn warn_by(&self, warn: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        if self.warn.set(Box::new(warn)).is_err() {
+            tracing::error!("a further warning of readiness is not shown");
+        }
+    }
+
+    /// What is not as it should be, although the registry is ready.
+    pub fn warning(&self) -> Option<String> {
+        self.warn.get().and_then(|warn| warn())
     }
 
     /// Asks the stores for ever. The registry is ready once each has answered.

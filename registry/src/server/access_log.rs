@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header};
 use tracing::Span;
 
 use super::Connection;
@@ -63,7 +63,12 @@ struct Line {
     agent: Option<HeaderValue>,
     id: HeaderValue,
     connection: Connection,
+    /// Which region's bucket the answer came from, if there are regions.
+    region: Option<HeaderValue>,
 }
+
+/// What the answer says of its region.
+const REGION: HeaderName = HeaderName::from_static("berth-region");
 
 impl Account {
     pub(super) fn open<B>(
@@ -82,6 +87,7 @@ impl Account {
             agent: request.headers().get(header::USER_AGENT).cloned(),
             id: id.clone(),
             connection,
+            region: None,
         });
         Self {
             _in_flight: in_flight,
@@ -129,6 +135,9 @@ impl Account {
             .get(header::CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok());
         self.announced = length.and_then(|length| length.parse().ok());
+        if let Some(line) = &mut self.line {
+            line.region = headers.get(REGION).cloned();
+        }
         let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
         self.complete = bodiless || self.method == Method::HEAD;
     }
@@ -177,6 +186,7 @@ impl Drop for Account {
             peer = %line.connection.peer,
             request_id = line.id.to_str().unwrap_or_default(),
             trace_id = self.traced.as_ref().map(|traced| traced.trace_id.as_str()),
+            region = line.region.as_ref().and_then(|region| region.to_str().ok()),
             "request"
         );
     }

@@ -11,6 +11,7 @@
 
 mod file;
 mod nearest;
+mod places;
 pub mod print;
 pub mod redact;
 pub mod resolve;
@@ -34,6 +35,7 @@ use values::{
     BlobsUrl, CollectorUrl, Currency, HostName, List, LogFilter, MetadataUrl, PeerAddress, Price, Share,
 };
 
+use places::{Name, PrimaryUrl};
 use units::{Rate, Size, Span};
 
 /// Why the settings could not be used. Always the user's to correct: exit code 2.
@@ -141,6 +143,16 @@ pub struct Settings {
     pub postgres_connections: u32,
     /// Whether statements are prepared on the Postgres server.
     pub postgres_prepared: bool,
+    /// The file that names buckets nearer to some clients.
+    pub regions: Option<PathBuf>,
+    /// Where this replica runs.
+    pub zone: Option<String>,
+    /// Whether pulls alone are served, and nothing is written.
+    pub read_only: bool,
+    /// Where pushes are taken instead.
+    pub primary: Option<String>,
+    /// How far the standby may be behind before readiness warns.
+    pub max_lag: Duration,
     /// The apex; tenants live at `{tenant}.<domain>`.
     pub domain: String,
     /// Scheme of realms and absolute links.
@@ -214,6 +226,7 @@ pub struct Settings {
 impl Settings {
     /// Types what [`resolve`] found.
     pub fn new(resolved: &Resolved) -> Result<Self, SettingsError> {
+        places::check(resolved)?;
         let review = resolved.get::<Span>("gc-delay")?.0;
         let redirect = resolved.get("redirect")?;
         let blobs = resolved.get::<BlobsUrl>("blobs")?.0;
@@ -253,11 +266,17 @@ impl Settings {
             data: resolved.get("data")?,
             metadata: resolved.get::<MetadataUrl>("metadata")?.0,
             blobs,
-            migrate: resolved.get("migrate")?,
+            // A standby takes no migration, and its primary's schema is its own.
+            migrate: resolved.get("migrate")? && !resolved.get::<bool>("read-only")?,
             postgres_connections: resolved
                 .get::<std::num::NonZeroU32>("postgres-connections")?
                 .get(),
             postgres_prepared: resolved.get("postgres-prepared")?,
+            regions: resolved.find("regions")?,
+            zone: resolved.find::<Name>("zone")?.map(|zone| zone.0),
+            read_only: resolved.get("read-only")?,
+            primary: resolved.find::<PrimaryUrl>("primary")?.map(|primary| primary.0),
+            max_lag: resolved.get::<Span>("max-lag")?.0,
             domain: resolved.get::<HostName>("domain")?.0,
             external_scheme: resolved.get("external-scheme")?,
             trusted_proxies: resolved

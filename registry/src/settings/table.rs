@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use ipnet::IpNet;
 
+use super::places::{Name, PrimaryUrl};
 use super::resolve::Lookup;
 use super::units::{Rate, Size, Span};
 use super::values::{
@@ -118,6 +119,7 @@ impl Setting {
 
 const LISTENERS: &str = "Listeners";
 const STORES: &str = "Stores";
+const REGIONS: &str = "Regions";
 const NAMES: &str = "Names";
 const ACCESS: &str = "Access";
 const TRANSFERS: &str = "Uploads and downloads";
@@ -130,7 +132,7 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 52] = [
+pub static SETTINGS: [Setting; 57] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -166,6 +168,16 @@ pub static SETTINGS: [Setting; 52] = [
         "Most connections to Postgres"),
     setting(STORES, "postgres-prepared", "BOOL", "true", check::<bool>, Fixed("true"),
         "Keep statements prepared on the Postgres server; false behind a transaction-pooling PgBouncer"),
+    setting(REGIONS, "regions", "FILE", "/etc/berth/regions.yaml", check_path, Fallback::None,
+        "A YAML file of buckets with the same objects as --blobs: blobs are read from the one that is nearest to the client"),
+    setting(REGIONS, "zone", "NAME", "eu-central-1a", check::<Name>, Fallback::None,
+        "Where this replica runs: the region of --regions with this zone is the nearest where nothing else decides"),
+    setting(REGIONS, "read-only", "BOOL", "true", check::<bool>, Fixed("false"),
+        "Serve pulls alone and write nothing: --metadata may be a hot standby, --blobs a replicated bucket"),
+    setting(REGIONS, "primary", "URL", "https://registry.example.com", check::<PrimaryUrl>, Fallback::None,
+        "With --read-only, where pushes are taken; named in the answer to whoever pushes here"),
+    setting(REGIONS, "max-lag", "TIME", "30s", check::<Span>, Fixed("30s"),
+        "With --read-only, how far the standby may be behind before /readyz warns"),
     setting(NAMES, "domain", "NAME", "registry.example.com", check::<HostName>, Fixed(DEFAULT_DOMAIN),
         "The apex; tenants live at {tenant}.<domain>"),
     setting(NAMES, "external-scheme", "SCHEME", "https", check::<Scheme>,

@@ -189,6 +189,28 @@ fn replicas_on_postgres_and_s3_hold_no_data_folder() {
 }
 
 #[test]
+fn regions_and_reading_alone_go_with_stores_that_others_share() {
+    let (database, bucket) = ("--metadata=postgres://db/berth", "--blobs=s3://bucket");
+    let reads = "--read-only=true";
+    let fine = settings(
+        &[database, bucket, reads, "--primary=http://a", "--regions=/r.yaml"],
+        &[],
+        None,
+    );
+    assert!(!fine.unwrap().migrate, "a standby takes no migration");
+    for (flags, named) in [
+        (&["--regions=/r.yaml"][..], "--regions"),
+        (&[database, bucket, "--primary=http://a"], "--primary"),
+        (&[bucket, reads], "--metadata"),
+        (&[database, reads], "--blobs"),
+        (&[database, bucket, reads, "--manifests=/m"], "--manifests"),
+    ] {
+        let error = settings(flags, &[], None).unwrap_err().to_string();
+        assert!(error.contains(named), "{flags:?}: {error}");
+    }
+}
+
+#[test]
 fn the_printed_settings_read_back_as_the_same_and_show_no_secret() {
     let flags = [
         "--metadata=postgres://u:hunter2@db/berth",

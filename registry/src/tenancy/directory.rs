@@ -40,29 +40,44 @@ pub struct Directory {
     refreshing: Mutex<Instant>,
     /// The same time, for whoever must not wait for a refresh.
     heard: ArcSwap<Instant>,
-    replica: Replica,
+    /// Nothing where this process only reads: writers do not wait for it.
+    replica: Option<Replica>,
     keys: KeyIds,
 }
 
 impl Directory {
-    /// Reads the whole configuration.
+    /// Reads the whole configuration, and tells the replicas that it is served here.
     pub async fn open(store: Arc<dyn Configuration>, keys: KeyIds) -> Result<Arc<Self>> {
         let now = Time::now();
+        let replica = Replica {
+            id: Uuid::new_v4(),
+            host: host_name(),
+            started_at: now,
+            seen_at: now,
+            version: 0,
+            keys: Vec::new(),
+            failed: Vec::new(),
+        };
+        Self::begin(store, Some(replica), keys).await
+    }
+
+    /// Reads the whole configuration without a word to anybody.
+    pub async fn look(store: Arc<dyn Configuration>, keys: KeyIds) -> Result<Arc<Self>> {
+        Self::begin(store, None, keys).await
+    }
+
+    async fn begin(
+        store: Arc<dyn Configuration>,
+        replica: Option<Replica>,
+        keys: KeyIds,
+    ) -> Result<Arc<Self>> {
         let directory = Self {
             store,
             snapshot: ArcSwap::default(),
             replicas: ArcSwap::default(),
             refreshing: Mutex::new(Instant::now()),
             heard: ArcSwap::from_pointee(Instant::now()),
-            replica: Replica {
-                id: Uuid::new_v4(),
-                host: host_name(),
-                started_at: now,
-                seen_at: now,
-                version: 0,
-                keys: Vec::new(),
-                failed: Vec::new(),
-            },
+            replica,
             keys,
         };
         directory.refresh().await?;
@@ -118,6 +133,9 @@ impl Directory {
 
     /// Tells the others what is served here, and hears what they serve.
     async fn beat(&self) -> Result<()> {
+        let Some(replica) = &self.replica else {
+            return Ok(());
+        };
         let snapshot = self.now();
         let now = Time::now();
         let replica = Replica {
@@ -125,7 +143,7 @@ impl Directory {
             version: snapshot.version,
             keys: (self.keys)(),
             failed: snapshot.failed().map(|(object, _)| object.to_owned()).collect(),
-            ..self.replica.clone()
+            ..replica.clone()
         };
         self.store.heartbeat(replica).await?;
         let live = self.store.replicas(now.minus(REPLICA_LIFE)).await?;
@@ -155,7 +173,7 @@ impl Directory {
                     Err(error) => tracing::warn!(%error, "this replica's heartbeat could not be stored"),
                 }
             }
-            if cleaned.elapsed() >= TRACES / 24 {
+            if self.replica.is_some() && cleaned.elapsed() >= TRACES / 24 {
                 cleaned = Instant::now();
                 if let Err(error) = self.store.forget_deleted(Time::now().minus(TRACES)).await {
                     tracing::warn!(%error, "traces of deleted objects could not be removed");
@@ -169,7 +187,10 @@ impl Directory {
 
     /// Takes leave of the other replicas.
     pub async fn leave(&self) -> Result<()> {
-        self.store.leave(self.replica.id).await
+        match &self.replica {
+            Some(replica) => self.store.leave(replica.id).await,
+            None => Ok(()),
+        }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Origin {
     pub direct: Scheme,
     /// The client's, or that of the nearest proxy that is not trusted.
     pub address: IpAddr,
+    /// Whether it has come by a proxy that is trusted, whose headers are believed.
+    pub by_proxy: bool,
     /// Whether the request shows that it comes from this machine: loopback peer, local host, no proxy.
     pub local: bool,
 }
@@ -101,6 +103,7 @@ impl Origin {
             scheme: proxy.scheme.unwrap_or(rules.scheme),
             direct: proxy.scheme.unwrap_or(direct),
             address,
+            by_proxy: trusted,
             local,
         })
     }

@@ -9,9 +9,15 @@ metadata:
     {{- with $registry.podLabels }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
-  {{- with $registry.podAnnotations }}
+  {{- if or $registry.podAnnotations $registry.regions }}
   annotations:
+    {{- with $registry.regions }}
+    # The file is read at the start.
+    berth.dev/regions: {{ toYaml . | sha256sum }}
+    {{- end }}
+    {{- with $registry.podAnnotations }}
     {{- toYaml . | nindent 4 }}
+    {{- end }}
   {{- end }}
 spec:
   serviceAccountName: {{ include "berth.registry.serviceAccountName" . }}
@@ -71,6 +77,16 @@ spec:
         - {{ printf "--egress-allow=%s" (join "," .) | quote }}
         {{- end }}
         - --redirect={{ $registry.redirect }}
+        {{- if $registry.regions }}
+        - --regions=/etc/berth/regions/regions.yaml
+        {{- end }}
+        {{- if $registry.readOnly.enabled }}
+        - --read-only=true
+        {{- with $registry.readOnly.primary }}
+        - --primary={{ . }}
+        {{- end }}
+        - --max-lag={{ $registry.readOnly.maxLag }}
+        {{- end }}
         - --upload-memory={{ $registry.uploadMemory }}
         - --drain-timeout={{ $registry.drainTimeoutSeconds | int }}s
         - {{ printf "--log=%s" $registry.log | quote }}
@@ -134,6 +150,11 @@ spec:
         - name: keys
           mountPath: /etc/berth/keys
           readOnly: true
+        {{- if $registry.regions }}
+        - name: regions
+          mountPath: /etc/berth/regions
+          readOnly: true
+        {{- end }}
         {{- with $registry.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -145,6 +166,11 @@ spec:
       secret:
         secretName: {{ include "berth.keysSecret" . }}
         defaultMode: 0440
+    {{- if $registry.regions }}
+    - name: regions
+      configMap:
+        name: {{ printf "%s-regions" $fullname }}
+    {{- end }}
     {{- if eq $registry.mode "embedded" }}
     {{- if not $registry.persistence.enabled }}
     - name: data
@@ -168,6 +194,15 @@ spec:
   valueFrom:
     fieldRef:
       fieldPath: status.podIP
+{{- end }}
+{{- if eq $registry.zone "FromPod" }}
+- name: BERTH_ZONE
+  valueFrom:
+    fieldRef:
+      fieldPath: metadata.labels['topology.kubernetes.io/zone']
+{{- else if $registry.zone }}
+- name: BERTH_ZONE
+  value: {{ $registry.zone | quote }}
 {{- end }}
 {{- if $registry.metadata.existingSecret }}
 - name: BERTH_METADATA

@@ -27,8 +27,14 @@ const COMPLETE: Duration = Duration::from_secs(600);
 const SLOWEST: u64 = 256 << 10;
 /// How long a transfer may stand still.
 const STALLED: Duration = Duration::from_secs(20);
+/// How often in a row an answer may break off without a byte.
+const BREAKS: u32 = 3;
 /// How often a request is tried in all.
 const ATTEMPTS: u32 = 5;
+
+/// How long an answer may take, and how long a connection, of a bucket that another one can stand in for.
+const BRIEF_CONNECT: Duration = Duration::from_secs(1);
+const BRIEF_ANSWER: Duration = Duration::from_secs(2);
 
 /// Where objects lie and how the bucket is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +55,17 @@ pub struct Options {
     pub part_size: u64,
     /// Encryption by the service.
     pub encryption: Option<Encryption>,
+    /// How long its answers are waited for.
+    pub patience: Patience,
+}
+
+/// How long answers are waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as it makes sense: nothing else has the objects.
+    Full,
+    /// A second or two, once: they are to be had elsewhere.
+    Brief,
 }
 
 /// Encryption by the service.
@@ -73,9 +90,13 @@ pub(super) struct Bucket {
 impl Bucket {
     /// Reads credentials and region by the AWS default chain. Makes no request to the bucket.
     pub(super) async fn open(options: Options) -> Self {
+        let (attempts, patience) = match options.patience {
+            Patience::Full => (ATTEMPTS, timeouts(CONNECT, ANSWER)),
+            Patience::Brief => (1, timeouts(BRIEF_CONNECT, BRIEF_ANSWER)),
+        };
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
-            .timeout_config(timeouts(ANSWER))
+            .retry_config(RetryConfig::standard().with_max_attempts(attempts))
+            .timeout_config(patience)
             .stalled_stream_protection(
                 StalledStreamProtectionConfig::enabled()
                     .grace_period(STALLED)
@@ -118,6 +139,14 @@ impl Bucket {
         self.options.part_size
     }
 
+    /// How often in a row an answer may break off without a byte, and is asked for again.
+    pub(super) fn breaks(&self) -> u32 {
+        match self.options.patience {
+            Patience::Full => BREAKS,
+            Patience::Brief => 0,
+        }
+    }
+
     /// Whether writes may carry conditions.
     pub(super) fn takes_conditions(&self) -> bool {
         self.conditions.load(Ordering::Relaxed)
@@ -156,17 +185,17 @@ impl Bucket {
 
 /// The settings of a request that sends `size` bytes: its answer comes after the last of them.
 pub(super) fn sending(size: u64) -> Builder {
-    Builder::default().timeout_config(timeouts(ANSWER + Duration::from_secs(size / SLOWEST)))
+    Builder::default().timeout_config(timeouts(CONNECT, ANSWER + Duration::from_secs(size / SLOWEST)))
 }
 
 /// The settings of a request that puts an object together.
 pub(super) fn completing() -> Builder {
-    Builder::default().timeout_config(timeouts(COMPLETE))
+    Builder::default().timeout_config(timeouts(CONNECT, COMPLETE))
 }
 
-fn timeouts(answer: Duration) -> TimeoutConfig {
+fn timeouts(connect: Duration, answer: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
-        .connect_timeout(CONNECT)
+        .connect_timeout(connect)
         .read_timeout(answer)
         .build()
 }

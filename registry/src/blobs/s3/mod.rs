@@ -32,7 +32,7 @@ mod state;
 mod traced;
 mod writer;
 
-pub use bucket::{Encryption, Options};
+pub use bucket::{Encryption, Options, Patience};
 pub use state::State;
 
 use errors::failed;

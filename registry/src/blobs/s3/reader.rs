@@ -12,8 +12,6 @@ use super::bucket::Bucket;
 use super::errors::failed;
 use crate::blobs::{BlobError, BlobStream};
 
-/// How often in a row an answer may break off without a byte.
-const BREAKS: u32 = 3;
 /// The wait before the first continuation; it doubles, and half of it is random.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,7 +61,7 @@ async fn next(mut rest: Rest) -> Result<Option<(Bytes, Rest)>, BlobError> {
             None => "it ended early".to_owned(),
         };
         rest.breaks += 1;
-        if rest.breaks > BREAKS {
+        if rest.breaks > rest.bucket.breaks() {
             return Err(BlobError::Unavailable(format!(
                 "reading {} broke off: {cause}",
                 rest.key

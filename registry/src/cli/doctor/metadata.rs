@@ -42,12 +42,12 @@ fn told(report: &mut Report, settings: &Settings, shown: &str, survey: &Survey) 
         false => report.ok(shown, survey.product.clone()),
     }
     schema(report, settings, survey);
-    if survey.read_only {
+    if survey.read_only && !settings.read_only {
         report.failed(
             "writes",
             "the database takes none: it is a standby, or was made read-only",
-            "let --metadata name the primary (target_session_attrs does not decide here), or end \
-             default_transaction_read_only",
+            "let --metadata name the primary (target_session_attrs does not decide here), end \
+             default_transaction_read_only, or set --read-only",
         );
     }
     for line in &survey.damage {

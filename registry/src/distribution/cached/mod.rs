@@ -7,9 +7,10 @@
 //!                        └ waits ┘                 └ waits ┘
 //! ```
 //!
-//! [`manifest`] answers for manifests and tags, [`blob`] for blobs, [`lists`] for what is listed. [`flights`] and
+//! [`manifest`] answers for manifests and tags, [`blob`] for blobs, [`lists`] for what is listed. [`flights`](crate::flights) and
 //! [`claim`] see to it that the upstream is asked once, [`fetch`] brings a blob into the store by a [`session`], [`growing`] is what has
-//! arrived of it so far and [`reading`] sends it to a client meanwhile.
+//! arrived of it so far and [`reading`] sends it to a client meanwhile. A registry that only reads serves what is stored
+//! ([`offline`]).
 //!
 //! What must hold: nothing is stored, and no manifest leaves, whose digest was not computed from its bytes; what began
 //! for one client goes on without it; a blob's last byte leaves after its digest was found right; an upstream that fails
@@ -19,10 +20,10 @@ mod arriving;
 mod blob;
 mod claim;
 mod fetch;
-mod flights;
 mod growing;
 mod lists;
 mod manifest;
+mod offline;
 pub(super) mod peer;
 mod reading;
 mod session;
@@ -70,21 +71,33 @@ impl<'a> Mirrored<'a> {
 
     /// A manifest, by tag or digest.
     pub async fn manifest(&self, reference: &str, parts: &Parts) -> Result<Response, ApiError> {
+        if self.asked.registry.only_reads() {
+            return offline::manifest(self, reference, parts).await;
+        }
         manifest::get(self, reference, parts).await
     }
 
     /// A blob, or a part of it.
     pub async fn blob(&self, digest: &str, parts: &Parts) -> Result<Response, ApiError> {
+        if self.asked.registry.only_reads() {
+            return offline::blob(self, digest, parts).await;
+        }
         blob::get(self, digest, parts).await
     }
 
     /// A page of tags.
     pub async fn tags(&self, parts: &Parts) -> Result<Response, ApiError> {
+        if self.asked.registry.only_reads() {
+            return offline::tags(self, parts).await;
+        }
         lists::tags(self, parts).await
     }
 
     /// What refers to a manifest.
     pub async fn referrers(&self, subject: &str, parts: &Parts) -> Result<Response, ApiError> {
+        if self.asked.registry.only_reads() {
+            return offline::referrers(self, subject, parts).await;
+        }
         lists::referrers(self, subject, parts).await
     }
 

@@ -7,10 +7,10 @@ use moka::sync::Cache as Memory;
 use tokio::sync::Semaphore;
 
 use super::fetch::Fetches;
-use super::flights::Flights;
 use super::lists::Listed;
 use super::manifest::Outcome;
 use super::spool::Spools;
+use crate::flights::Flights;
 use crate::metadata::{Reference, Repository, TenantId, Time};
 use crate::upstream::Remotes;
 

@@ -15,7 +15,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _, PgPool};
 use tokio::sync::Mutex;
 
-use super::batch::{Batcher, BlobQuery, ManifestQuery};
+use super::batch::{Batcher, BlobQuery, ManifestQuery, READ_AGAIN};
 use super::configuration::TokenRow;
 use super::outcome::Outcome;
 use super::transfer::UNFINISHED;
@@ -62,6 +62,7 @@ mod metering;
 mod objects;
 #[path = "../statements/outbox.rs"]
 mod outbox;
+mod position;
 #[path = "../statements/pull_through.rs"]
 mod pull_through;
 #[path = "../statements/purge.rs"]
@@ -106,6 +107,7 @@ pub(super) struct PostgresStore {
     tokens: Batcher<String, TokenRow>,
     /// Connected when it is first asked for; absent behind a pooler.
     listener: Option<Mutex<Option<PgListener>>>,
+    read_only: bool,
 }
 
 /// A request that gets no connection for this long is refused: clients try again, and the first of them give
@@ -132,6 +134,10 @@ impl PostgresStore {
         }
         if options.prepared {
             connect = connect.options([("statement_timeout", STATEMENT_TIMEOUT.as_millis().to_string())]);
+            if options.read_only {
+                // A primary that is only read from would otherwise take what slips through here.
+                connect = connect.options([("default_transaction_read_only", "on")]);
+            }
         } else {
             // A transaction pooler passes neither start-up options nor named statements.
             connect = connect.statement_cache_capacity(0);
@@ -183,7 +189,9 @@ impl PostgresStore {
                 let pool = for_tokens.clone();
                 Box::pin(async move { tokens::by_ids(&mut *pool.acquire().await?, asked).await })
             }),
-            listener: options.prepared.then(Mutex::default),
+            // A standby hears no notifications, and refuses to listen.
+            listener: (options.prepared && !options.read_only).then(Mutex::default),
+            read_only: options.read_only,
         })
     }
 
@@ -194,8 +202,15 @@ impl PostgresStore {
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
         let reading = async {
-            let mut connection = self.pool.acquire().await?;
-            query(&mut connection, &asked).await
+            let mut again = 0..READ_AGAIN;
+            loop {
+                let mut connection = self.pool.acquire().await?;
+                match query(&mut connection, &asked).await {
+                    // A standby gives reads up so that it can replay what the primary has removed.
+                    Err(MetadataError::Conflict(_)) if again.next().is_some() => {}
+                    outcome => return outcome,
+                }
+            }
         };
         statement(SYSTEM, type_name::<F>(), reading).await
     }
@@ -222,6 +237,9 @@ impl PostgresStore {
         T: Outcome,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
+        if self.read_only {
+            return Err(MetadataError::ReadOnly);
+        }
         let pool = self.pool.clone();
         let work = Arc::new(work);
         let task = tokio::spawn(async move {

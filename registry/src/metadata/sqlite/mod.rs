@@ -106,6 +106,9 @@ pub(super) struct SqliteStore {
     tokens: Batcher<String, TokenRow>,
 }
 
+/// Its log is its own, and no standby follows it.
+impl super::position::Position for SqliteStore {}
+
 impl SqliteStore {
     /// Opens the file, which is made if it is not there, and, if asked, migrates.
     pub(super) async fn open(path: &Path, options: &Options) -> Result<Self> {

@@ -11,7 +11,7 @@ use tracing::Instrument as _;
 type Running<K, V> = Arc<Mutex<HashMap<K, watch::Receiver<Option<V>>>>>;
 
 /// Work under way, by what it is about.
-pub(super) struct Flights<K, V>(Running<K, V>);
+pub struct Flights<K, V>(Running<K, V>);
 
 impl<K, V> Default for Flights<K, V> {
     fn default() -> Self {
