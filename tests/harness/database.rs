@@ -34,11 +34,16 @@ impl Database {
 
     /// The rows that `sql` gives, each a list of values as text; NULL is the empty string.
     pub fn query(&self, sql: &str) -> Vec<Vec<String>> {
-        let rows = psql(&self.url(), sql);
-        rows.lines()
-            .map(|row| row.split('\x1f').map(str::to_owned).collect())
-            .collect()
+        rows(&self.url(), sql)
     }
+}
+
+/// The rows that `sql` gives in a database.
+pub(crate) fn rows(url: &str, sql: &str) -> Vec<Vec<String>> {
+    let rows = psql(url, sql);
+    rows.lines()
+        .map(|row| row.split('\x1f').map(str::to_owned).collect())
+        .collect()
 }
 
 impl Drop for Database {
