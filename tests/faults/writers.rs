@@ -18,6 +18,27 @@ const WRITERS: u64 = 4;
 /// Tags that all of them write.
 const SHARED_TAGS: u64 = 2;
 
+/// What clients push, and what they may be told.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// The largest blob of one in eight, in bytes; all others are small.
+    pub largest: usize,
+    /// Whether the disk may be full: 507.
+    pub may_be_full: bool,
+}
+
+impl Default for Manner {
+    fn default() -> Manner {
+        Manner {
+            largest: SMALL,
+            may_be_full: false,
+        }
+    }
+}
+
+/// The largest of small blobs.
+const SMALL: usize = 60_000;
+
 /// Running clients.
 pub struct Writers {
     stop: Arc<AtomicBool>,
@@ -31,6 +52,11 @@ struct Cut;
 impl Writers {
     /// Starts the clients.
     pub fn start(repository: &Repository, history: &Arc<History>, dice: &mut Dice) -> Writers {
+        Writers::like(Manner::default(), repository, history, dice)
+    }
+
+    /// Starts clients of this manner.
+    pub fn like(manner: Manner, repository: &Repository, history: &Arc<History>, dice: &mut Dice) -> Writers {
         let (stop, cut) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let mut tasks = JoinSet::new();
         for number in 0..WRITERS {
@@ -39,6 +65,7 @@ impl Writers {
                 history: history.clone(),
                 dice: dice.split(),
                 number,
+                manner,
             };
             let (stop, cut) = (stop.clone(), cut.clone());
             tasks.spawn(async move {
@@ -66,6 +93,7 @@ struct Writer {
     history: Arc<History>,
     dice: Dice,
     number: u64,
+    manner: Manner,
 }
 
 impl Writer {
@@ -73,7 +101,11 @@ impl Writer {
     async fn push_image(&mut self) -> Result<(), Cut> {
         let mut descriptors = Vec::new();
         for _ in 0..3 {
-            let (seed, size) = (unique(), 1 + self.dice.index(60_000));
+            let largest = match self.dice.below(8) {
+                0 => self.manner.largest,
+                _ => SMALL,
+            };
+            let (seed, size) = (unique(), 1 + self.dice.index(largest));
             let content = blob(size, seed);
             match self.dice.below(3) {
                 0 => self.push_whole(&content).await?,
@@ -162,6 +194,7 @@ impl Writer {
             found if found == status => Ok(answer),
             502 => Err(Cut),
             503 if answer.error_code() == "UNAVAILABLE" => Err(Cut),
+            507 if self.manner.may_be_full && answer.error_code() == "UNAVAILABLE" => Err(Cut),
             found => {
                 self.history
                     .violation(format!("{found} in place of {status}: {}", answer.text()));

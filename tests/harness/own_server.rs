@@ -41,11 +41,10 @@ impl OwnServer {
 
     /// A PostgreSQL server with an empty database.
     pub fn postgres() -> OwnServer {
-        let server = OwnServer::prepare(Kind::Postgres);
-        server.is_for_postgres();
+        let server = OwnServer::prepared_postgres();
         let made = unprivileged(&postgres_program("initdb"))
             .arg("-D")
-            .arg(server.folder.path().join("data"))
+            .arg(server.data())
             .args([
                 "-U",
                 "berth",
@@ -61,21 +60,6 @@ impl OwnServer {
         server.started()
     }
 
-    /// A PostgreSQL server that follows this one, as of now, and takes no writes (a hot standby).
-    pub fn standby(&self) -> OwnServer {
-        let server = OwnServer::prepare(Kind::Postgres);
-        server.is_for_postgres();
-        let made = unprivileged(&postgres_program("pg_basebackup"))
-            .args(["-h", "127.0.0.1", "-U", "berth", "-p", &self.port.to_string()])
-            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D"])
-            .arg(server.folder.path().join("data"))
-            .current_dir("/")
-            .output()
-            .expect("pg_basebackup runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        server.started()
-    }
-
     /// Everything that the server wrote to its log so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.log_path()).unwrap_or_default()
@@ -83,13 +67,23 @@ impl OwnServer {
 
     /// What the registry's `--blobs` or `--metadata` takes.
     pub fn url(&self) -> String {
-        let port = self.port;
+        self.url_through(&self.address())
+    }
+
+    /// The same by way of another address.
+    pub fn url_through(&self, address: &str) -> String {
         match self.kind {
             Kind::S3 => format!(
-                "s3://bucket/registry?region=us-east-1&endpoint=http%3A%2F%2F127.0.0.1%3A{port}&path-style=true"
+                "s3://bucket/registry?region=us-east-1&endpoint=http%3A%2F%2F{}&path-style=true",
+                address.replace(':', "%3A")
             ),
-            Kind::Postgres => format!("postgres://berth@127.0.0.1:{port}/postgres"),
+            Kind::Postgres => format!("postgres://berth@{address}/postgres"),
         }
+    }
+
+    /// `host:port`, where it listens.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// Ends the server as a crash of its machine would; its clients' connections break.
@@ -141,13 +135,44 @@ impl OwnServer {
         }
     }
 
-    fn started(mut self) -> OwnServer {
+    /// A folder for a PostgreSQL server, and nothing in it.
+    pub(crate) fn prepared_postgres() -> OwnServer {
+        let server = OwnServer::prepare(Kind::Postgres);
+        if is_root() {
+            let owned = Command::new("chown")
+                .arg("postgres:")
+                .arg(server.folder.path())
+                .status();
+            assert!(
+                owned.is_ok_and(|status| status.success()),
+                "a folder for PostgreSQL"
+            );
+        }
+        server
+    }
+
+    /// Where its data lies.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Its port.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id, if it runs.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    pub(crate) fn started(mut self) -> OwnServer {
         self.start();
         self
     }
 
     fn spawn(&self) -> Child {
-        let data = self.folder.path().join("data");
+        let data = self.data();
         let mut command = match self.kind {
             Kind::S3 => {
                 let mut command = Command::new(program("versitygw"));
@@ -229,21 +254,6 @@ impl OwnServer {
     fn log_path(&self) -> PathBuf {
         self.folder.path().join("log")
     }
-
-    /// Gives the folder to the user that PostgreSQL runs as.
-    fn is_for_postgres(&self) {
-        if !is_root() {
-            return;
-        }
-        let owned = Command::new("chown")
-            .arg("postgres:")
-            .arg(self.folder.path())
-            .status();
-        assert!(
-            owned.is_ok_and(|status| status.success()),
-            "a folder for PostgreSQL"
-        );
-    }
 }
 
 impl Drop for OwnServer {
@@ -252,7 +262,7 @@ impl Drop for OwnServer {
     }
 }
 
-fn postgres_program(name: &str) -> PathBuf {
+pub(crate) fn postgres_program(name: &str) -> PathBuf {
     let folder = std::env::var("BERTH_TEST_POSTGRES_BIN");
     Path::new(folder.as_deref().unwrap_or("/usr/lib/postgresql/15/bin")).join(name)
 }
@@ -262,7 +272,7 @@ fn is_root() -> bool {
 }
 
 /// PostgreSQL refuses to run as root. setpriv replaces itself by the program: the process id stays.
-fn unprivileged(program: &Path) -> Command {
+pub(crate) fn unprivileged(program: &Path) -> Command {
     if !is_root() {
         return Command::new(program);
     }

@@ -37,3 +37,15 @@ pub async fn within<T>(what: &str, limit: Duration, work: impl Future<Output = T
         Err(_) => panic!("not done within {limit:?}: {what}"),
     }
 }
+
+/// The same as [`eventually`] for conditions of servers that are started, from code that does not run in a runtime.
+///
+/// # Panics
+/// If the condition does not come true within half a minute.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "still waiting for: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}

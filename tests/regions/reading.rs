@@ -30,7 +30,7 @@ impl Pair {
             .backend(Backend::Distributed)
             .variable("BERTH_METADATA", &database.url());
         let primary = settings(builder).start().await;
-        let standby = database.standby();
+        let standby = database.follower();
         let reader = settings(reading(&primary, &standby)).start().await;
         Pair {
             primary,

@@ -209,7 +209,20 @@ impl From<MetadataError> for ApiError {
                 )
                 .header(RETRY_AFTER, HeaderValue::from_static("2"))
             }
-            MetadataError::ReadOnly => Self::of(Code::Unsupported, error.to_string()),
+            MetadataError::OnlyRead => Self::of(Code::Unsupported, error.to_string()),
+            MetadataError::ReadOnly(_) => {
+                tracing::warn!(%error, "metadata store");
+                Self::of(
+                    Code::Unavailable,
+                    "the registry's metadata store takes no writes at present; try again",
+                )
+                .header(RETRY_AFTER, HeaderValue::from_static("2"))
+            }
+            MetadataError::Full(_) => {
+                tracing::error!(%error, "metadata store");
+                Self::of(Code::Unavailable, "the registry's metadata store is full")
+                    .status(StatusCode::INSUFFICIENT_STORAGE)
+            }
             MetadataError::Url { .. }
             | MetadataError::Migration(_)
             | MetadataError::Behind

@@ -68,10 +68,16 @@ pub enum MetadataError {
     Unfinished,
     /// The store was opened for reading alone.
     #[error("this registry only reads")]
-    ReadOnly,
+    OnlyRead,
     /// The database failed or did not answer; the same call may succeed later.
     #[error("the metadata store failed: {0}")]
     Unavailable(String),
+    /// The database answers, but takes no writes: a standby, or a server that was told so.
+    #[error("the metadata store takes no writes: {0}")]
+    ReadOnly(String),
+    /// There is no room left for what was to be written.
+    #[error("the metadata store is full: {0}")]
+    Full(String),
     /// The database aborted the transaction for the sake of others, again and again.
     #[error("the metadata store is busy: {0}")]
     Conflict(String),
@@ -80,13 +86,28 @@ pub enum MetadataError {
     Corrupt(String),
 }
 
+impl MetadataError {
+    /// Whether the store answers, but has no room for writes or takes none: what is read is as good as ever.
+    pub fn is_of_writes_alone(&self) -> bool {
+        matches!(self, Self::ReadOnly(_) | Self::Full(_))
+    }
+}
+
 impl From<sqlx::Error> for MetadataError {
     fn from(error: sqlx::Error) -> Self {
-        // SQLSTATE of serialization_failure and deadlock_detected.
-        let aborted = |code: &str| matches!(code, "40001" | "40P01");
-        match error.as_database_error().and_then(|database| database.code()) {
-            Some(code) if aborted(&code) => Self::Conflict(error.to_string()),
-            _ => Self::Unavailable(error.to_string()),
+        let told = error.to_string();
+        match error
+            .as_database_error()
+            .and_then(|database| database.code())
+            .as_deref()
+        {
+            // SQLSTATE of serialization_failure and deadlock_detected.
+            Some("40001" | "40P01") => Self::Conflict(told),
+            // read_only_sql_transaction.
+            Some("25006") => Self::ReadOnly(told),
+            // disk_full, and SQLITE_FULL.
+            Some("53100" | "13") => Self::Full(told),
+            _ => Self::Unavailable(told),
         }
     }
 }
@@ -256,7 +277,7 @@ pub trait Store: Send + Sync + 'static {
     /// Takes the writer's lease of a session by compare-and-set. `closing` binds the digest of the blob.
     async fn take_upload(&self, key: &SessionKey, take: TakeUpload) -> Result<Taken>;
 
-    /// Stores progress and renews (or, with `until` = now, ends) the lease; false if the lease was lost.
+    /// Stores progress and renews (or, with an `until` that is past, ends) the lease; false if the lease was lost.
     async fn checkpoint_upload(&self, tenant: TenantId, id: Uuid, checkpoint: Checkpoint) -> Result<bool>;
 
     /// Renews the lease alone; false if it was lost.

@@ -6,7 +6,7 @@
 mod body;
 mod guard;
 
-use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -26,6 +26,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use self::body::{Body, plain};
 pub use self::guard::Guard;
+use crate::dice::Dice;
 
 /// What happens to a request or to its answer. Several on one request all happen.
 #[derive(Debug, Clone)]
@@ -36,6 +37,10 @@ pub enum Fault {
     Hangs,
     /// It is answered with this status and these headers, and the server does not see it.
     Answered(u16, Vec<(&'static str, String)>),
+    /// It is answered with this status and an error of S3 by this code, and the server does not see it.
+    Refused(u16, &'static str),
+    /// The server does what was asked, and the connection is cut in place of its answer.
+    Lost,
     /// The connection is cut when so many bytes of the body were sent.
     Cut(u64),
     /// The byte at this place of the body is another.
@@ -124,8 +129,30 @@ struct Rule {
     method: String,
     part: String,
     fault: Fault,
-    /// How often it still happens; always if `None`.
-    left: Option<usize>,
+    when: When,
+}
+
+#[derive(Debug)]
+enum When {
+    Always,
+    /// For so many further requests.
+    Left(usize),
+    /// For one of so many requests, as the dice fall.
+    OneIn(u64, Dice),
+}
+
+impl When {
+    fn is_now(&mut self) -> bool {
+        match self {
+            When::Always => true,
+            When::Left(0) => false,
+            When::Left(left) => {
+                *left -= 1;
+                true
+            }
+            When::OneIn(count, dice) => dice.below(*count) == 0,
+        }
+    }
 }
 
 impl Faulty {
@@ -166,12 +193,17 @@ impl Faulty {
 
     /// From now on this happens to each request with this method, `*` for all, and this part in its path.
     pub fn always(&self, method: &str, part: &str, fault: Fault) {
-        self.add(method, part, fault, None);
+        self.add(method, part, fault, When::Always);
     }
 
     /// The same for the next `count` of them.
     pub fn times(&self, count: usize, method: &str, part: &str, fault: Fault) {
-        self.add(method, part, fault, Some(count));
+        self.add(method, part, fault, When::Left(count));
+    }
+
+    /// The same for one of `count` of them, as the dice fall.
+    pub fn one_in(&self, count: u64, dice: &mut Dice, method: &str, part: &str, fault: Fault) {
+        self.add(method, part, fault, When::OneIn(count, dice.split()));
     }
 
     /// The same for the next of them.
@@ -231,12 +263,12 @@ impl Faulty {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    fn add(&self, method: &str, part: &str, fault: Fault, left: Option<usize>) {
+    fn add(&self, method: &str, part: &str, fault: Fault, when: When) {
         let rule = Rule {
             method: method.to_owned(),
             part: part.to_owned(),
             fault,
-            left,
+            when,
         };
         self.state.rules.lock().expect("no holder panics").push(rule);
     }
@@ -290,11 +322,9 @@ impl State {
         let mut faults = Vec::new();
         let mut rules = self.rules.lock().expect("no holder panics");
         for rule in rules.iter_mut() {
-            if !question.is(&rule.method, &rule.part) || rule.left == Some(0) {
-                continue;
+            if question.is(&rule.method, &rule.part) && rule.when.is_now() {
+                faults.push(rule.fault.clone());
             }
-            rule.left = rule.left.map(|left| left - 1);
-            faults.push(rule.fault.clone());
         }
         (question, faults)
     }
@@ -306,30 +336,34 @@ impl State {
     }
 }
 
-async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> io::Result<Response<Body>> {
     let (question, faults) = state.note(&request);
     for fault in &faults {
         match fault {
             Fault::Late(delay) => tokio::time::sleep(*delay).await,
             Fault::Hangs => std::future::pending().await,
             Fault::Answered(status, headers) => return Ok(scripted(*status, headers)),
+            Fault::Refused(status, code) => return Ok(refused(*status, code)),
             Fault::Whole => {
                 request.headers_mut().remove(RANGE);
             }
             _ => {}
         }
     }
-    let refused = {
+    let unlet = {
         let mut guard = state.guard.lock().expect("no holder panics");
         let guard = guard.as_mut();
         guard.and_then(|guard| guard.look(&mut request))
     };
-    if let Some(answer) = refused {
+    if let Some(answer) = unlet {
         return Ok(answer);
     }
     let Some(answer) = state.forward(request, &question.path).await else {
         return Ok(plain(StatusCode::BAD_GATEWAY, "the server does not answer"));
     };
+    if faults.iter().any(|fault| matches!(fault, Fault::Lost)) {
+        return Err(io::Error::other("lost, as the test says"));
+    }
     let (mut parts, incoming) = answer.into_parts();
     parts.headers.remove(TRANSFER_ENCODING);
     for fault in &faults {
@@ -353,6 +387,12 @@ async fn answer(state: Arc<State>, mut request: Request<Incoming>) -> Result<Res
         body::faulty(incoming, faults, released, question.progress)
     };
     Ok(Response::from_parts(parts, body))
+}
+
+fn refused(status: u16, code: &str) -> Response<Body> {
+    let status = StatusCode::from_u16(status).expect("a status");
+    let text = format!("<Error><Code>{code}</Code><Message>as the test says</Message></Error>");
+    plain(status, &text)
 }
 
 fn scripted(status: u16, headers: &[(&'static str, String)]) -> Response<Body> {

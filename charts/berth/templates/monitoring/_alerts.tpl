@@ -160,6 +160,22 @@ short one, so that the alert ends soon after the trouble does. */}}
     summary: An event of {{ $fullname }} has waited for its webhook for {{ `{{ $value | humanizeDuration }}` }}
     description: >-
       Its receiver does not answer, or more slowly than events come. It is tried on; the status of the Tenants says whose it is.
+- alert: BerthRegionAway
+  expr: max by (region) (berth_region_up{ {{- $ours -}} }) == 0
+  for: 10m
+  labels: {severity: info}
+  annotations:
+    summary: The bucket of the region {{ `{{ $labels.region }}` }} does not answer {{ $fullname }}
+    description: >-
+      Its clients are sent what is at home, which is farther and costs traffic. The registries' WARN lines have its answer.
+- alert: BerthStandbyBehind
+  expr: max(berth_standby_lag_seconds{ {{- $ours -}} }) > 300
+  for: 5m
+  labels: {severity: warning}
+  annotations:
+    summary: "{{ $fullname }} reads from a standby that is {{ `{{ $value | humanizeDuration }}` }} behind"
+    description: >-
+      What was pushed since is not found here. Look at the replication of Postgres, and at the way to the primary.
 - alert: BerthTenantQuotaNearlyFull
   expr: |-
     max by (tenant) (berth_tenant_bytes{ {{- $ours -}} })
@@ -224,6 +240,8 @@ short one, so that the alert ends soon after the trouble does. */}}
     description: >-
       Its Secret keeps the old one, which may end: pulls and pushes by it fail then. The condition CredentialsDistributed of
       the Tenant says why.
+{{- /* A registry that only reads has none. */}}
+{{- if not .Values.registry.readOnly.enabled }}
 - alert: BerthOperatorWithoutLeader
   expr: (sum(berth_operator_leader{ {{- $ours -}} }) or vector(0)) < 1
   for: 5m
@@ -260,6 +278,7 @@ short one, so that the alert ends soon after the trouble does. */}}
     summary: Objects of the kind {{ `{{ $labels.kind }}` }} wait for a person
     description: >-
       Their condition Stalled says what must be changed.
+{{- end }}
 {{- end }}
 
 {{/* Share of requests that the registry answered with an error of its own. Arguments: the selector, the window. */}}

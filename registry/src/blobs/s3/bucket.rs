@@ -13,6 +13,7 @@ use aws_sdk_s3::config::{
 use aws_sdk_s3::types::ServerSideEncryption;
 use uuid::Uuid;
 
+use super::errors::Conflicts;
 use super::state::SegmentName;
 use super::traced::Traced;
 use crate::blobs::ObjectKey;
@@ -124,7 +125,7 @@ impl Bucket {
         };
         Self {
             // Signing makes no call: what hands out links is not traced.
-            client: Client::from_conf(config.interceptor(Traced).build()),
+            client: Client::from_conf(config.retry_classifier(Conflicts).interceptor(Traced).build()),
             public: Client::from_conf(public.build()),
             options,
             conditions: AtomicBool::new(true),

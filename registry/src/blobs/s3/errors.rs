@@ -2,6 +2,8 @@
 
 use std::error::Error;
 
+use aws_sdk_s3::config::interceptors::InterceptorContext;
+use aws_sdk_s3::config::retry::{ClassifyRetry, RetryAction};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::blobs::BlobError;
@@ -26,6 +28,27 @@ where
             }
             _ => BlobError::Unavailable(message),
         }
+    }
+}
+
+/// Has calls tried again that met another call.
+///
+/// S3 answers 409 to them, and says in words to try again (`OperationAborted`, `ConditionalRequestConflict`). A server
+/// that keeps objects as files in folders says `ExistingObjectIsDirectory` when it makes the folders of a new key while
+/// it removes the same folders after the last object that was in them. Of our own keys none lies below another.
+#[derive(Debug)]
+pub(super) struct Conflicts;
+
+impl ClassifyRetry for Conflicts {
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        match context.response().map(|answer| answer.status().as_u16()) {
+            Some(409) => RetryAction::transient_error(),
+            _ => RetryAction::NoActionIndicated,
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        "Conflicts"
     }
 }
 

@@ -14,6 +14,7 @@ const LITTLE: u64 = 1 << 20;
 on_both_stores!(LITTLE;
     eight_uploads_finish_with_less_memory_than_a_part,
     a_flushed_writer_holds_no_memory,
+    uploads_that_come_and_go_at_once_do_not_meet,
 );
 
 async fn eight_uploads_finish_with_less_memory_than_a_part(place: Place) {
@@ -50,4 +51,29 @@ async fn a_flushed_writer_holds_no_memory(place: Place) {
     let content = place.content(&ObjectKey::of_upload(id), 0..900_004).await;
     assert!(content == [&idle[..], b"more"].concat());
     place.clean_up().await;
+}
+
+/// Each makes the first object below `uploads/` or takes away the last one, again and again.
+async fn uploads_that_come_and_go_at_once_do_not_meet(place: Place) {
+    let place = Arc::new(place);
+    let clients: Vec<_> = (0..6)
+        .map(|client| {
+            let place = place.clone();
+            tokio::spawn(async move {
+                let content = bytes(client, 40_000);
+                for _ in 0..60 {
+                    let id = Uuid::now_v7();
+                    let mut writer = place.writer(id, 1, &place.store.begin()).await;
+                    write(&mut writer, &content, 40_000).await;
+                    writer.flush().await.unwrap();
+                    writer.finish().await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert_eq!(place.listing().await.len(), 6 * 60);
+    Arc::into_inner(place).unwrap().clean_up().await;
 }

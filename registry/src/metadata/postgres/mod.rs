@@ -7,7 +7,7 @@
 use std::any::type_name;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 use sqlx::migrate::Migrator;
@@ -50,6 +50,7 @@ mod explore;
 mod inspection;
 #[path = "../statements/jobs.rs"]
 mod jobs;
+mod lent;
 #[path = "../statements/lifecycle.rs"]
 mod lifecycle;
 #[path = "../statements/lookups.rs"]
@@ -95,6 +96,7 @@ const SYSTEM: &str = "postgresql";
 
 pub(super) use PostgresStore as Database;
 use dialect::Connection;
+use lent::{Lent, answered};
 
 /// How often a transaction that the database aborted is run again.
 const RETRIES: u32 = 5;
@@ -106,7 +108,7 @@ pub(super) struct PostgresStore {
     blobs: Batcher<BlobQuery, BlobRow>,
     tokens: Batcher<String, TokenRow>,
     /// Connected when it is first asked for; absent behind a pooler.
-    listener: Option<Mutex<Option<PgListener>>>,
+    listener: Option<Mutex<Option<Listening>>>,
     read_only: bool,
 }
 
@@ -117,6 +119,21 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection that was idle for longer is tried out before it is used. Trying each time would double the round
 /// trips.
 const TRUSTED: Duration = Duration::from_secs(1);
+
+/// Longest wait for the lookups of one batch: further ones gather behind them.
+const LOOKUP_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest wait for a read: longer than the database lets a statement run.
+const READ_LIMIT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(5));
+
+/// Longest wait for the transaction of a request.
+const WRITE_LIMIT: Duration = STATEMENT_TIMEOUT.saturating_add(Duration::from_secs(10));
+
+/// Longest wait for a transaction that no request waits for; a recount of a large tenant is one statement.
+const LATER_LIMIT: Duration = Duration::from_secs(900);
+
+/// For how long one connection is listened to: of one that fell silent nothing shows that it did.
+const HEARS_FOR: Duration = Duration::from_secs(300);
 
 /// Pause after a failure to listen.
 const HEAR_AGAIN: Duration = Duration::from_secs(5);
@@ -160,7 +177,7 @@ impl PostgresStore {
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
                     if meta.idle_for > TRUSTED {
-                        connection.ping().await?;
+                        lent::is_alive(connection).await?;
                     }
                     Ok(true)
                 })
@@ -179,15 +196,18 @@ impl PostgresStore {
             pool,
             manifests: Batcher::start((SYSTEM, "manifest"), move |asked| {
                 let pool = for_manifests.clone();
-                Box::pin(async move { lookups::manifests(&mut *pool.acquire().await?, asked).await })
+                let looking = async move { lookups::manifests(&mut *Lent::of(&pool).await?, asked).await };
+                Box::pin(answered(LOOKUP_LIMIT, looking))
             }),
             blobs: Batcher::start((SYSTEM, "blob"), move |asked| {
                 let pool = for_blobs.clone();
-                Box::pin(async move { lookups::blobs(&mut *pool.acquire().await?, asked).await })
+                let looking = async move { lookups::blobs(&mut *Lent::of(&pool).await?, asked).await };
+                Box::pin(answered(LOOKUP_LIMIT, looking))
             }),
             tokens: Batcher::start((SYSTEM, "token"), move |asked| {
                 let pool = for_tokens.clone();
-                Box::pin(async move { tokens::by_ids(&mut *pool.acquire().await?, asked).await })
+                let looking = async move { tokens::by_ids(&mut *Lent::of(&pool).await?, asked).await };
+                Box::pin(answered(LOOKUP_LIMIT, looking))
             }),
             // A standby hears no notifications, and refuses to listen.
             listener: (options.prepared && !options.read_only).then(Mutex::default),
@@ -204,7 +224,7 @@ impl PostgresStore {
         let reading = async {
             let mut again = 0..READ_AGAIN;
             loop {
-                let mut connection = self.pool.acquire().await?;
+                let mut connection = Lent::of(&self.pool).await?;
                 match query(&mut connection, &asked).await {
                     // A standby gives reads up so that it can replay what the primary has removed.
                     Err(MetadataError::Conflict(_)) if again.next().is_some() => {}
@@ -212,7 +232,7 @@ impl PostgresStore {
                 }
             }
         };
-        statement(SYSTEM, type_name::<F>(), reading).await
+        statement(SYSTEM, type_name::<F>(), answered(READ_LIMIT, reading)).await
     }
 
     /// Returns when a writer of configuration has said so, or when it cannot be heard.
@@ -229,23 +249,35 @@ impl PostgresStore {
         }
     }
 
-    /// Runs a transaction; again from its start when the database aborted it for other transactions' sake.
-    /// It runs in a task of its own, so that a client that goes away does not cut it.
+    /// Runs a transaction that a request waits for.
     async fn write<A, T, F>(&self, asked: A, work: F) -> Result<T>
     where
         A: Send + Sync + 'static,
         T: Outcome,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
+        self.transact(WRITE_LIMIT, asked, work).await
+    }
+
+    /// Runs a transaction; again from its start when the database aborted it for other transactions' sake.
+    /// It runs in a task of its own, so that a client that goes away does not cut it. Past `limit` nobody knows
+    /// whether it was committed.
+    async fn transact<A, T, F>(&self, limit: Duration, asked: A, work: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Outcome,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
         if self.read_only {
-            return Err(MetadataError::ReadOnly);
+            return Err(MetadataError::OnlyRead);
         }
         let pool = self.pool.clone();
         let work = Arc::new(work);
         let task = tokio::spawn(async move {
             let mut tries = 0;
             loop {
-                match transaction(&pool, &asked, &*work).await {
+                let attempt = answered(limit, async { Ok(transaction(&pool, &asked, &*work).await) });
+                match attempt.await? {
                     Err(Aborted::Retry(_)) if tries < RETRIES => tries += 1,
                     Err(Aborted::Retry(error) | Aborted::Final(error)) => return Err(error),
                     Ok(outcome) => return Ok(outcome),
@@ -272,7 +304,7 @@ impl PostgresStore {
         T: Outcome,
         F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
     {
-        self.write(asked, work).await
+        self.transact(LATER_LIMIT, asked, work).await
     }
 }
 
@@ -294,15 +326,21 @@ pub(super) async fn migrate(connect: &PgConnectOptions) -> Result<()> {
     Ok(connection.close().await?)
 }
 
+/// A connection that hears notifications, and since when.
+type Listening = (PgListener, Instant);
+
 /// Waits for a notification, on a connection of its own.
-async fn hear(pool: &PgPool, listener: &mut Option<PgListener>) -> std::result::Result<(), sqlx::Error> {
-    if let Some(listening) = listener {
+async fn hear(pool: &PgPool, listener: &mut Option<Listening>) -> std::result::Result<(), sqlx::Error> {
+    if let Some((listening, since)) = listener
+        && since.elapsed() < HEARS_FOR
+    {
         return listening.recv().await.map(drop);
     }
+    *listener = None;
     let mut listening = PgListener::connect_with(pool).await?;
     listening.listen(dialect::CHANNEL).await?;
     // What was said before is not heard again: whoever waits looks now.
-    *listener = Some(listening);
+    *listener = Some((listening, Instant::now()));
     Ok(())
 }
 
@@ -316,8 +354,21 @@ where
     T: Outcome,
     F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>>,
 {
+    let mut connection = Lent::of(pool).await.map_err(Aborted::Final)?;
+    let outcome = on(&mut connection, asked, work).await;
+    if let Err(Aborted::Final(MetadataError::ReadOnly(_))) = &outcome {
+        // It may lead to a server that has become a standby, where a new one leads to its successor.
+        connection.close();
+    }
+    outcome
+}
+
+async fn on<A, T, F>(connection: &mut Connection, asked: &A, work: &F) -> std::result::Result<T, Aborted>
+where
+    T: Outcome,
+    F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>>,
+{
     let failed = |error: sqlx::Error| Aborted::Final(error.into());
-    let mut connection = pool.acquire().await.map_err(failed)?;
     let mut transaction = connection.begin().await.map_err(failed)?;
     match work(&mut transaction, asked).await {
         Ok(outcome) if outcome.commits() => {

@@ -80,16 +80,16 @@ impl Store for Database {
 
     async fn lease_manifest(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
         let lease = (repository.clone(), *digest, until);
-        self.write(lease, |c, (r, d, until)| {
+        let leased = self.write(lease, |c, (r, d, until)| {
             Box::pin(manifests::lease(c, r, d, *until))
-        })
-        .await
+        });
+        unless_nothing_is_written(leased.await)
     }
 
     async fn lease_blob(&self, repository: &Repository, digest: &Digest, until: Time) -> Result<bool> {
         let lease = (repository.clone(), *digest, until);
-        self.write(lease, |c, (r, d, until)| Box::pin(blobs::lease(c, r, d, *until)))
-            .await
+        let leased = self.write(lease, |c, (r, d, until)| Box::pin(blobs::lease(c, r, d, *until)));
+        unless_nothing_is_written(leased.await)
     }
 
     async fn create_upload(&self, upload: NewUpload) -> Result<()> {
@@ -219,5 +219,15 @@ impl Store for Database {
             Box::pin(objects::forget(c, *tenant, *key))
         })
         .await
+    }
+}
+
+/// What becomes of a lease that a store without room, or without writes, does not take. Its holder was found a moment
+/// ago, and pulls begin with asking for it; only a push relies on the lease, and none is taken now. A push that comes
+/// when writes are taken again, after a collection, is refused for what it lacks.
+fn unless_nothing_is_written(leased: Result<bool>) -> Result<bool> {
+    match leased {
+        Err(error) if error.is_of_writes_alone() => Ok(true),
+        leased => leased,
     }
 }

@@ -90,10 +90,16 @@ pub(super) async fn find(c: &mut Connection, key: &SessionKey) -> Result<Option<
 
 pub(super) async fn take(c: &mut Connection, key: &SessionKey, take: &TakeUpload) -> Result<Taken> {
     let closing = take.closing.map(|digest| digest.to_bytes());
+    // No lease by a right clock ends later than this: one that does was written by a clock that is ahead, and would
+    // keep others waiting for as long as it is. Should that writer live, its epoch is over, and it changes nothing more.
+    let latest = take
+        .until
+        .0
+        .saturating_add(take.until.0.saturating_sub(take.now.0));
     let taken = sqlx::query(concat!(
         "UPDATE upload SET epoch = epoch + 1, writer_until = $4, active_at = $5, digest = coalesce(digest, $6) \
          WHERE tenant_id = $1 AND id = $2 AND repository = $3 AND principal = $7 AND committed_at IS NULL \
-         AND writer_until <= $5 \
+         AND (writer_until <= $5 OR writer_until > $8) \
          AND ($6 IS NULL OR digest IS NULL OR digest = $6) RETURNING",
         upload_columns!()
     ))
@@ -104,6 +110,7 @@ pub(super) async fn take(c: &mut Connection, key: &SessionKey, take: &TakeUpload
     .bind(take.now.0)
     .bind(closing)
     .bind(&key.principal)
+    .bind(latest)
     .fetch_optional(&mut *c)
     .await?;
     if let Some(row) = taken {

@@ -16,6 +16,7 @@ on_both_stores! {
     the_next_writer_continues_from_the_last_checkpoint
     a_writer_that_lost_its_lease_changes_nothing
     a_renewed_lease_lasts_longer
+    a_lease_by_a_clock_that_is_ahead_keeps_nobody_waiting
     idle_sessions_expire_oldest_first_and_no_more_than_asked
     a_published_session_expires_without_bytes_to_free
     a_cancelled_session_is_gone_and_a_published_one_cannot_be_cancelled
@@ -317,4 +318,26 @@ async fn open_sessions_are_counted_and_told_apart_from_dead_ones(store: Arc<Test
     expected.sort_unstable();
     assert_eq!(live, expected);
     assert!(store.live_uploads(&[]).await.unwrap().is_empty());
+}
+
+async fn a_lease_by_a_clock_that_is_ahead_keeps_nobody_waiting(store: Arc<TestStore>) {
+    let here = repository("app");
+    let id = begin(&store, &here).await;
+    let ahead = TakeUpload {
+        now: after(3600),
+        until: after(3615),
+        closing: None,
+    };
+    let thrown_off = taken(&store, &here, id, ahead).await;
+
+    let next = taken(&store, &here, id, take()).await;
+
+    assert_eq!((next.epoch, next.writer_until), (2, after(15)));
+    assert!(
+        !store
+            .checkpoint_upload(here.tenant, id, progress(thrown_off.epoch, 9))
+            .await
+            .unwrap(),
+        "the writer before changes nothing more"
+    );
 }
