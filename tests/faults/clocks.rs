@@ -57,7 +57,7 @@ async fn pushes_go_on(history: &History) {
 
 #[tokio::test]
 async fn a_clock_that_jumps_by_an_hour_to_and_fro_costs_nothing_that_was_acknowledged() {
-    let clock = Clock::new();
+    let clock = Clock::right();
     let berth = clock.of(Berth::builder()).start().await;
     let admin = Admin::of(&berth);
     let repository = Repository::new(&berth.url(""), "app");
@@ -130,7 +130,7 @@ async fn a_replica_an_hour_ahead_or_behind_takes_nothing_from_what_others_acknow
         .start()
         .await;
     for (number, seconds) in [(1, HOUR), (2, -HOUR)] {
-        let clock = Clock::new();
+        let clock = Clock::right();
         clock.set_off_by(seconds);
         let keys = storage.data(0).join("keys");
         let wrong = clock

@@ -15,7 +15,7 @@ pub struct Clock {
 
 impl Clock {
     /// A clock that is right so far.
-    pub fn new() -> Clock {
+    pub fn right() -> Clock {
         let folder = TempDir::with_prefix("berth-clock-").expect("a temporary folder");
         let clock = Clock { folder };
         clock.set_off_by(0);
