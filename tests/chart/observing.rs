@@ -180,6 +180,8 @@ async fn a_registry_serves_what_alerts_and_dashboard_ask_of_it_and_the_documents
     let _ = attempt(client().get(berth.url("/v2/"))).await;
     let text = metrics_at(&berth).await;
     let mut served = series_of(&text);
+    // What only those have that read from a standby, or from buckets of regions.
+    served.extend(series_of(&metrics_at(&reader().await).await));
     for (name, place) in asked() {
         let is_other = name.starts_with("berth_operator_") || OF_OTHERS.contains(&name.as_str());
         assert!(
@@ -201,8 +203,6 @@ async fn a_registry_serves_what_alerts_and_dashboard_ask_of_it_and_the_documents
         !asked_edges.is_empty() && asked_edges.is_subset(&edges(&text)),
         "{asked_edges:?}"
     );
-    // What only those have that read from a standby, or from buckets of regions.
-    served.extend(series_of(&metrics_at(&reader().await).await));
     // Of a histogram the documents name what its series have in common.
     let of_registry = |name: &String| !name.starts_with("berth_operator_");
     let told: BTreeSet<String> = documented().into_iter().filter(of_registry).collect();
