@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::values::{BlobsUrl, MetadataUrl};
+use super::values::{BlobsUrl, MetadataUrl, web_url};
 use super::{Resolved, SettingsError};
 
 /// Longest name of a zone, which is the value of a label, in bytes.
@@ -39,10 +39,7 @@ impl FromStr for PrimaryUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = url::Url::parse(text).map_err(|_| "it is no URL")?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err("it starts with neither http:// nor https:// and a host");
-        }
+        let url = web_url(text)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("it has a user, and clients are told it");
         }

@@ -275,6 +275,15 @@ impl fmt::Display for LogFilter {
     }
 }
 
+/// A URL by HTTP or HTTPS, with a host.
+pub(super) fn web_url(text: &str) -> Result<url::Url, &'static str> {
+    let url = url::Url::parse(text).map_err(|_| "it is no URL")?;
+    match matches!(url.scheme(), "http" | "https") && url.host_str().is_some() {
+        true => Ok(url),
+        false => Err("it starts with neither http:// nor https:// and a host"),
+    }
+}
+
 /// Where a collector of traces is: a URL that holds no secret, which is what headers are for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CollectorUrl(pub String);
@@ -283,10 +292,7 @@ impl FromStr for CollectorUrl {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let url = url::Url::parse(text).map_err(|_| "it is no URL")?;
-        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-            return Err("it starts with neither http:// nor https:// and a host");
-        }
+        let url = web_url(text)?;
         if !url.username().is_empty() || url.password().is_some() {
             return Err("it has a user; credentials come by OTEL_EXPORTER_OTLP_HEADERS");
         }
