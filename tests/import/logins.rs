@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use harness::content::sha256;
 use harness::http::{Answer, Repository, client, send};
 use harness::image::MANIFEST;
-use harness::{Admin, Backend, Berth, Image, Storage, TlsFiles, Upstream};
+use harness::{Admin, Backend, Berth, Faulty, Guard, Image, Storage, TlsFiles, Upstream};
 use reqwest::Method;
 use serde_json::json;
 use tempfile::TempDir;
@@ -170,7 +170,8 @@ async fn the_source_is_told_a_name_and_a_password_from_wherever_they_are() {
         )
     };
     with(&answer(Upstream::USERNAME)).await.all_equal();
-    refused(&with(&answer("<token>")).await, "identity token");
+    // Its sign-in exchanges no tokens.
+    refused(&with(&answer("<token>")).await, "401");
     refused(
         &with("echo locked; exit 1").await,
         "docker-credential-ours: locked",
@@ -178,6 +179,73 @@ async fn the_source_is_told_a_name_and_a_password_from_wherever_they_are() {
     refused(&with("echo nonsense").await, "answered no log-in");
     let nothing = "echo credentials not found in native keychain; exit 1";
     refused(&with(nothing).await, "401 Unauthorized");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_token_is_exchanged_for_tokens_of_each_repository() {
+    let (from, to) = (Private::start().await, Berth::builder().start().await);
+    for (name, seed) in [("team/app", 1), ("team/tool", 2)] {
+        let repository = Repository::new(&from.berth.url(""), name);
+        Image::new(seed, KIB).push(&repository, "v1").await;
+    }
+    from.close().await;
+    let token = from.token(&["pull"]).await;
+    let asked = client()
+        .post(from.berth.url("/v2/token"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body(format!(
+            "grant_type=password&username=x-token&password={token}&service=test&client_id=test&access_type=offline"
+        ));
+    let given = send(asked).await.expect(200).json();
+    let identity = given["refresh_token"].as_str().expect("a refresh token");
+
+    let home = TempDir::new().expect("a folder");
+    let source = from.berth.url("");
+    let ask = async |identity: &str| {
+        // As `docker login` leaves it.
+        let nobody = STANDARD.encode("00000000-0000-0000-0000-000000000000:");
+        let login = json!({ "auth": nobody, "identitytoken": identity });
+        let config = home.path().join("config.json");
+        let written = json!({ "auths": { from.berth.address(): login } }).to_string();
+        std::fs::write(&config, written).expect("a file");
+        let config = config.to_str().expect("a plain name");
+        let arguments = [source.as_str(), "--docker-config", config];
+        run(import(&to, &home, &to.url(""), &arguments)).await
+    };
+    let told = ask(identity).await;
+    assert_eq!(told.all_equal().figure("manifestsCopied"), 2);
+    let told = ask("nonsense").await;
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.stderr.contains("401"), "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_is_told_to_a_realm_elsewhere_if_that_is_named() {
+    let place = Place::new().await;
+    let image = place.pushed("app", "v1", 1).await;
+    // Another address, at which the same tokens are given.
+    let realm = Faulty::before(&place.way.address()).await;
+    place.way.guard(
+        Guard::bearer()
+            .to(Upstream::USERNAME, Upstream::PASSWORD)
+            .at_realm(&format!("{}/token", realm.url())),
+    );
+    let ask = async |more: &[&str]| {
+        let mut arguments = vec!["--source-username", Upstream::USERNAME, "--repositories", "app"];
+        arguments.extend(more);
+        let mut command = place.command(&arguments);
+        command.env("BERTH_SOURCE_PASSWORD", Upstream::PASSWORD);
+        run(command).await
+    };
+
+    let told = ask(&[]).await;
+    told.failed(&["app", "--source-realm-host"]);
+    for question in realm.asked() {
+        assert_eq!(question.header("authorization"), "", "{question:?}");
+    }
+    let named = realm.address();
+    ask(&["--source-realm-host", &named]).await.all_equal();
+    image.assert_pullable(&place.here("app"), "v1").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

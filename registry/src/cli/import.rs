@@ -150,12 +150,15 @@ fn endpoints(matches: &ArgMatches) -> Result<(Endpoint, Endpoint), Box<dyn std::
         return Err("an import has a source and a destination".into());
     };
     let login = source_login(matches, &source)?;
-    let from = Endpoint::new(source, login, bundle("source-ca")?.as_deref(), patience)?;
+    let mut from = Endpoint::new(source, login, bundle("source-ca")?.as_deref(), patience)?;
+    if let Some(host) = matches.get_one::<String>("source-realm-host") {
+        from = from.with_realm_host(host.clone());
+    }
     let token = match matches.get_one::<PathBuf>("token-file") {
         Some(path) => Some(read(path)?),
         None => variable("BERTH_TOKEN"),
     };
-    let login = token.map(|token| Login {
+    let login = token.map(|token| Login::Password {
         username: TOKEN_USER.to_owned(),
         password: token.trim().to_owned(),
     });
@@ -175,7 +178,7 @@ fn source_login(matches: &ArgMatches, source: &Address) -> Result<Option<Login>,
     };
     let password = password.map(|password| password.trim_end_matches(['\r', '\n']).to_owned());
     match (username, password) {
-        (Some(username), Some(password)) => return Ok(Some(Login { username, password })),
+        (Some(username), Some(password)) => return Ok(Some(Login::Password { username, password })),
         (Some(_), None) => return Err(ImportFailed::NoPassword),
         (None, Some(_)) => return Err(ImportFailed::NoUsername),
         (None, None) => {}

@@ -64,18 +64,21 @@ impl Parcel<'_> {
 
     async fn attempt(&self) -> Result<Moved, ImportError> {
         let to = &self.import.destination;
-        let note = self.note();
         let is_large = self.size.is_none_or(|size| size > PIECE as u64);
-        if let Some((resumed, session)) = self.resumed(&note).await? {
-            return self.pieces(&note, resumed.hasher, resumed.offset, session).await;
+        // Others go in one request, which is not gone on with.
+        let note = is_large.then(|| self.note());
+        if let Some(note) = &note
+            && let Some((resumed, session)) = self.resumed(note).await?
+        {
+            return self.pieces(note, resumed.hasher, resumed.offset, session).await;
         }
         let session = match to.begin(self.to, &self.digest).await? {
             Begun::Mounted => return Ok(Moved::Mounted),
             Begun::Session(session) => session,
         };
         let hasher = Hasher::new(self.digest.algorithm());
-        if is_large {
-            return self.pieces(&note, hasher, 0, session).await;
+        if let Some(note) = &note {
+            return self.pieces(note, hasher, 0, session).await;
         }
         let sent = self.whole(hasher, &session).await;
         if sent.is_err() {

@@ -59,19 +59,20 @@ fn bare(key: &str) -> &str {
 
 impl Entry {
     fn login(&self) -> Option<Login> {
-        if self.identitytoken.as_ref().is_some_and(|token| !token.is_empty()) {
-            return None;
+        // Where there is one, the password beside it is empty.
+        if let Some(token) = self.identitytoken.as_ref().filter(|token| !token.is_empty()) {
+            return Some(Login::Identity(token.clone()));
         }
         if let Some(auth) = self.auth.as_ref().filter(|auth| !auth.is_empty()) {
             let text = String::from_utf8(STANDARD.decode(auth.trim()).ok()?).ok()?;
             let (username, password) = text.split_once(':')?;
-            return Some(Login {
+            return Some(Login::Password {
                 username: username.to_owned(),
                 // Some programs pad it.
                 password: password.trim_end_matches('\0').to_owned(),
             });
         }
-        Some(Login {
+        Some(Login::Password {
             username: self.username.clone()?,
             password: self.password.clone()?,
         })
@@ -84,7 +85,8 @@ mod tests {
 
     fn of(file: &str, host: &str) -> String {
         match login(file.as_bytes(), host).unwrap() {
-            Found::Login(login) => format!("{}:{}", login.username, login.password),
+            Found::Login(Login::Password { username, password }) => format!("{username}:{password}"),
+            Found::Login(Login::Identity(token)) => format!("token {token}"),
             Found::Helper(name) => format!("helper {name}"),
             Found::Nothing => String::new(),
         }
@@ -104,6 +106,11 @@ mod tests {
         }
         let plain = r#"{"auths": {"r": {"username": "u", "password": "p"}}, "credsStore": "desktop"}"#;
         assert_eq!(of(plain, "r"), "u:p");
+        // As some registries are signed in to: "00000000-0000-0000-0000-000000000000:" in base64.
+        let identity = r#"{"auths": {"r": {
+            "auth": "MDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDAwOg==", "identitytoken": "abc"
+        }}}"#;
+        assert_eq!(of(identity, "r"), "token abc");
     }
 
     #[test]

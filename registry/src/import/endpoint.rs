@@ -92,6 +92,13 @@ impl Endpoint {
         })
     }
 
+    /// Its tokens may come from this host of somebody else's, with its port if that is not the scheme's, which is told the
+    /// login.
+    pub fn with_realm_host(mut self, host: String) -> Self {
+        self.upstream = self.upstream.with_realm_host(host);
+        self
+    }
+
     /// Where it is.
     pub fn address(&self) -> &Address {
         &self.address

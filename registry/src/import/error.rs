@@ -148,7 +148,7 @@ fn told(error: &UpstreamError) -> String {
     match error {
         UpstreamError::Denied { host, path, status } => format!(
             "{host} gives no token ({path}: {status}): look at the credentials; they are sent only to the registry's own \
-             host and, by https, to others of its domain"
+             host and, by https, to others of its domain; --source-realm-host names a further one"
         ),
         UpstreamError::Limited { host, after } => {
             format!("{host} answers 429 for too long; it can be asked again in {after:?}")

@@ -40,11 +40,6 @@ pub enum HelperError {
         /// What is wrong with it.
         error: serde_json::Error,
     },
-    /// It has a token that would have to be exchanged first.
-    #[error(
-        "docker-credential-{0} has an identity token, which is not exchanged here: pass --source-username and a password"
-    )]
-    Token(String),
 }
 
 #[derive(Deserialize)]
@@ -94,11 +89,11 @@ pub fn ask_helper(name: &str, registry: &str) -> Result<Option<Login>, HelperErr
         name: name.to_owned(),
         error,
     })?;
-    match answer.username.as_str() {
-        TOKEN => Err(HelperError::Token(name.to_owned())),
-        _ => Ok(Some(Login {
+    Ok(Some(match answer.username.as_str() {
+        TOKEN => Login::Identity(answer.secret),
+        _ => Login::Password {
             username: answer.username,
             password: answer.secret,
-        })),
-    }
+        },
+    }))
 }

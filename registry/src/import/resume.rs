@@ -27,9 +27,12 @@ pub(super) struct Resumed {
     pub hasher: Hasher,
 }
 
-/// The place of one upload's note.
+/// The place of one upload's note, which is this run's alone for as long as it is held.
 pub(super) struct Note {
     path: Option<PathBuf>,
+    /// Locked. Whoever finds it locked does without a note: of two runs that go on with one upload, each would cut the
+    /// other's.
+    _lock: Option<fs::File>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -50,9 +53,24 @@ impl Notes {
     pub(super) fn of(&self, base: &str, repository: &RepositoryName, digest: &Digest) -> Note {
         let key = format!("{base} {repository} {digest}");
         let name = Digest::of(Algorithm::Sha256, key.as_bytes());
-        let name = format!("{}.json", hex::encode(name.hash()));
+        let path = self
+            .0
+            .as_ref()
+            .map(|folder| folder.join(hex::encode(name.hash())));
+        let lock = path
+            .as_ref()
+            .and_then(|path| match locked(&path.with_extension("lock")) {
+                Ok(lock) => Some(lock),
+                Err(error) => {
+                    tracing::debug!(%error, path = %path.display(), "an upload goes without its note");
+                    None
+                }
+            });
         Note {
-            path: self.0.as_ref().map(|folder| folder.join(name)),
+            path: path
+                .filter(|_| lock.is_some())
+                .map(|path| path.with_extension("json")),
+            _lock: lock,
         }
     }
 }
@@ -91,11 +109,34 @@ impl Note {
     }
 }
 
-/// Whoever reads sees the old or the new, whole.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+impl Drop for Note {
+    /// Takes the lock's file away while it is still locked. A run that has opened it by then locks a file that no other finds:
+    /// at worst two runs have one note, and the destination refuses what does not fit.
+    fn drop(&mut self) {
+        if let Some(path) = &self.path {
+            let _ = fs::remove_file(path.with_extension("lock"));
+        }
+    }
+}
+
+/// The file at a path, made if need be, locked for as long as it is open.
+fn locked(path: &Path) -> io::Result<fs::File> {
     if let Some(folder) = path.parent() {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
+    let mut options = fs::OpenOptions::new();
+    let file = options
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    file.try_lock()?;
+    Ok(file)
+}
+
+/// Whoever reads sees the old or the new, whole. The folder is there: its lock is.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension(format!("{}.new", std::process::id()));
     let mut options = fs::OpenOptions::new();
     let mut file = options
@@ -141,6 +182,28 @@ mod tests {
         fs::write(note.path.as_ref().unwrap(), b"{}").unwrap();
         assert!(note.read().is_none(), "a note that is damaged is none");
         note.forget();
+        drop(note);
         assert_eq!(fs::read_dir(folder.path().join("deep/er")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn an_upload_is_gone_on_with_by_one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = || {
+            let name = "a/b".parse().unwrap();
+            let digest = Digest::of(Algorithm::Sha256, b"whole");
+            Notes::new(Some(folder.path().to_owned())).of("http://127.0.0.1:1", &name, &digest)
+        };
+        let hasher = Hasher::new(Algorithm::Sha256);
+        let first = of();
+        first.write("/v2/a/b/blobs/uploads/1", 0, &hasher);
+        let second = of();
+        assert!(second.read().is_none(), "it is another run's");
+        second.write("/v2/a/b/blobs/uploads/2", 0, &hasher);
+        second.forget();
+        drop(second);
+        assert_eq!(first.read().unwrap().location, "/v2/a/b/blobs/uploads/1");
+        drop(first);
+        assert_eq!(of().read().unwrap().location, "/v2/a/b/blobs/uploads/1");
     }
 }

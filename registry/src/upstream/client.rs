@@ -1,31 +1,28 @@
 //! One request to another registry: tokens, redirects, and what its answer means.
 
 mod call;
+mod login;
+mod token;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http::header::{RETRY_AFTER, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
 use hyper::body::Incoming;
-use serde::Deserialize;
 use url::Url;
 
 use super::challenge::Challenge;
 use super::error::UpstreamError;
-use super::realm;
 use super::tokens::Tokens;
 use crate::egress::Channel;
 use crate::telemetry::span;
 pub use call::Call;
+pub use login::Login;
 
-/// Longest answer of a realm.
-const TOKEN_LIMIT: usize = 64 * 1024;
 /// Longest pause that an upstream can ask for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 
@@ -52,24 +49,6 @@ impl Allowance {
     }
 }
 
-/// Who asks.
-#[derive(Clone)]
-pub struct Login {
-    /// The name.
-    pub username: String,
-    /// The password, or a token in its place.
-    pub password: String,
-}
-
-impl Login {
-    fn basic(&self) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-        let text = STANDARD.encode(format!("{}:{}", self.username, self.password));
-        let mut value = HeaderValue::try_from(format!("Basic {text}"))?;
-        value.set_sensitive(true);
-        Ok(value)
-    }
-}
-
 /// A question to an upstream.
 #[derive(Debug, Clone)]
 pub struct Question<'a> {
@@ -88,18 +67,13 @@ pub struct Upstream {
     base: Url,
     host: String,
     login: Option<Login>,
+    /// A host, with its port if that is not the scheme's, that is told the login besides those of the same owner.
+    realm_host: Option<String>,
     channel: Channel,
     timeout: Duration,
     tokens: Tokens,
     /// How it last asked for tokens: for another repository it will do so again.
     realm: ArcSwapOption<(String, Option<String>)>,
-}
-
-#[derive(Deserialize)]
-struct Token {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
 }
 
 impl Upstream {
@@ -122,11 +96,18 @@ impl Upstream {
             host: host.to_owned(),
             base: base.clone(),
             login,
+            realm_host: None,
             channel,
             timeout,
             tokens: Tokens::default(),
             realm: ArcSwapOption::empty(),
         })
+    }
+
+    /// Tokens may come from this host too, with its port if that is not the scheme's, and it is told the login.
+    pub fn with_realm_host(mut self, host: String) -> Self {
+        self.realm_host = Some(host);
+        self
     }
 
     /// Asks; the answer's status is one of 200, 206 and 304. Redirects are followed, a token is fetched if one is
@@ -195,8 +176,9 @@ impl Upstream {
     ) -> Result<Option<HeaderValue>, UpstreamError> {
         match challenge {
             Challenge::Basic => {
-                let Some(login) = &self.login else { return Ok(None) };
-                let basic = login.basic().map_err(|error| self.strange(error.to_string()))?;
+                let Some(basic) = self.basic()? else {
+                    return Ok(None);
+                };
                 let forever = async { Ok((basic.clone(), Some(Duration::MAX))) };
                 // The same again would be refused again.
                 if refused == Some(&basic) {
@@ -220,59 +202,6 @@ impl Upstream {
                 Ok(Some(value))
             }
         }
-    }
-
-    /// A token and for how long it is good.
-    async fn fetch_token(
-        &self,
-        mut url: Url,
-        service: Option<&str>,
-        scope: &str,
-    ) -> Result<(HeaderValue, Option<Duration>), UpstreamError> {
-        {
-            let mut query = url.query_pairs_mut();
-            query.extend_pairs(service.map(|service| ("service", service)));
-            query.append_pair("scope", scope);
-        }
-        let mut request = Request::get(url.as_str()).header(ACCEPT, "application/json");
-        if let Some(login) = &self.login
-            && realm::is_trusted(&self.base, &url)
-        {
-            let basic = login.basic().map_err(|error| self.strange(error.to_string()))?;
-            request = request.header(AUTHORIZATION, basic);
-        }
-        let answer = self.send(request, Bytes::new()).await?;
-        let host = url.host_str().unwrap_or_default().to_owned();
-        match answer.status() {
-            StatusCode::OK => {}
-            status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                let path = url.path().to_owned();
-                return Err(UpstreamError::Denied { host, path, status });
-            }
-            _ => return Err(self.refusal(&answer, host, url.path())),
-        }
-        let strange = |why: String| UpstreamError::Strange {
-            host: host.clone(),
-            why: format!("what it gave in place of a token cannot be read: {why}"),
-        };
-        let body = tokio::time::timeout(
-            self.timeout,
-            Limited::new(answer.into_body(), TOKEN_LIMIT).collect(),
-        );
-        let body = body.await.map_err(|_| UpstreamError::Late {
-            host: host.clone(),
-            timeout: self.timeout,
-        })?;
-        let body = body.map_err(|error| strange(error.to_string()))?.to_bytes();
-        let token: Token = serde_json::from_slice(&body).map_err(|error| strange(error.to_string()))?;
-        let text = token
-            .token
-            .or(token.access_token)
-            .ok_or_else(|| strange("there is none".into()))?;
-        let mut value =
-            HeaderValue::try_from(format!("Bearer {text}")).map_err(|error| strange(error.to_string()))?;
-        value.set_sensitive(true);
-        Ok((value, token.expires_in.map(Duration::from_secs)))
     }
 
     async fn send(

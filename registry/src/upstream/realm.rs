@@ -9,10 +9,14 @@ use url::{Host, Url};
 /// Names below which anybody can have a name of their own, in the domains of countries.
 const SHARED: [&str; 9] = ["ac", "co", "com", "edu", "go", "gov", "ne", "net", "org"];
 
-/// Whether a password for `upstream` may be sent to `realm`: to the same host, or by HTTPS to one that shares its domain.
-pub fn is_trusted(upstream: &Url, realm: &Url) -> bool {
+/// Whether a password for `upstream` may be sent to `realm`: to the same host, by HTTPS to one that shares its domain, or
+/// to `named`, a host that somebody has said it may be sent to.
+pub fn is_trusted(upstream: &Url, realm: &Url, named: Option<&str>) -> bool {
     if upstream.scheme() == "https" && realm.scheme() != "https" {
         return false;
+    }
+    if named.is_some_and(|named| named.eq_ignore_ascii_case(&authority(realm))) {
+        return true;
     }
     match (upstream.host(), realm.host()) {
         (Some(Host::Domain(one)), Some(Host::Domain(other))) => {
@@ -25,6 +29,15 @@ pub fn is_trusted(upstream: &Url, realm: &Url) -> bool {
             one == other && upstream.port_or_known_default() == realm.port_or_known_default()
         }
         _ => false,
+    }
+}
+
+/// A URL's host, with its port if that is not its scheme's.
+pub fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
     }
 }
 
@@ -87,10 +100,57 @@ mod tests {
         ] {
             let url = |text: &str| Url::parse(text).unwrap();
             assert_eq!(
-                is_trusted(&url(upstream), &url(realm)),
+                is_trusted(&url(upstream), &url(realm), None),
                 expected,
                 "{upstream} {realm}"
             );
+        }
+    }
+
+    #[test]
+    fn a_host_that_was_named_is_told_too_and_no_other() {
+        for (upstream, realm, named, expected) in [
+            (
+                "https://r.example.com",
+                "https://id.example.net/t",
+                "id.example.net",
+                true,
+            ),
+            (
+                "https://r.example.com",
+                "https://id.example.net/t",
+                "ID.example.net",
+                true,
+            ),
+            (
+                "https://r.example.com",
+                "https://id.example.net:8443/t",
+                "id.example.net:8443",
+                true,
+            ),
+            (
+                "https://r.example.com",
+                "https://id.example.net:8443/t",
+                "id.example.net",
+                false,
+            ),
+            (
+                "https://r.example.com",
+                "https://my.id.example.net/t",
+                "id.example.net",
+                false,
+            ),
+            (
+                "https://r.example.com",
+                "http://id.example.net/t",
+                "id.example.net",
+                false,
+            ),
+            ("http://127.0.0.1:1", "http://127.0.0.1:2/t", "127.0.0.1:2", true),
+        ] {
+            let url = |text: &str| Url::parse(text).unwrap();
+            let told = is_trusted(&url(upstream), &url(realm), Some(named));
+            assert_eq!(told, expected, "{upstream} {realm} {named}");
         }
     }
 }

@@ -137,7 +137,7 @@ impl Remotes {
             (Some(username), Some(sealed)) => {
                 let place = secret_place(tenant.name.as_str(), ObjectKind::Cache, &cache.name);
                 let password = self.keys.open_sealed(&sealed.0, &place);
-                Some(Login {
+                Some(Login::Password {
                     username: username.clone(),
                     password: password.map_err(|error| strange(error.to_string()))?,
                 })

@@ -72,7 +72,7 @@ fn meant() -> [Arg; 5] {
     ]
 }
 
-fn credentials() -> [Arg; 7] {
+fn credentials() -> [Arg; 8] {
     [
         text(
             "source-username",
@@ -93,6 +93,12 @@ fn credentials() -> [Arg; 7] {
             "docker-config",
             "Docker's configuration file; ~/.docker/config.json if absent",
         ),
+        text(
+            "source-realm-host",
+            "HOST",
+            "Host of another domain that gives the source's tokens and may be told its password, with its port if it has one",
+        )
+        .value_parser(ValueParser::string()),
         file(
             "source-ca",
             "PEM certificates that the source's may be signed by, too",

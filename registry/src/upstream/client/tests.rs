@@ -5,7 +5,8 @@ use axum::Router;
 use axum::extract::{Request as Asked, State};
 use axum::response::IntoResponse;
 use futures_util::future::join_all;
-use http::header::{LOCATION, RANGE, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, LOCATION, RANGE, WWW_AUTHENTICATE};
+use http_body_util::BodyExt as _;
 
 use super::call::REDIRECTS;
 use super::*;
@@ -89,7 +90,7 @@ async fn start() -> (String, Arc<Registry>) {
 
 fn upstream(base: &str, login: bool) -> Upstream {
     let client = Client::new(Dialer::new(Allow(vec!["127.0.0.0/8".parse().unwrap()])));
-    let login = login.then(|| Login {
+    let login = login.then(|| Login::Password {
         username: "u".into(),
         password: "p".into(),
     });
