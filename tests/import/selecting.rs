@@ -47,6 +47,54 @@ async fn only_what_the_globs_match_comes_with_all_that_belongs_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn images_come_alone_where_that_is_wanted() {
+    // A source that lists referrers, and one where tags stand for them.
+    let (place, listing) = (Place::new().await, harness::Berth::builder().start().await);
+    let there = [
+        place.there("app"),
+        harness::http::Repository::new(&listing.url(""), "app"),
+    ];
+    let image = Image::new(1, KIB);
+    let signature = tag_for(&image.digest(), ".sig");
+    let mut signed = Vec::new();
+    for app in &there {
+        image.push(app, "v1").await;
+        Image::new(2, KIB).push(app, &signature).await;
+        signed = push_referrer(app, None, &image.manifest, b"signed").await;
+    }
+    let sources = [place.way.url(), listing.url("")];
+    for source in &sources {
+        let to = place.berth.url("");
+        let told = super::run(super::import(
+            &place.berth,
+            &place.home,
+            &to,
+            &[source, "--referrers=false"],
+        ))
+        .await;
+        assert_eq!(told.all_equal().tags("tags"), 1);
+    }
+    let here = place.here("app");
+    image.assert_pullable(&here, "v1").await;
+    here.get_manifest(&signature).await.expect(404);
+    here.get_manifest(&sha256(&signed)).await.expect(404);
+
+    let told = place.import(&["--referrers=false", "--tags", "*"]).await;
+    assert_eq!(told.all_equal().tags("tags"), 2);
+    here.get_manifest(&signature).await.expect(200);
+    let to = place.berth.url("");
+    super::run(super::import(
+        &place.berth,
+        &place.home,
+        &to,
+        &[&sources[1], "--referrers"],
+    ))
+    .await
+    .all_equal();
+    assert_manifest(&here, &sha256(&signed), &signed).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_lose_one_beginning_and_gain_another() {
     let place = Place::new().await;
     let image = place.pushed("project/team/app", "v1", 1).await;

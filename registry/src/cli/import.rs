@@ -116,6 +116,7 @@ fn selection(matches: &ArgMatches) -> Result<Selection, ImportFailed> {
         repositories: arguments::many(matches, "repositories"),
         tags: arguments::many(matches, "tags"),
         since: since.transpose().map_err(ImportFailed::Since)?,
+        without_referrers: matches.get_one("referrers") == Some(&false),
         renaming: Renaming {
             strip: matches.get_one("strip-prefix").cloned(),
             prefix: matches.get_one("prefix").cloned(),

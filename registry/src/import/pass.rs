@@ -152,7 +152,9 @@ impl<'i> Pass<'i> {
             };
             let belongs = selection.is_partial() && attachment::subject(&text).is_some();
             if belongs && !selection.names(&text) {
-                repository.attached.borrow_mut().insert(tag);
+                if !selection.without_referrers {
+                    repository.attached.borrow_mut().insert(tag);
+                }
             } else if selection.takes(&text) {
                 meant.push(tag);
             }

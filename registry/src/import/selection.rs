@@ -15,6 +15,9 @@ pub struct Selection {
     pub tags: Vec<TagGlob>,
     /// Only what was made at this time or later.
     pub since: Option<Time>,
+    /// Leave out what refers to images: by the referrers API, or by a tag that belongs to a manifest and that `tags` does not
+    /// match.
+    pub without_referrers: bool,
     /// Names at the destination.
     pub renaming: Renaming,
 }
@@ -48,7 +51,7 @@ impl Selection {
 
     /// Whether some tags of a repository may not be meant.
     pub(super) fn is_partial(&self) -> bool {
-        !self.tags.is_empty() || self.since.is_some()
+        !self.tags.is_empty() || self.since.is_some() || self.without_referrers
     }
 }
 

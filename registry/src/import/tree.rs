@@ -233,7 +233,7 @@ impl Pass<'_> {
         depth: usize,
         seen: &RefCell<Vec<Digest>>,
     ) -> Result<(), ImportError> {
-        if !repository.has_referrers.get() {
+        if self.import.wanted.selection.without_referrers || !repository.has_referrers.get() {
             return Ok(());
         }
         let found = self.import.source.referrers(&repository.from, subject).await?;

@@ -53,7 +53,7 @@ pub(in crate::cli) fn command(output: Arg) -> Command {
 }
 
 /// What is copied, and to which names.
-fn meant() -> [Arg; 5] {
+fn meant() -> [Arg; 6] {
     [
         text("repositories", "GLOB", "Repositories by their names at the source, like 'team/**'; repeatable. All if absent")
             .value_parser(value_parser!(RepositoryGlob))
@@ -65,6 +65,12 @@ fn meant() -> [Arg; 5] {
             .value_delimiter(','),
         text("since", "TIME|AGE", "Only images made since a time, or not longer ago than an age like 90d")
             .value_parser(ValueParser::string()),
+        text("referrers", "BOOL", "Whether signatures and what else refers to an image go along; tags of theirs that --tags matches do anyway")
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_value("true")
+            .default_missing_value("true")
+            .value_parser(value_parser!(bool)),
         text("strip-prefix", "NAME", "Components that names lose where they begin with them")
             .value_parser(value_parser!(RepositoryName)),
         text("prefix", "NAME", "Components that are put before every name")
