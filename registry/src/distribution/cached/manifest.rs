@@ -36,21 +36,28 @@ pub(in crate::distribution) enum Outcome {
     Failed(Trouble),
 }
 
-pub(super) async fn get(at: &Mirrored<'_>, reference: &str, parts: &Parts) -> Result<Response, ApiError> {
-    let shown = &at.repository.shown;
-    let unknown = || {
-        ApiError::of(
-            Code::ManifestUnknown,
-            format!("there is no {reference} in {shown}"),
-        )
-    };
+/// What a client asks for, if it is something that the cache serves.
+pub(super) fn meant(at: &Mirrored<'_>, reference: &str) -> Result<Reference, ApiError> {
+    let unknown = || unknown(at, reference);
     at.allowed(unknown)?;
-    let reference = stored::parse(reference)?.ok_or_else(unknown)?;
-    if let Reference::Tag(tag) = &reference
-        && !at.cache.allows_tag(tag.as_str())
-    {
-        return Err(unknown());
+    let parsed = stored::parse(reference)?.ok_or_else(unknown)?;
+    match &parsed {
+        Reference::Tag(tag) if !at.cache.allows_tag(tag.as_str()) => Err(unknown()),
+        _ => Ok(parsed),
     }
+}
+
+fn unknown(at: &Mirrored<'_>, reference: &str) -> ApiError {
+    let shown = &at.repository.shown;
+    ApiError::of(
+        Code::ManifestUnknown,
+        format!("there is no {reference} in {shown}"),
+    )
+}
+
+pub(super) async fn get(at: &Mirrored<'_>, asked: &str, parts: &Parts) -> Result<Response, ApiError> {
+    let unknown = || unknown(at, asked);
+    let reference = meant(at, asked)?;
     let registry = &at.asked.registry;
     let remote = at.remote().map_err(|trouble| trouble.answer(unknown))?;
 

@@ -9,6 +9,7 @@ use http::request::Parts;
 use super::super::error::{ApiError, Code};
 use super::super::manifest::{self as stored_manifest, Found};
 use super::super::{blob as stored_blob, referrers as stored_referrers, tags as stored_tags};
+use super::manifest::meant;
 use super::{Mirrored, warn};
 use crate::metadata::Reference;
 
@@ -21,20 +22,7 @@ pub(super) async fn manifest(
     reference: &str,
     parts: &Parts,
 ) -> Result<Response, ApiError> {
-    let shown = &at.repository.shown;
-    let unknown = || {
-        ApiError::of(
-            Code::ManifestUnknown,
-            format!("there is no {reference} in {shown}"),
-        )
-    };
-    at.allowed(unknown)?;
-    let parsed = stored_manifest::parse(reference)?.ok_or_else(unknown)?;
-    if let Reference::Tag(tag) = &parsed
-        && !at.cache.allows_tag(tag.as_str())
-    {
-        return Err(unknown());
-    }
+    let parsed = meant(at, reference)?;
     let row = at
         .asked
         .registry
