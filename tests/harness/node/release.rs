@@ -1,28 +1,22 @@
-//! Berth as Helm installs it on the run's node, and the pods that pull from it.
-//!
-//! The test itself runs in the node's network namespace: it resolves what pods resolve and reaches what they reach.
+//! Berth as Helm installs it.
 
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
+use super::clients::{helm, kubectl};
+use super::machine::NODE;
+use super::{PATIENCE, TenantOf, text};
 use crate::backend::{Backend, Storage};
 use crate::chart;
 use crate::client::{Client, Output};
 use crate::control_plane::ControlPlane;
 use crate::environment::{program, setting};
-use crate::http::provide_tls;
 use crate::wait::eventually;
 
 /// The apex of the shared release; others are at a name below it.
 const APEX: &str = "registry.test";
-/// Longest wait for a pod: images of gigabytes are pulled on two busy cores.
-const PATIENCE: Duration = Duration::from_secs(180);
 /// Label of the Tenants of one release.
 const LABEL: &str = "berth.dev/installation";
 
@@ -384,242 +378,4 @@ fn free_volumes(namespace: &str) {
             .stdout(Stdio::null())
             .status();
     }
-}
-
-/// A tenant that a test has made.
-pub struct TenantOf<'a> {
-    /// Where it lives.
-    pub release: &'a Release,
-    /// Its name, which its namespace has too.
-    pub name: String,
-    /// Its host.
-    pub host: String,
-    /// The Secret with a token that may do everything.
-    pub secret: Value,
-}
-
-impl TenantOf<'_> {
-    /// Waits until the edge leads to it.
-    pub async fn is_open(&self) {
-        let http = http();
-        eventually(&format!("{} is open", self.host), PATIENCE, async || {
-            let request = http.get(format!("https://{}/v2/", self.host));
-            let answer = request
-                .basic_auth("x-token", Some(self.token()))
-                .send()
-                .await
-                .ok()?;
-            (answer.status() == 200).then_some(())
-        })
-        .await;
-    }
-
-    /// The token.
-    pub fn token(&self) -> String {
-        entry(&self.secret, "token")
-    }
-
-    /// A client program that is logged in, and trusts the edge's authority.
-    pub fn client(&self, program: &str) -> Client {
-        logged_in(program, &self.secret)
-    }
-
-    /// The pull Secret in a new namespace `<tenant>-<suffix>`, as the operator makes it for those who only read.
-    pub async fn pull_secret(&self, suffix: &str) -> Value {
-        let namespace = format!("{}-{suffix}", self.name);
-        self.release
-            .namespace(&namespace, json!({ "pull": self.name }))
-            .await;
-        let name = format!("berth-{}", self.name);
-        self.release
-            .plane
-            .wait("Secret", &namespace, &name, |_| true)
-            .await
-    }
-
-    /// Pushes an image that runs: a shell with all that busybox knows, and a layer of `size` random bytes that no other
-    /// image has. Its reference, by tag.
-    pub async fn push_runnable(&self, repository: &str, tag: &str, size: usize) -> String {
-        let reference = format!("{}/{repository}:{tag}", self.host);
-        let crane = self.client("crane");
-        let base = node_file("images/busybox.tar");
-        let unpacked = crane.path_text("base");
-        std::fs::create_dir(&unpacked).expect("a folder");
-        let done = Command::new("tar").args(["-xf", &base, "-C", &unpacked]).status();
-        assert!(done.expect("tar runs").success());
-        crane.run(&["push", &unpacked, &reference]).await;
-        let mut random = vec![0; size];
-        std::io::Read::read_exact(
-            &mut std::fs::File::open("/dev/urandom").expect("random bytes"),
-            &mut random,
-        )
-        .expect("random bytes");
-        let layer = crane.file("layer.tar", &crate::content::tar("unique", &random));
-        crane
-            .run(&[
-                "append",
-                "--base",
-                &reference,
-                "--new_layer",
-                &layer,
-                "--new_tag",
-                &reference,
-            ])
-            .await;
-        reference
-    }
-}
-
-/// A pod of one container, which runs a command of a shell. More goes into the pod's spec.
-pub fn pod(namespace: &str, name: &str, image: &str, command: &str, more: Value) -> Value {
-    let mut spec = json!({
-        "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
-        "containers": [{
-            "name": "main", "image": image, "imagePullPolicy": "Always", "command": ["/bin/sh", "-c", command],
-        }],
-    });
-    for (key, value) in more.as_object().expect("fields") {
-        spec[key] = value.clone();
-    }
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": namespace }, "spec": spec,
-    })
-}
-
-/// Waits until a pod has this phase, and returns it.
-///
-/// # Panics
-/// If it has not in time; the message shows what happened to it.
-pub async fn in_phase(plane: &ControlPlane, namespace: &str, name: &str, phase: &str) -> Value {
-    let seen = std::sync::Mutex::new(Value::Null);
-    let waited = tokio::time::timeout(
-        PATIENCE,
-        eventually("a phase", PATIENCE * 2, async || {
-            let found = plane.find("Pod", namespace, name).await?;
-            *seen.lock().expect("no panic") = found["status"].clone();
-            (found["status"]["phase"] == phase).then_some(found)
-        }),
-    );
-    if let Ok(pod) = waited.await {
-        return pod;
-    }
-    let told = events(namespace, name).await;
-    let seen = seen.into_inner().expect("no panic");
-    panic!("pod {namespace}/{name} is not {phase}: {seen:#}\n{told}");
-}
-
-/// What happened to a pod, as `kubectl describe` shows it to its owner.
-pub async fn events(namespace: &str, name: &str) -> String {
-    let field = format!("involvedObject.name={name}");
-    let found = kubectl()
-        .run(&[
-            "get",
-            "events",
-            "--namespace",
-            namespace,
-            "--field-selector",
-            &field,
-        ])
-        .await;
-    found.text()
-}
-
-/// Waits until the events of a pod say something.
-pub async fn told(namespace: &str, name: &str, what: &str) -> String {
-    eventually(
-        &format!("{what:?} in the events of {name}"),
-        PATIENCE,
-        async || {
-            let told = events(namespace, name).await;
-            told.contains(what).then_some(told)
-        },
-    )
-    .await
-}
-
-/// What a pod has written.
-pub async fn logs(namespace: &str, name: &str) -> String {
-    kubectl()
-        .run(&["logs", "--namespace", namespace, name])
-        .await
-        .text()
-}
-
-/// `kubectl` as the cluster's administrator.
-pub fn kubectl() -> Client {
-    Client::new("kubectl").variable("KUBECONFIG", &setting("KUBECONFIG"))
-}
-
-/// Helm as the cluster's administrator, without a login.
-pub fn helm() -> Client {
-    Client::new("helm").variable("KUBECONFIG", &setting("KUBECONFIG"))
-}
-
-/// A client program with the credentials of a Secret as they are, which trusts the edge's authority.
-pub fn logged_in(program: &str, secret: &Value) -> Client {
-    let client = Client::new(program)
-        .variable("SSL_CERT_FILE", &setting("SSL_CERT_FILE"))
-        .variable("KUBECONFIG", &setting("KUBECONFIG"));
-    client.file(
-        ".docker/config.json",
-        entry(secret, ".dockerconfigjson").as_bytes(),
-    );
-    client
-}
-
-/// An HTTP client that trusts the edge's authority and follows no redirect.
-pub fn http() -> reqwest::Client {
-    provide_tls();
-    let pem = std::fs::read(setting("BERTH_TEST_EDGE_CA")).expect("the edge's authority");
-    let authority = reqwest::Certificate::from_pem(&pem).expect("a certificate");
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .tls_certs_only([authority])
-        .build()
-        .expect("an HTTP client")
-}
-
-/// An entry of a Secret, as text.
-pub fn entry(secret: &Value, key: &str) -> String {
-    let data = secret["data"][key]
-        .as_str()
-        .unwrap_or_else(|| panic!("no {key} in {secret}"));
-    text(&STANDARD.decode(data).expect("base64"))
-}
-
-/// The node's address, in tests/tools/node: where pods reach what a test serves.
-pub const NODE: &str = "10.88.0.1";
-
-/// A file of the node, by its name below the node's folder.
-pub fn node_file(name: &str) -> String {
-    format!("{}/{name}", setting("BERTH_TEST_NODE_DIR"))
-}
-
-/// A power cut: everything that runs on the node ends at once, and the node starts again.
-pub fn reboot_node() {
-    tool("node", "reboot-inside", &setting("BERTH_TEST_NODE_DIR"));
-}
-
-/// The API server is killed; everything else goes on.
-pub fn halt_api_server() {
-    tool("cluster", "halt", &node_file("cluster"));
-}
-
-/// It is started again.
-pub fn resume_api_server() {
-    tool("cluster", "resume", &node_file("cluster"));
-}
-
-fn tool(name: &str, action: &str, folder: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tools").join(name);
-    let done = Command::new(path)
-        .args([action, folder])
-        .stdin(Stdio::null())
-        .status();
-    assert!(done.expect("the tool runs").success(), "{name} {action} failed");
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
