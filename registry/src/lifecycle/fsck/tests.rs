@@ -684,6 +684,7 @@ fn progress_grows_and_a_stored_run_is_read_again() {
         Options {
             rehash: true,
             repair: true,
+            forget_lost: true,
             rate: None,
         },
         Time(5),
