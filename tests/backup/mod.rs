@@ -1,14 +1,15 @@
 //! Stage `backup`: what was acknowledged comes back, whatever is lost, and moves between stores as it is.
 //!
 //! What it is: backups of embedded installations, also under load ([`taking`]), what is wrong with them ([`damage`]),
-//! runs that are cut ([`cuts`]), moves to other stores and back ([`converting`]), and the documented way for PostgreSQL
-//! and S3 ([`drill`]). What it may use: the harness, and the history of clients of the stage `faults`. What must hold:
+//! runs that are cut ([`cuts`]), moves to other stores and back ([`converting`]), and the documented ways for PostgreSQL
+//! and S3: a dump and a copy ([`drill`]), an archive and versions ([`point_in_time`]). What it may use: the harness, and the history of clients of the stage `faults`. What must hold:
 //! every claim is about what the registry serves afterwards, and the check of the stores finds nothing.
 
 mod converting;
 mod cuts;
 mod damage;
 mod drill;
+mod point_in_time;
 mod running;
 mod taking;
 

@@ -17,7 +17,7 @@ pub struct History {
     inner: Mutex<Inner>,
 }
 
-#[derive(Default)]
+#[derive(Default, Clone)]
 struct Inner {
     clock: u64,
     /// The seeds and sizes of acknowledged blobs.
@@ -32,6 +32,7 @@ struct Inner {
     checked: (usize, usize),
 }
 
+#[derive(Clone)]
 struct TagWrite {
     digest: String,
     began: u64,
@@ -104,6 +105,40 @@ impl History {
                 write.acknowledged = true;
             }
         });
+    }
+
+    /// What there is so far. Blobs that no acknowledged manifest names are left out: they may be collected.
+    pub fn so_far(&self) -> History {
+        let mut inner = self.with(|inner| inner.clone());
+        let manifests = inner.manifests.iter();
+        let text: String = manifests
+            .map(|manifest| String::from_utf8_lossy(manifest))
+            .collect();
+        inner
+            .blobs
+            .retain(|(seed, size)| text.contains(&sha256(&blob(*size, *seed))));
+        History {
+            inner: Mutex::new(inner),
+        }
+    }
+
+    /// For servers that are put back to a moment after this look and before `later`: what was written between the two
+    /// may have come before the moment or not.
+    pub fn or_anything_until(self, later: &History) -> History {
+        let later = later.with(|inner| inner.clone());
+        self.with(|inner| {
+            inner.clock = later.clock;
+            for (tag, writes) in later.tags {
+                let known = inner.tags.entry(tag).or_default();
+                let since = writes.into_iter().skip(known.len());
+                known.extend(since.map(|write| TagWrite {
+                    ended: None,
+                    acknowledged: false,
+                    ..write
+                }));
+            }
+        });
+        self
     }
 
     pub fn cut(&self, session: Session) {

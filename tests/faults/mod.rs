@@ -8,7 +8,7 @@
 //! instants and orders may be random, claims may not: a client's history ([`history`]) is checked against what the
 //! registry serves afterwards, its stores against each other ([`aftermath`]), and a failure prints the seed.
 
-mod aftermath;
+pub mod aftermath;
 mod changes;
 mod clocks;
 mod database;

@@ -9,6 +9,7 @@
 //! condition); a failed test shows the log of its server.
 
 mod admin;
+mod archive;
 mod backend;
 mod berth;
 mod browser;
@@ -46,10 +47,12 @@ mod standby;
 mod stored;
 mod tls_files;
 mod upstream;
+mod versions;
 mod wait;
 mod wire;
 
 pub use admin::Admin;
+pub use archive::Archive;
 pub use backend::{Backend, Bucket, Storage};
 pub use berth::{Berth, Builder};
 pub use browser::{Browser, BrowserOutcome, BrowserStep};
@@ -82,5 +85,6 @@ pub use small_disk::SmallDisk;
 pub use stored::same_as_stored;
 pub use tls_files::TlsFiles;
 pub use upstream::Upstream;
+pub use versions::{DeleteMarker, Versions};
 pub use wait::{eventually, within};
 pub use wire::{Head, Wire};

@@ -16,6 +16,9 @@ use crate::ports::free_port;
 /// How long a server may take until it takes connections, or until it has ended.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Where an S3 server that can keep old versions does so.
+const VERSIONS: &str = "versions";
+
 /// An S3 server or a PostgreSQL server on a port that stays the same. Stopped and removed when dropped.
 #[derive(Debug)]
 pub struct OwnServer {
@@ -36,6 +39,15 @@ impl OwnServer {
     pub fn s3() -> OwnServer {
         let server = OwnServer::prepare(Kind::S3);
         std::fs::create_dir_all(server.folder.path().join("data/bucket")).expect("a bucket");
+        server.started()
+    }
+
+    /// The same for a bucket that may be told to keep old versions.
+    pub(crate) fn s3_that_can_keep_versions() -> OwnServer {
+        let server = OwnServer::prepare(Kind::S3);
+        for folder in ["data/bucket", VERSIONS] {
+            std::fs::create_dir_all(server.folder.path().join(folder)).expect("a folder");
+        }
         server.started()
     }
 
@@ -185,8 +197,12 @@ impl OwnServer {
                         "--quiet",
                         "--keep-alive",
                         "posix",
-                    ])
-                    .arg(&data);
+                    ]);
+                let versions = self.folder.path().join(VERSIONS);
+                if versions.exists() {
+                    command.arg("--versioning-dir").arg(versions);
+                }
+                command.arg(&data);
                 command
             }
             Kind::Postgres => {

@@ -1,10 +1,12 @@
 //! Stage `regions`: bytes from the bucket that is nearest to whoever pulls, and a registry that only reads.
 //!
 //! What it is: a registry with two buckets, of which the second has what a test copies there as a replication would
-//! ([`Place`]); and a registry on a real PostgreSQL standby beside the one on its primary ([`reading`]). What it may use:
+//! ([`Place`]); a registry on a real PostgreSQL standby beside the one on its primary ([`reading`]), and in the place of the
+//! one that is lost ([`losing_home`]). What it may use:
 //! the harness. What must hold: a bucket or a database that is away or behind costs a reader time, never the content.
 
 mod away;
+mod losing_home;
 mod nearest;
 mod reading;
 

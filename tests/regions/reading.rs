@@ -57,7 +57,7 @@ impl Pair {
 }
 
 /// A reader on the stores of a primary, with another database and with the same keys.
-fn reading(primary: &Berth, database: &OwnServer) -> Builder {
+pub(super) fn reading(primary: &Berth, database: &OwnServer) -> Builder {
     let keys = primary.data().join("keys");
     Berth::builder()
         .storage(primary.storage().clone(), 1)

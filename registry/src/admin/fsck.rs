@@ -98,7 +98,10 @@ pub async fn start(
     record(
         &admin,
         "fsck.start",
-        format!("rehash {}, repair {}", options.rehash, options.repair),
+        format!(
+            "rehash {}, repair {}, forget lost {}",
+            options.rehash, options.repair, options.forget_lost
+        ),
     );
     Ok((StatusCode::ACCEPTED, Json(shown(Some(standing)))))
 }

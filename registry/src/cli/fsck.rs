@@ -65,6 +65,7 @@ pub(super) fn command() -> Command {
     )
     .arg(flag("rehash", "Read every object and compare its digest"))
     .arg(flag("repair", "Take care of what can be taken care of without a loss"))
+    .arg(flag("forget-lost", "Forget blobs whose objects are gone, so that clients push them again"))
     .arg(
         Arg::new("rate")
             .long("rate")
@@ -73,7 +74,7 @@ pub(super) fn command() -> Command {
             .help("Most bytes a second that --rehash reads, like 50MiB"),
     )
     .arg(flag("detach", "Only start it; the server goes on alone"))
-    .arg(flag("stop", "Stop the check that runs").conflicts_with_all(["rehash", "repair", "rate", "detach"]))
+    .arg(flag("stop", "Stop the check that runs").conflicts_with_all(["rehash", "repair", "forget-lost", "rate", "detach"]))
 }
 
 fn rate(text: &str) -> Result<u64, String> {
@@ -96,6 +97,9 @@ pub(super) async fn run(settings: &Settings, matches: &ArgMatches, output: Outpu
         return Err(FsckError::Alone.into());
     }
     let mut options = json!({ "rehash": matches.get_flag("rehash"), "repair": matches.get_flag("repair") });
+    if matches.get_flag("forget-lost") {
+        options["forgetLost"] = true.into();
+    }
     if let Some(rate) = matches.get_one::<u64>("rate") {
         options["rate"] = (*rate).into();
     }

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::configuration::{Applied, TokenChange};
 use super::events::WebhookKey;
 use super::explore::DueBuilds;
-use super::lifecycle::{Candidate, Collected, Drift, Erased, Job, Purge, PurgeStep, Restored};
+use super::lifecycle::{Candidate, Collected, Drift, Erased, Forgotten, Job, Purge, PurgeStep, Restored};
 use super::pull_through::Claimed;
 use super::{Deleted, Linked, PutOutcome, Taken, TenantId, Unlinked, UploadRow};
 use crate::blobs::{ObjectKey, UploadState};
@@ -54,6 +54,12 @@ impl Outcome for Taken {
 impl Outcome for Claimed {
     fn commits(&self) -> bool {
         matches!(self, Self::Yours { .. })
+    }
+}
+
+impl Outcome for Forgotten {
+    fn commits(&self) -> bool {
+        *self != Self::Changed
     }
 }
 

@@ -96,12 +96,7 @@ impl Worker {
             return Ok(false);
         };
         let count = page.len() as u64;
-        let keys: Vec<ObjectKey> = page.iter().map(|seen| seen.key.clone()).collect();
-        let looks: Vec<Look> = stream::iter(keys)
-            .map(|key| self.look(key))
-            .buffered(LOOKUPS)
-            .try_collect()
-            .await?;
+        let looks = self.looks(&page).await?;
         let mut suspects: Vec<(BlobSeen, Option<Kind>)> = Vec::new();
         let mut unknown_tenant = self.run.row.tenant;
         for (seen, look) in page.into_iter().zip(looks) {
@@ -139,13 +134,23 @@ impl Worker {
         Ok(true)
     }
 
-    async fn blobs_from(&self, start: Start) -> Result<Vec<BlobSeen>, Halt> {
+    /// Looks up the objects of some blobs, several at a time.
+    pub(super) async fn looks(&self, blobs: &[BlobSeen]) -> Result<Vec<Look>, Halt> {
+        let keys: Vec<ObjectKey> = blobs.iter().map(|seen| seen.key.clone()).collect();
+        stream::iter(keys)
+            .map(|key| self.look(key))
+            .buffered(LOOKUPS)
+            .try_collect()
+            .await
+    }
+
+    pub(super) async fn blobs_from(&self, start: Start) -> Result<Vec<BlobSeen>, Halt> {
         let now = Time::now();
         Ok(self.inspection().blobs(start, now, now.minus(SETTLED)).await?)
     }
 
     /// The same blob as it is now, unless it has gone or lies in another object.
-    async fn same_blob(&self, seen: &BlobSeen) -> Result<Option<BlobSeen>, Halt> {
+    pub(super) async fn same_blob(&self, seen: &BlobSeen) -> Result<Option<BlobSeen>, Halt> {
         let found = self.blobs_from(Start::At(seen.at.clone())).await?;
         let is_same = |found: &BlobSeen| found.at == seen.at && found.key == seen.key;
         Ok(found.into_iter().find(is_same))

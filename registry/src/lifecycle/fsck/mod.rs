@@ -6,10 +6,12 @@
 //!
 //! What must hold: memory does not grow with what is stored; what is found is looked at again a moment later before
 //! it is told, since clients change things meanwhile; a repair only ever asks for a review or for a later deletion,
-//! and what an acknowledged push stored is never touched. It may use the stores and the directory of tenants.
+//! and what an acknowledged push stored is never touched; that its bytes are gone is only acted upon by whoever asks for
+//! it ([`Options::forget_lost`]). It may use the stores and the directory of tenants.
 
 mod contents;
 mod finding;
+mod lost;
 mod objects;
 mod rows;
 mod run;
@@ -88,7 +90,12 @@ pub enum StartError {
 
 fn described(since: &Time, options: &Options) -> String {
     let mut text = format!(", since {}", crate::rfc3339::write(*since));
-    for (name, is_on) in [("rehash", options.rehash), ("repair", options.repair)] {
+    let named = [
+        ("rehash", options.rehash),
+        ("repair", options.repair),
+        ("forgetting what is lost", options.forget_lost),
+    ];
+    for (name, is_on) in named {
         text.push_str(&format!(", {} {name}", if is_on { "with" } else { "without" }));
     }
     text

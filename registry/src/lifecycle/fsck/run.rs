@@ -29,6 +29,9 @@ pub struct Options {
     /// Take care of what can be taken care of without a loss.
     #[serde(default)]
     pub repair: bool,
+    /// Forget blobs whose objects are gone, so that clients push them again. Releases before do not know of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forget_lost: bool,
     /// Most bytes a second that are read; as fast as it goes if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u64>,
@@ -68,6 +71,8 @@ pub enum Step {
     Blobs,
     /// The bytes of objects are those of their blobs' digests.
     Contents,
+    /// Blobs without objects are forgotten.
+    Lost,
     /// Objects are known.
     Objects,
     /// Unknown objects are queued for their deletion.
@@ -75,7 +80,7 @@ pub enum Step {
 }
 
 impl Step {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Count,
         Self::Repositories,
         Self::Tags,
@@ -86,6 +91,7 @@ impl Step {
         Self::Payloads,
         Self::Blobs,
         Self::Contents,
+        Self::Lost,
         Self::Objects,
         Self::Orphans,
     ];
@@ -99,7 +105,13 @@ impl Step {
             Self::BlobEdges => Table::BlobEdges,
             Self::ChildEdges => Table::ChildEdges,
             Self::Links => Table::Links,
-            Self::Count | Self::Payloads | Self::Blobs | Self::Contents | Self::Objects | Self::Orphans => {
+            Self::Count
+            | Self::Payloads
+            | Self::Blobs
+            | Self::Contents
+            | Self::Lost
+            | Self::Objects
+            | Self::Orphans => {
                 return None;
             }
         })
@@ -118,6 +130,7 @@ impl Step {
             Self::Payloads => "contents of manifests",
             Self::Blobs => "blobs",
             Self::Contents => "contents of blobs",
+            Self::Lost => "lost blobs",
             Self::Objects => "objects",
             Self::Orphans => "orphans",
         }
@@ -180,6 +193,8 @@ pub struct Run {
     pub repaired: u64,
     pub(super) orphans: u64,
     orphans_queued: u64,
+    pub(super) lost: u64,
+    lost_forgotten: u64,
     /// The first of them.
     pub findings: Vec<Finding>,
     /// Why nothing goes on just now, or did to the end.
@@ -207,6 +222,8 @@ impl Default for Run {
             repaired: 0,
             orphans: 0,
             orphans_queued: 0,
+            lost: 0,
+            lost_forgotten: 0,
             findings: Vec::new(),
             trouble: None,
             warning: None,
@@ -268,6 +285,7 @@ impl Run {
     fn takes(&self, step: Step) -> bool {
         match step {
             Step::Payloads | Step::Contents => self.options.rehash,
+            Step::Lost => self.options.forget_lost && self.lost > 0,
             Step::Orphans => self.options.repair && self.orphans > 0,
             Step::Count
             | Step::Repositories
@@ -293,6 +311,7 @@ impl Run {
         self.found += 1;
         self.repaired += u64::from(finding.repaired);
         self.orphans += u64::from(finding.kind == Kind::OrphanObject);
+        self.lost += u64::from(finding.kind == Kind::MissingObject);
         if self.findings.len() < FINDINGS {
             let named: usize = self
                 .findings
@@ -317,9 +336,20 @@ impl Run {
             self.orphans_queued += 1;
             self.repaired += 1;
         }
-        let is_it = |finding: &&mut Finding| {
-            finding.kind == Kind::OrphanObject && finding.object.as_deref() == Some(path)
-        };
+        self.mark(Kind::OrphanObject, path);
+    }
+
+    /// Notes that a blob without its object has been forgotten.
+    pub(super) fn lost_forgotten(&mut self, path: &str) {
+        if self.lost_forgotten < self.lost {
+            self.lost_forgotten += 1;
+            self.repaired += 1;
+        }
+        self.mark(Kind::MissingObject, path);
+    }
+
+    fn mark(&mut self, kind: Kind, path: &str) {
+        let is_it = |finding: &&mut Finding| finding.kind == kind && finding.object.as_deref() == Some(path);
         if let Some(finding) = self.findings.iter_mut().find(is_it) {
             finding.repaired = true;
         }
@@ -341,7 +371,7 @@ impl Run {
             Step::BlobEdges => totals[3],
             Step::ChildEdges => totals[4],
             Step::Links => totals[5],
-            Step::Blobs | Step::Objects => totals[6],
+            Step::Blobs | Step::Lost | Step::Objects => totals[6],
             Step::Contents => totals[7],
             Step::Orphans => self.checked.objects,
         })
@@ -356,7 +386,7 @@ impl Run {
             let total = self.total(step)? as f64;
             Some(match step {
                 Step::Contents => total / BYTES,
-                Step::Blobs => total * LOOKUP,
+                Step::Blobs | Step::Lost => total * LOOKUP,
                 _ => total,
             })
         };

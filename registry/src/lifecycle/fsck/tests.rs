@@ -212,6 +212,7 @@ async fn checked(place: &Place, options: Options) -> Run {
 const PLAIN: Options = Options {
     rehash: false,
     repair: false,
+    forget_lost: false,
     rate: None,
 };
 const REHASH: Options = Options {
@@ -239,9 +240,8 @@ async fn a_sound_installation_yields_nothing() {
     let run = checked(
         &place,
         Options {
-            rehash: true,
             repair: true,
-            rate: None,
+            ..REHASH
         },
     )
     .await;
@@ -322,6 +322,48 @@ async fn lost_cut_and_changed_objects_are_told_with_their_repositories() {
         4,
         "nothing is ever deleted for that"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_blobs_are_forgotten_if_that_is_asked_for_and_most_are_there() {
+    const FORGET: Options = Options {
+        forget_lost: true,
+        ..PLAIN
+    };
+    let place = Place::new("{}").await;
+    let here = place.repository("team/app");
+    let (lost, lost_key) = place.push(&here, b"lost").await;
+    let (kept, kept_key) = place.push(&here, b"kept").await;
+    let (cut, cut_key) = place.push(&here, b"cut down").await;
+    place.put(&here, "v1", &[lost, kept, cut]).await;
+    fs::remove_file(place.file(&lost_key)).unwrap();
+    fs::write(place.file(&cut_key), b"cut").unwrap();
+
+    let run = checked(&place, FORGET).await;
+    assert_eq!((run.found, run.repaired), (2, 1), "{:?}", run.findings);
+    let forgotten: Vec<&Finding> = run.findings.iter().filter(|finding| finding.repaired).collect();
+    assert_eq!(forgotten[0].kind, Kind::MissingObject);
+    assert_eq!(forgotten[0].digest, Some(lost.to_string()));
+    assert!(place.opened.store.blob(&here, &lost).await.unwrap().is_none());
+    assert!(place.opened.store.blob(&here, &cut).await.unwrap().is_some());
+
+    // Its image is told to lack it, and a push brings it.
+    let run = checked(&place, PLAIN).await;
+    let mut found = kinds(&run);
+    found.sort_by_key(|kind| format!("{kind:?}"));
+    assert_eq!(found, [Kind::MissingBlob, Kind::SizeDiffers]);
+    place.push(&here, b"lost").await;
+    assert_eq!(kinds(&checked(&place, PLAIN).await), [Kind::SizeDiffers]);
+
+    // Where most objects are gone, it is the store that is wrong.
+    let again = place.opened.store.blob(&here, &lost).await.unwrap().unwrap();
+    for key in [&again.key, &kept_key] {
+        fs::remove_file(place.file(key)).unwrap();
+    }
+    let run = checked(&place, FORGET).await;
+    assert_eq!((run.found, run.repaired), (3, 0), "{:?}", run.findings);
+    assert!(run.warning.unwrap().contains("more than half"));
+    assert!(place.opened.store.blob(&here, &kept).await.unwrap().is_some());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -642,6 +684,7 @@ fn progress_grows_and_a_stored_run_is_read_again() {
         Options {
             rehash: true,
             repair: true,
+            forget_lost: true,
             rate: None,
         },
         Time(5),

@@ -109,6 +109,7 @@ impl Worker {
             (Step::Payloads, _) => self.payloads().await?,
             (Step::Blobs, _) => self.sizes().await?,
             (Step::Contents, _) => self.contents().await?,
+            (Step::Lost, _) => self.forget_lost().await?,
             (Step::Objects, _) => self.objects().await?,
             (Step::Orphans, _) => self.queue_orphans().await?,
             (_, None) => self.count().await?,

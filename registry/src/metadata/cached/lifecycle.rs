@@ -11,6 +11,19 @@ use crate::domain::{Digest, TagName};
 use crate::metadata::lifecycle::*;
 use crate::metadata::{Repository, Result, Store, TenantId, Time};
 
+impl<S> Cached<S> {
+    /// All repositories from which a blob may be unlinked change.
+    fn unlinking(&self, tenant: TenantId, digest: Digest, among: &[String]) -> Vec<Writing> {
+        let parsed = among.iter().filter_map(|name| {
+            let name = name.parse().ok()?;
+            Some(Repository { tenant, name })
+        });
+        parsed
+            .map(|repository| Writing::of_content(self.versions.clone(), &repository, digest))
+            .collect()
+    }
+}
+
 #[async_trait]
 impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
     async fn tags_by_push(&self, repository: &Repository, page: TagPage) -> Result<Vec<TagRow>> {
@@ -118,20 +131,15 @@ impl<S: Store + Lifecycle> Lifecycle for Cached<S> {
     }
 
     async fn collect_blob(&self, blob: CollectBlob) -> Result<Collected> {
-        // All repositories from which it may be unlinked change.
-        let parsed = blob.among.iter().filter_map(|name| {
-            let name = name.parse().ok()?;
-            Some(Repository {
-                tenant: blob.tenant,
-                name,
-            })
-        });
-        let digest = blob.digest;
-        let writing = parsed
-            .map(|repository| Writing::of_content(self.versions.clone(), &repository, digest))
-            .collect();
+        let writing = self.unlinking(blob.tenant, blob.digest, &blob.among);
         let store: Arc<S> = self.store.clone();
         counted(writing, async move { store.collect_blob(blob).await }).await
+    }
+
+    async fn forget_blob(&self, blob: ForgetBlob) -> Result<Forgotten> {
+        let writing = self.unlinking(blob.tenant, blob.digest, &blob.among);
+        let store: Arc<S> = self.store.clone();
+        counted(writing, async move { store.forget_blob(blob).await }).await
     }
 
     async fn forget_deleted(

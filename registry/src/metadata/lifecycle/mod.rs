@@ -105,6 +105,10 @@ pub trait Lifecycle: Send + Sync + 'static {
     /// Looks at a blob: unlinks it where nothing uses it, and deletes it once no repository links it.
     async fn collect_blob(&self, blob: CollectBlob) -> Result<Collected>;
 
+    /// Unlinks a blob whose object is gone, whatever uses it, and deletes it once no repository links it, with its bytes
+    /// from the counters. Manifests that name it stay.
+    async fn forget_blob(&self, blob: ForgetBlob) -> Result<Forgotten>;
+
     /// Forgets a manifest that was deleted by its digest, and the signatures that stood for it by name.
     async fn forget_deleted(
         &self,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::blobs::UploadState;
+use crate::blobs::{ObjectKey, UploadState};
 use crate::domain::glob::TagGlob;
 use crate::domain::{Digest, TagName};
 use crate::metadata::configuration::Usage;
@@ -218,6 +218,32 @@ pub enum Collected {
     Later,
     /// It was gone already.
     Absent,
+}
+
+/// A blob whose object is gone.
+#[derive(Debug, Clone)]
+pub struct ForgetBlob {
+    /// Its tenant.
+    pub tenant: TenantId,
+    /// Its digest.
+    pub digest: Digest,
+    /// The object that is gone.
+    pub object: ObjectKey,
+    /// Repositories, by name, from which it is unlinked.
+    pub among: Vec<String>,
+    /// When the object is deleted, should it have turned up by then.
+    pub object_due: Time,
+}
+
+/// What became of a blob that was to be forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Forgotten {
+    /// It is.
+    Wholly,
+    /// Further repositories have it.
+    InPart,
+    /// It was not there, or lies in another object by now.
+    Changed,
 }
 
 /// How much waits for collection. Counts are exact up to [`Queues::MOST`].

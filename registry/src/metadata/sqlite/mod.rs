@@ -45,6 +45,8 @@ mod deliveries;
 mod events;
 #[path = "../statements/explore.rs"]
 mod explore;
+#[path = "../statements/forget_blob.rs"]
+mod forget_blob;
 #[path = "../statements/inspection.rs"]
 mod inspection;
 #[path = "../statements/jobs.rs"]

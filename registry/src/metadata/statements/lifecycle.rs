@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 use super::super::lifecycle::*;
 use super::super::{Repository, Result, TenantId, Time};
-use super::{Database, collect, collect_blobs, collect_manifests, jobs, metering, purge, restore, retention};
+use super::{
+    Database, collect, collect_blobs, collect_manifests, forget_blob, jobs, metering, purge, restore,
+    retention,
+};
 use crate::domain::{Digest, TagName};
 
 #[async_trait]
@@ -178,6 +181,11 @@ impl Lifecycle for Database {
 
     async fn collect_blob(&self, blob: CollectBlob) -> Result<Collected> {
         self.write_later(blob, |c, blob| Box::pin(collect_blobs::look(c, blob)))
+            .await
+    }
+
+    async fn forget_blob(&self, blob: ForgetBlob) -> Result<Forgotten> {
+        self.write_later(blob, |c, blob| Box::pin(forget_blob::forget(c, blob)))
             .await
     }
 

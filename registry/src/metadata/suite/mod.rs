@@ -39,6 +39,7 @@ mod configuration;
 mod deletion;
 mod events;
 mod explore;
+mod forgetting;
 mod inspection;
 mod isolation;
 mod jobs;
