@@ -109,11 +109,10 @@ async fn what_is_pushed_at_the_primary_is_pulled_at_the_reader_by_whoever_waits_
     image.assert_pullable(&reader, "v1").await;
     for path in ["tags/list", &format!("referrers/{}", image.digest())] {
         let answer = reader.get(path).await.expect(200);
-        assert!(answer.header("berth-replayed").contains('/'), "{path}");
         assert_eq!(answer.header("berth-lag-seconds"), "0.0", "{path}");
     }
     let missing = reader.get("manifests/v9").await.expect(404);
-    assert!(missing.header("berth-replayed").contains('/'));
+    assert_eq!(missing.header("berth-lag-seconds"), "0.0");
     let garbled = waiting(&reader, "manifests/v1", "yesterday").await.expect(400);
     assert_eq!(garbled.error_code(), "UNSUPPORTED");
 

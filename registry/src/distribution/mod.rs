@@ -98,7 +98,7 @@ async fn answer_at(arrival: Arrival<'_>, request: Request) -> Result<Response, A
     let (asked, repository) = arrival.admit(&parts.headers, name, wish).await?;
 
     // 3. A reader's own writes, if it says which.
-    let mut versions = versions::Versions::of(&asked.registry, &endpoint, &parts.headers);
+    let mut versions = versions::Versions::of(&asked, &endpoint, &parts.headers);
     versions.wait().await?;
 
     // 4. The work.

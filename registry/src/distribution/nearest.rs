@@ -9,9 +9,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::answer;
 use super::asked::Asked;
 use super::error::{ApiError, Code};
-use crate::blobs::{BlobError, BlobStore, BlobStream, ObjectKey};
+use super::state::Registry;
+use crate::blobs::{BlobError, BlobStream, ObjectKey};
 use crate::metadata::BlobRow;
-use crate::regions::Regions;
 use crate::regions::presence::Found;
 use crate::regions::region::Region;
 use crate::settings::URL_LIFETIME;
@@ -21,13 +21,15 @@ pub(super) const REGION: HeaderName = HeaderName::from_static("berth-region");
 /// When to ask again for what has not been replicated yet, in seconds.
 const AGAIN: HeaderValue = HeaderValue::from_static("5");
 
+const NOT_YET: &str = "the blob has not been replicated to this registry's bucket yet; try again";
+
 /// The bucket to read one blob from.
 #[derive(Clone)]
 pub(super) struct Nearest {
     key: ObjectKey,
+    size: u64,
     region: Option<Arc<Region>>,
-    regions: Option<Arc<Regions>>,
-    home: Arc<dyn BlobStore>,
+    registry: Registry,
 }
 
 impl Nearest {
@@ -43,19 +45,24 @@ impl Nearest {
             Some(region) if region.holds(key, size).await => Some(region.clone()),
             Some(_) | None => None,
         };
-        if region.is_none()
-            && let Some(arrived) = &registry.arrived
-            && arrived.of(&registry.blobs, key, size).await == Found::Missing
-        {
-            let message = "the blob has not been replicated to this registry's bucket yet; try again";
-            return Err(ApiError::of(Code::Unavailable, message).header(RETRY_AFTER, AGAIN));
-        }
-        Ok(Self {
+        let nearest = Self {
             key: key.clone(),
+            size,
             region,
-            regions: registry.regions.clone(),
-            home: registry.blobs.clone(),
-        })
+            registry: registry.clone(),
+        };
+        if nearest.region.is_none() && nearest.home().await == Found::Missing {
+            return Err(ApiError::of(Code::Unavailable, NOT_YET).header(RETRY_AFTER, AGAIN));
+        }
+        Ok(nearest)
+    }
+
+    /// Whether home has it; where nothing is replicated to it, what the metadata names is there.
+    async fn home(&self) -> Found {
+        match &self.registry.arrived {
+            Some(arrived) => arrived.of(&self.registry.blobs, &self.key, self.size).await,
+            None => Found::There,
+        }
     }
 
     /// Where the client gets the blob itself, if the bucket has such links and the client follows it there; and the
@@ -71,7 +78,11 @@ impl Nearest {
             region.redirected();
             return Ok(Some((url, Some(answer::value(region.name())))));
         }
-        let url = self.home.presign(&self.key, URL_LIFETIME).await?;
+        // Nobody is sent to what may not be there; what is streamed instead fails here if it is not.
+        if self.home().await != Found::There {
+            return Ok(None);
+        }
+        let url = self.registry.blobs.presign(&self.key, URL_LIFETIME).await?;
         let Some(url) = url.filter(|url| is_followed(url)) else {
             return Ok(None);
         };
@@ -81,16 +92,19 @@ impl Nearest {
     /// Streams a part of the blob; with the region's name, if there are regions.
     pub async fn read(&self, range: Range<u64>) -> Result<(BlobStream, Option<HeaderValue>), BlobError> {
         if let Some(region) = &self.region
-            && let Some(stream) = region.read(&self.home, &self.key, range.clone()).await
+            && let Some(stream) = region.read(&self.registry.blobs, &self.key, range.clone()).await
         {
             return Ok((stream, Some(answer::value(region.name()))));
         }
-        let stream = self.home.read(&self.key, range).await?;
+        if self.home().await == Found::Missing {
+            return Err(BlobError::Unavailable(NOT_YET.to_owned()));
+        }
+        let stream = self.registry.blobs.read(&self.key, range).await?;
         Ok((stream, self.at_home(false)))
     }
 
     fn at_home(&self, redirected: bool) -> Option<HeaderValue> {
-        let regions = self.regions.as_ref()?;
+        let regions = self.registry.regions.as_ref()?;
         regions.home_read(redirected);
         Some(answer::value(regions.home()))
     }

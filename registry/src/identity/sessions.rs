@@ -72,6 +72,17 @@ impl Identity {
         self.keys.open_sealed(sealed, &list_of(tenant)).ok()
     }
 
+    /// What a client of a tenant is told of a place in the database's log: the place itself would tell how much all tenants
+    /// write. None if there is no key to seal it by.
+    pub fn seal_version(&self, tenant: &Tenant, place: &str) -> Option<String> {
+        self.keys.seal(place, &version_of(tenant)).ok()
+    }
+
+    /// A place in the database's log that was sealed for the tenant.
+    pub fn open_version(&self, tenant: &Tenant, sealed: &str) -> Option<String> {
+        self.keys.open_sealed(sealed, &version_of(tenant)).ok()
+    }
+
     /// The session that a cookie holds; none if it is not one of this tenant's, or has ended with its time or its
     /// credential.
     pub async fn by_session(&self, tenant: &Tenant, text: &str) -> Result<Option<Held>, MetadataError> {
@@ -96,6 +107,10 @@ impl Identity {
 
 fn list_of(tenant: &Tenant) -> String {
     format!("list of {}", tenant.uid)
+}
+
+fn version_of(tenant: &Tenant) -> String {
+    format!("version of {}", tenant.uid)
 }
 
 /// What forms carry whose page was made for the holder of a secret.

@@ -100,7 +100,16 @@ impl Directory {
         let mut heard = self.refreshing.lock().await;
         let version = self.store.version().await?;
         let mut base = self.now();
-        if heard.elapsed() > TOO_LONG {
+        // A version that has gone back is that of a standby which took over without the last changes, or of a restored
+        // database: it will count further without us having seen what.
+        if version < base.version {
+            tracing::warn!(
+                served = base.version,
+                stored = version,
+                "the store has lost changes of the configuration; all of it is read again"
+            );
+        }
+        if heard.elapsed() > TOO_LONG || version < base.version {
             base = Arc::default();
         }
         if version != base.version {

@@ -119,6 +119,15 @@ impl Snapshot {
         told.map(|(object, why)| (object.as_str(), why.as_str()))
     }
 
+    /// Whether what a tenant is to be now could be read. Of one that is not known it could not be if any tenant's could not.
+    pub fn is_read(&self, tenant: Option<&Tenant>) -> bool {
+        let kind = ObjectKind::Tenant.text();
+        match tenant {
+            Some(tenant) => !self.failed.contains_key(&format!("{kind}/{}/", tenant.name)),
+            None => !self.failed.keys().any(|key| key.starts_with(kind)),
+        }
+    }
+
     /// This snapshot with newer objects in it. An object that cannot be read leaves its predecessor in force.
     pub fn with(&self, objects: Vec<Object>) -> Self {
         let mut next = self.clone();

@@ -27,7 +27,7 @@ use crate::egress::Client;
 use crate::identity::keys::KeyRing;
 use crate::metadata::events::{Events, WebhookKey};
 use crate::metadata::{MetadataError, Time};
-use crate::tenancy::Directory;
+use crate::tenancy::{Directory, Snapshot};
 pub use attempt::Answered;
 pub use figures::Figures;
 pub use message::Site;
@@ -174,14 +174,18 @@ impl Webhooks {
             for key in &known {
                 let tenant = snapshot.tenant(key.tenant);
                 if tenant.is_none_or(|tenant| tenant.webhook(&key.webhook).is_none()) {
-                    self.drop_webhook(key).await?;
+                    self.drop_webhook(&snapshot, key).await?;
                 }
             }
         }
     }
 
-    /// Forgets the events of a webhook that is not configured, but for those that another replica may just have written.
-    async fn drop_webhook(&self, key: &WebhookKey) -> Result<(), MetadataError> {
+    /// Forgets the events of a webhook that is not configured, but for those that another replica may just have written, and
+    /// those of a tenant whose configuration only a later release can read.
+    async fn drop_webhook(&self, snapshot: &Snapshot, key: &WebhookKey) -> Result<(), MetadataError> {
+        if !snapshot.is_read(snapshot.tenant(key.tenant).map(AsRef::as_ref)) {
+            return Ok(());
+        }
         let before = Time::now().minus(STRANGE_FOR);
         while self.store.drop_webhook(key, before, BATCH).await? == u64::from(BATCH) {}
         Ok(())

@@ -33,7 +33,7 @@ impl Webhooks {
         let done = match webhook {
             Some((tenant, webhook)) => self.deliver_due(&snapshot, tenant, webhook, key).await,
             // It is not configured any more, or this replica has not heard of it yet.
-            None => self.drop_webhook(key).await.map(|()| PAUSE),
+            None => self.drop_webhook(&snapshot, key).await.map(|()| PAUSE),
         };
         let pause = done.unwrap_or_else(|error| {
             tracing::warn!(%error, webhook = key.webhook, "a webhook's turn was cut short");

@@ -52,6 +52,7 @@ mod forget_blob;
 mod inspection;
 #[path = "../statements/jobs.rs"]
 mod jobs;
+mod leading;
 mod lent;
 #[path = "../statements/lifecycle.rs"]
 mod lifecycle;
@@ -111,6 +112,8 @@ pub(super) struct PostgresStore {
     tokens: Batcher<String, TokenRow>,
     /// Connected when it is first asked for; absent behind a pooler.
     listener: Option<Mutex<Option<Listening>>>,
+    /// How the database is reached.
+    connect: PgConnectOptions,
     read_only: bool,
 }
 
@@ -162,29 +165,42 @@ impl PostgresStore {
             connect = connect.statement_cache_capacity(0);
         }
         let prepared = options.prepared;
+        // A pooler does not say where it leads to.
+        let place = (prepared && !options.read_only).then(Arc::<leading::Leading>::default);
+        let (connected, lent) = (place.clone(), place);
         let pool = PgPoolOptions::new()
             .max_connections(options.connections)
             .after_connect(move |connection, _| {
+                let place = connected.clone();
                 Box::pin(async move {
                     // Compiling a plan takes longer than any statement here runs. Behind a transaction pooler the
                     // setting would be somebody else's, and engines that compile nothing do not know it.
-                    if prepared && let Err(error) = sqlx::query("SET jit = off").execute(connection).await {
+                    if prepared
+                        && let Err(error) = sqlx::query("SET jit = off").execute(&mut *connection).await
+                    {
                         tracing::debug!(%error, "statements may be compiled by the database");
+                    }
+                    if let Some(place) = place {
+                        place.connected(connection).await?;
                     }
                     Ok(())
                 })
             })
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let place = lent.clone();
                 Box::pin(async move {
                     if meta.idle_for > TRUSTED {
                         lent::is_alive(connection).await?;
                     }
-                    Ok(true)
+                    match place {
+                        Some(place) => place.is_of_use(connection, meta.age).await,
+                        None => Ok(true),
+                    }
                 })
             })
-            .connect_with(connect)
+            .connect_with(connect.clone())
             .await?;
         if !options.migrate {
             schema::check(&mut *pool.acquire().await?, &migrator()).await?;
@@ -213,6 +229,7 @@ impl PostgresStore {
             }),
             // A standby hears no notifications, and refuses to listen.
             listener: (options.prepared && !options.read_only).then(Mutex::default),
+            connect,
             read_only: options.read_only,
         })
     }
@@ -244,7 +261,7 @@ impl PostgresStore {
             return std::future::pending().await;
         };
         let mut listener = listener.lock().await;
-        if let Err(error) = hear(&self.pool, &mut listener).await {
+        if let Err(error) = hear(&self.connect, &mut listener).await {
             tracing::debug!(%error, "notifications of the metadata store are not heard; it is polled");
             *listener = None;
             tokio::time::sleep(HEAR_AGAIN).await;
@@ -331,15 +348,23 @@ pub(super) async fn migrate(connect: &PgConnectOptions) -> Result<()> {
 /// A connection that hears notifications, and since when.
 type Listening = (PgListener, Instant);
 
-/// Waits for a notification, on a connection of its own.
-async fn hear(pool: &PgPool, listener: &mut Option<Listening>) -> std::result::Result<(), sqlx::Error> {
+/// Waits for a notification, on a connection of its own. It is none of the pool's: what falls silent is given back by a
+/// task that waits without a limit, and would hold a request's place for as long.
+async fn hear(
+    connect: &PgConnectOptions,
+    listener: &mut Option<Listening>,
+) -> std::result::Result<(), sqlx::Error> {
     if let Some((listening, since)) = listener
         && since.elapsed() < HEARS_FOR
     {
         return listening.recv().await.map(drop);
     }
     *listener = None;
-    let mut listening = PgListener::connect_with(pool).await?;
+    let alone = PgPoolOptions::new()
+        .max_connections(1)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .connect_lazy_with(connect.clone());
+    let mut listening = PgListener::connect_with(&alone).await?;
     listening.listen(dialect::CHANNEL).await?;
     // What was said before is not heard again: whoever waits looks now.
     *listener = Some((listening, Instant::now()));
