@@ -1,7 +1,6 @@
 //! What an object store says goes wrong on the wire: errors, answers that are lost after their effect, bytes that end
 //! too early, tags that are not those of the parts.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use harness::http::{Repository, attempt, with_query};
 use harness::{Backend, Berth, Dice, Fault, Faulty, Image, OwnServer, eventually};
 use reqwest::Method;
 
-use super::aftermath::stores_fit;
+use super::aftermath::{files, stores_fit};
 use super::history::History;
 use super::readers::Readers;
 use super::writers::{Manner, Writers};
@@ -108,15 +107,6 @@ async fn weathered(pushes: usize) -> Place {
     image.assert_pullable(&place.repository, "v1").await;
     place.stores_fit().await;
     place
-}
-
-/// Files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let of = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
-    entries.flatten().flat_map(|entry| of(entry.path())).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
