@@ -23,6 +23,8 @@ pub const KEPT: usize = 4;
 const STABLE: &str = "stable";
 /// How long what a client was told to be there stays: `--lease`.
 pub const LEASE: Duration = Duration::from_secs(2);
+/// How long an upload lives without activity: `--upload-expiry`. Writers tell that they are at work every five seconds.
+pub const EXPIRY: Duration = Duration::from_secs(8);
 /// Longest time until a request is answered by other than 503.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 /// Between two tries, and between two things that a client does: two cores are few.
@@ -256,10 +258,21 @@ impl Client {
 
     async fn upload(&self, content: &[u8]) {
         let path = format!("blobs/uploads/?digest={}", sha256(content));
-        let pushed = self
-            .ask(|| self.request(Method::POST, &path).body(content.to_vec()))
-            .await;
-        pushed.expect(201);
+        loop {
+            let begun = Instant::now();
+            let pushed = self.ask(|| self.request(Method::POST, &path).body(content.to_vec()));
+            let pushed = pushed.await;
+            if pushed.status.as_u16() == 201 {
+                return;
+            }
+            // Slower than an upload may be idle: it is started again.
+            assert_eq!(pushed.error_code(), "BLOB_UPLOAD_UNKNOWN", "{}", pushed.text());
+            assert!(
+                begun.elapsed() >= EXPIRY,
+                "a session that was in use: {}",
+                pushed.text()
+            );
+        }
     }
 
     async fn put(&self, tag: &str, manifest: &[u8]) -> Answer {

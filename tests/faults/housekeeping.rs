@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 
 use super::aftermath::{files, stores_fit};
-use super::builds::{Client, Clients, KEPT, LEASE, policy};
+use super::builds::{Client, Clients, EXPIRY, KEPT, LEASE, policy};
 
 /// Until work gets through, and until all is settled: what has failed often is looked at two minutes later.
 const LIMIT: Duration = Duration::from_secs(240);
@@ -44,16 +44,16 @@ impl Place {
     async fn start() -> Place {
         let (s3, database) = (OwnServer::s3(), OwnServer::postgres());
         let wire = Faulty::before(&s3.address()).await;
-        let lease = format!("{}s", LEASE.as_secs());
+        let seconds = |time: Duration| format!("{}s", time.as_secs());
         let berth = Berth::builder()
             .backend(Backend::Distributed)
             .variable("BERTH_METADATA", &database.url())
             .variable("BERTH_BLOBS", &s3.url_through(&wire.address()))
             .flag("--redirect", "Never")
-            .flag("--lease", &lease)
+            .flag("--lease", &seconds(LEASE))
             .flag("--gc-delay", "1s")
             .flag("--restore-window", "1ms")
-            .flag("--upload-expiry", "3s")
+            .flag("--upload-expiry", &seconds(EXPIRY))
             .start()
             .await;
         Admin::of(&berth).put(POLICY, policy()).await;
@@ -149,7 +149,7 @@ fn keep_house(berth: &Berth, stop: &Arc<AtomicBool>) -> JoinHandle<u64> {
     })
 }
 
-async fn housekeeping_holds(trouble: Trouble, rounds: u32, pushes: u64) {
+async fn housekeeping_holds(trouble: Trouble, rounds: u32, pushes: u64) -> Place {
     let mut place = Place::start().await;
     let repository = Repository::new(&place.berth.url(""), "any");
     let stop = Arc::new(AtomicBool::new(false));
@@ -189,17 +189,17 @@ async fn housekeeping_holds(trouble: Trouble, rounds: u32, pushes: u64) {
         client.check().await;
     }
     stores_fit(&place.berth, |statement| place.database.sql(statement)).await;
-    place.nothing_is_left_over().await;
+    place
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retention_and_collection_in_a_storm_of_the_object_store_take_what_goes_and_nothing_else() {
-    housekeeping_holds(Trouble::Storm, 1, 10).await;
+    housekeeping_holds(Trouble::Storm, 1, 8).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retention_and_collection_take_what_goes_and_nothing_else_while_the_database_restarts() {
-    housekeeping_holds(Trouble::Restarts, 2, 8).await;
+    housekeeping_holds(Trouble::Restarts, 2, 6).await;
 }
 
 mod long {
@@ -207,6 +207,7 @@ mod long {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn retention_and_collection_hold_in_a_long_storm_with_restarts_of_the_database() {
-        housekeeping_holds(Trouble::Both, 12, 60).await;
+        let place = housekeeping_holds(Trouble::Both, 12, 40).await;
+        place.nothing_is_left_over().await;
     }
 }

@@ -168,6 +168,34 @@ async fn a_deletion_that_took_effect_unanswered_is_done() {
 }
 
 #[tokio::test]
+async fn an_upload_that_is_cancelled_while_its_object_is_made_leaves_no_object() {
+    let place = Place::start().await;
+    let content = blob(100_000, 1);
+    let location = place.repository.start_upload().await;
+    place
+        .wire
+        .always("PUT", "/blobs/", Fault::Late(Duration::from_secs(1)));
+    let closing = tokio::spawn({
+        let (repository, location, content) = (place.repository.clone(), location.clone(), content.clone());
+        async move { repository.close(&location, &sha256(&content), content).await }
+    });
+    eventually("the object is being made", LIMIT, async || {
+        (place.wire.count("PUT", "/blobs/") > 0).then_some(())
+    })
+    .await;
+
+    let cancelled = attempt(place.repository.at(Method::DELETE, &location)).await;
+
+    cancelled.expect("an answer").expect(204);
+    let closed = closing.await.expect("an answer").expect(404);
+    assert_eq!(closed.error_code(), "BLOB_UPLOAD_UNKNOWN", "{}", closed.text());
+    let bucket = place.s3.data().join("bucket/registry");
+    assert_eq!(files(&bucket.join("blobs")), Vec::<std::path::PathBuf>::new());
+    assert_eq!(place.repository.push_blob(&content).await, sha256(&content));
+    place.stores_fit().await;
+}
+
+#[tokio::test]
 async fn a_blob_whose_bytes_end_too_early_is_read_on_where_they_ended() {
     let place = Place::start().await;
     let content = blob(6 * MIB, 1);
