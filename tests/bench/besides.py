@@ -119,7 +119,8 @@ def pushes(kind, client, load, rounds, seconds):
             for name, webhook in cases[turn % 3:] + cases[: turn % 3]:
                 server = told(kind, webhook)
                 try:
-                    results[name].append(measured(server, lambda: client.run(server, load, server.repository, WORKERS, seconds)))
+                    asked = (load, server.repository, WORKERS, seconds)
+                    results[name].append(measured(server, lambda: client.run(server, *asked)))
                     if webhook:
                         remarks.setdefault(name, []).append(server.waiting())
                 finally:
@@ -179,7 +180,8 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ["BERTH_BIN"] = asked.binary
     client = Client(asked.client)
-    print(f"{os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}; {asked.rounds} rounds of {asked.seconds} s, medians")
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, load before {load:.1f}; {asked.rounds} rounds of {asked.seconds} s, medians")
     for kind in [Berth] + ([DistributedBerth] if "BERTH_TEST_POSTGRES" in os.environ else []):
         for load in ("manifests", "images"):
             pushes(kind, client, load, asked.rounds, asked.seconds)
