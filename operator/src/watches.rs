@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use berth_crds::{PullThroughCache, Repository, RetentionPolicy, Tenant};
 use futures_util::StreamExt as _;
-use futures_util::stream::{BoxStream, select_all};
+use futures_util::stream::{BoxStream, select_all, unfold};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
@@ -218,7 +218,7 @@ where
     K::DynamicType: Hash + Eq + Clone + Debug + Unpin + Send + Sync,
 {
     let kind = std::any::type_name::<K>();
-    let changes = watcher(api, config)
+    let changes = watching(api, config)
         .default_backoff()
         .reflect(writer)
         .inspect(move |event| {
@@ -241,3 +241,31 @@ where
         })
         .boxed()
 }
+
+/// Watches for ever. kube-rs lists anew when an event says that the version to watch from is too old (410), as
+/// kube-apiserver has it; told so by the answer's status, as by what stands before other API servers, it would ask for the
+/// same version for ever. Then the watch is begun anew.
+fn watching<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> BoxStream<'static, Result<watcher::Event<K>, watcher::Error>>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let begun = unfold(None, move |watch| {
+        let mut watch = watch.unwrap_or_else(|| watcher(api.clone(), config.clone()).boxed());
+        async move {
+            let event = watch.next().await?;
+            let is_gone = matches!(
+                &event,
+                Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410
+            );
+            Some((event, (!is_gone).then_some(watch)))
+        }
+    });
+    begun.boxed()
+}
+
+#[cfg(test)]
+#[path = "watches_tests.rs"]
+mod tests;

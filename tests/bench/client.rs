@@ -4,6 +4,8 @@
 //! servers that it measures, and the same for each of them. Prints one JSON object; any answer that is not
 //! the expected one ends it with an error. See README.md for what is measured with it.
 
+mod small;
+
 use std::error::Error;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -19,6 +21,9 @@ type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 const USAGE: &str = "usage: bench-client read GET|HEAD URL CONNECTIONS SECONDS
        bench-client blobs REPOSITORY-URL BYTES CHUNK-BYTES|0 COUNT
        bench-client images REPOSITORY-URL WORKERS SECONDS
+       bench-client manifests REPOSITORY-URL WORKERS SECONDS
+       bench-client tags REPOSITORY-URL TAGS CONNECTIONS SECONDS
+       bench-client receive PORT
        bench-client hash SECONDS";
 
 /// Bytes of one read or write of a body.
@@ -37,6 +42,16 @@ fn main() -> Outcome<()> {
             blobs(&Target::of(url)?, bytes.parse()?, chunk.parse()?, count.parse()?)?
         }
         ["images", url, workers, seconds] => images(&Target::of(url)?, workers.parse()?, seconds.parse()?)?,
+        ["manifests", url, workers, seconds] => {
+            small::manifests(&Target::of(url)?, workers.parse()?, seconds.parse()?)?
+        }
+        ["tags", url, count, connections, seconds] => small::tags(
+            &Target::of(url)?,
+            count.parse()?,
+            connections.parse()?,
+            seconds.parse()?,
+        )?,
+        ["receive", port] => small::receive(port.parse()?)?,
         ["hash", seconds] => hash(seconds.parse()?),
         _ => return Err(USAGE.into()),
     };
@@ -77,6 +92,8 @@ impl Target {
 struct Client<'t> {
     stream: TcpStream,
     host: &'t str,
+    /// The header with its credential, if it has one.
+    authorization: String,
     buffer: Vec<u8>,
 }
 
@@ -92,9 +109,12 @@ impl<'t> Client<'t> {
         let stream = TcpStream::connect(host)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+        let credential = std::env::var("BERTH_BENCH_BASIC").ok();
+        let header = |credential| format!("Authorization: Basic {credential}\r\n");
         Ok(Self {
             stream,
             host,
+            authorization: credential.map_or_else(String::new, header),
             buffer: vec![0; PIECE],
         })
     }
@@ -102,8 +122,8 @@ impl<'t> Client<'t> {
     fn head(&self, method: &str, path: &str, more: &str) -> String {
         let accept = "application/vnd.oci.image.manifest.v1+json";
         format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n{more}\r\n",
-            self.host
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nAccept: {accept}\r\n{}{more}\r\n",
+            self.host, self.authorization
         )
     }
 

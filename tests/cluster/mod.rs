@@ -16,3 +16,5 @@ mod node;
 mod rights;
 mod routes;
 mod tenants;
+mod watches;
+mod webhooks;

@@ -1,5 +1,6 @@
 //! What must hold of the stores once a fault is over and everything has settled.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::{Admin, Berth, eventually};
@@ -52,4 +53,13 @@ pub async fn stores_fit(berth: &Berth, sql: impl Fn(&str) -> Vec<Vec<String>>) {
             assert_eq!(pair[0], pair[1], "counters of tenant {counter:?}");
         }
     }
+}
+
+/// Files below a folder.
+pub fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let of = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
+    entries.flatten().flat_map(|entry| of(entry.path())).collect()
 }

@@ -2,13 +2,15 @@
 //!
 //! What it is: real servers, killed and started again while clients push ([`kill`]), replicas that take
 //! turns ([`switching`]), other releases ([`upgrade`]), stores that go away ([`object_store`], [`database`]), move
-//! ([`failover`]), answer wrongly or in other states ([`wire`], [`database_states`], [`disk`]), clocks that jump
-//! ([`clocks`]), power that fails ([`power`]), clients that race ([`races`]) and blobs of real size ([`long`]).
-//! `docs/faults.md` is the table of all of them, and [`table`] checks it. What it may use: the harness. What must hold:
-//! instants and orders may be random, claims may not: a client's history ([`history`]) is checked against what the
-//! registry serves afterwards, its stores against each other ([`aftermath`]), and a failure prints the seed.
+//! ([`failover`]), answer wrongly or in other states ([`wire`], [`database_states`], [`disk`]), also while content is let
+//! go ([`housekeeping`], by the clients of [`builds`]), clocks that jump ([`clocks`]), power that fails ([`power`]), clients
+//! that race ([`races`]) and blobs of real size ([`long`]). `docs/faults.md` is the table of all of them, and [`table`]
+//! checks it. What it may use: the harness. What must hold: instants and orders may be random, claims may not: a client's
+//! history ([`history`]) is checked against what the registry serves afterwards, its stores against each other
+//! ([`aftermath`]), and a failure prints the seed.
 
 pub mod aftermath;
+mod builds;
 mod changes;
 mod clocks;
 mod database;
@@ -16,6 +18,7 @@ mod database_states;
 mod disk;
 mod failover;
 pub mod history;
+mod housekeeping;
 mod kill;
 mod long;
 mod object_store;

@@ -1,7 +1,6 @@
 //! What an object store says goes wrong on the wire: errors, answers that are lost after their effect, bytes that end
 //! too early, tags that are not those of the parts.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use harness::http::{Repository, attempt, with_query};
 use harness::{Backend, Berth, Dice, Fault, Faulty, Image, OwnServer, eventually};
 use reqwest::Method;
 
-use super::aftermath::stores_fit;
+use super::aftermath::{files, stores_fit};
 use super::history::History;
 use super::readers::Readers;
 use super::writers::{Manner, Writers};
@@ -110,15 +109,6 @@ async fn weathered(pushes: usize) -> Place {
     place
 }
 
-/// Files below a folder.
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let of = |path: PathBuf| if path.is_dir() { files(&path) } else { vec![path] };
-    entries.flatten().flat_map(|entry| of(entry.path())).collect()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_that_was_acknowledged_is_lost_in_a_storm_of_faults_of_the_object_store() {
     weathered(8).await;
@@ -174,6 +164,34 @@ async fn a_deletion_that_took_effect_unanswered_is_done() {
     })
     .await;
     place.repository.assert_blob(&digest, &content).await;
+    place.stores_fit().await;
+}
+
+#[tokio::test]
+async fn an_upload_that_is_cancelled_while_its_object_is_made_leaves_no_object() {
+    let place = Place::start().await;
+    let content = blob(100_000, 1);
+    let location = place.repository.start_upload().await;
+    place
+        .wire
+        .always("PUT", "/blobs/", Fault::Late(Duration::from_secs(1)));
+    let closing = tokio::spawn({
+        let (repository, location, content) = (place.repository.clone(), location.clone(), content.clone());
+        async move { repository.close(&location, &sha256(&content), content).await }
+    });
+    eventually("the object is being made", LIMIT, async || {
+        (place.wire.count("PUT", "/blobs/") > 0).then_some(())
+    })
+    .await;
+
+    let cancelled = attempt(place.repository.at(Method::DELETE, &location)).await;
+
+    cancelled.expect("an answer").expect(204);
+    let closed = closing.await.expect("an answer").expect(404);
+    assert_eq!(closed.error_code(), "BLOB_UPLOAD_UNKNOWN", "{}", closed.text());
+    let bucket = place.s3.data().join("bucket/registry");
+    assert_eq!(files(&bucket.join("blobs")), Vec::<std::path::PathBuf>::new());
+    assert_eq!(place.repository.push_blob(&content).await, sha256(&content));
     place.stores_fit().await;
 }
 

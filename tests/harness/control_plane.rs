@@ -246,6 +246,18 @@ impl ControlPlane {
         serde_json::from_str(&text).expect("JSON")
     }
 
+    /// `host:port` of it.
+    ///
+    /// # Panics
+    /// If its kubeconfig names none.
+    pub fn address(&self) -> String {
+        let file = std::fs::read_to_string(&self.kubeconfig).expect("a kubeconfig");
+        let config: Value = serde_yaml::from_str(&file).expect("YAML");
+        let server = config["clusters"][0]["cluster"]["server"].as_str();
+        let address = server.and_then(|server| server.strip_prefix("https://"));
+        address.expect("an address").to_owned()
+    }
+
     /// Its kubeconfig.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig

@@ -30,12 +30,19 @@ pub struct Installer {
     registry: Option<Berth>,
     keys: Option<String>,
     operator: Option<PathBuf>,
+    way: Option<String>,
 }
 
 impl Installer {
     /// Another release's operator.
     pub fn operator(mut self, program: &Path) -> Self {
         self.operator = Some(program.to_owned());
+        self
+    }
+
+    /// The operators reach the API server at this `host:port`, which leads to it.
+    pub fn way(mut self, address: &str) -> Self {
+        self.way = Some(address.to_owned());
         self
     }
 
@@ -90,6 +97,7 @@ impl Installer {
             operators: Vec::new(),
             flags: self.flags,
             keys: self.keys,
+            way: self.way,
             folder: tempfile::tempdir().expect("a folder"),
         };
         installation.authorise().await;
@@ -116,6 +124,7 @@ pub struct Installation {
     operators: Vec<Operator>,
     flags: Vec<String>,
     keys: Option<String>,
+    way: Option<String>,
     objects: Vec<Value>,
     folder: TempDir,
 }
@@ -174,8 +183,14 @@ impl Installation {
         let mut own = vec![
             format!("--tenant-selector={LABEL}={}", self.id),
             format!("--ops-listen=127.0.0.1:{port}"),
-            "--lease-duration=3s".to_owned(),
         ];
+        if !self
+            .flags
+            .iter()
+            .any(|flag| flag.starts_with("--lease-duration="))
+        {
+            own.push("--lease-duration=3s".to_owned());
+        }
         match &self.keys {
             Some(registry) => own.push(format!("--registry-url={registry}")),
             None => own.extend([
@@ -218,10 +233,13 @@ impl Installation {
         for object in self.objects.iter().filter(of_operator) {
             self.plane.apply(object.clone()).await.expect("it is accepted");
         }
-        let config = self
+        let mut config = self
             .plane
             .kubeconfig_of(&self.id, &format!("{}-operator", self.id))
             .await;
+        if let Some(way) = &self.way {
+            config["clusters"][0]["cluster"]["server"] = json!(format!("https://{way}"));
+        }
         std::fs::write(self.folder.path().join("kubeconfig"), config.to_string()).expect("a kubeconfig");
     }
 

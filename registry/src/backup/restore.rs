@@ -84,8 +84,8 @@ pub async fn run(
         let first = faults.listed.first();
         let first = first.map(|fault| format!("{} ({}): {}", fault.object, fault.digest, fault.why));
         return Err(BackupError::Faulty(format!(
-            "{} objects of the backup are missing or damaged, the first is {}; restore another generation, or add \
-             --despite-faults to do without them",
+            "{} objects of the backup are missing or damaged, the first is {}; restore another generation into another \
+             folder, or add --despite-faults to do without them",
             faults.count,
             first.unwrap_or_default()
         )));

@@ -195,7 +195,15 @@ fn source_login(matches: &ArgMatches, source: &Address) -> Result<Option<Login>,
     };
     match login(&bytes, &source.docker_key()) {
         Ok(Found::Login(login)) => Ok(Some(login)),
-        Ok(Found::Helper(name)) => Ok(ask_helper(&name, &source.docker_key())?),
+        Ok(Found::Helper { name, registry }) => {
+            let login = ask_helper(&name, &registry)?;
+            if login.is_none() {
+                eprintln!(
+                    "docker-credential-{name} has no log-in for {registry}: the source is asked as by anybody"
+                );
+            }
+            Ok(login)
+        }
         Ok(Found::Nothing) => Ok(None),
         Err(error) => Err(ImportFailed::DockerConfig { path, error }),
     }

@@ -96,6 +96,13 @@ impl Destination {
                     location.ok_or_else(|| self.at.wrong(&path, "it names no upload".to_owned()))?;
                 Ok(Begun::Session(Session { location, offset: 0 }))
             }
+            // There is no such place at the destination: nothing is missing at the source.
+            StatusCode::NOT_FOUND => Err(ImportError::Refused {
+                host: self.at.address().host(),
+                what: format!("uploads to {name}"),
+                status: answer.status,
+                why: String::new(),
+            }),
             status => Err(self
                 .at
                 .refused(&format!("uploads to {name}"), status, &answer.body)),
@@ -128,14 +135,22 @@ impl Destination {
         let mut trouble = Trouble::default();
         while session.offset < end {
             let missing = usize::try_from(session.offset - first).unwrap_or(usize::MAX);
-            match self.patch(name, &scope, session, bytes.slice(missing..)).await {
+            let is_refused = match self.patch(name, &scope, session, bytes.slice(missing..)).await {
                 Ok(true) => continue,
-                Ok(false) => {}
-                Err(error) => self.at.bear(&mut trouble, error).await?,
-            }
+                Ok(false) => true,
+                Err(error) => {
+                    self.at.bear(&mut trouble, error).await?;
+                    false
+                }
+            };
+            let before = session.offset;
             session.offset = self.standing(name, &session.location).await?;
             if session.offset < first || session.offset > end {
                 return Err(lost(name));
+            }
+            if session.offset == before && is_refused {
+                // Another writer may have it for a while.
+                self.at.bear(&mut trouble, self.at.late()).await?;
             }
         }
         Ok(())
@@ -164,7 +179,11 @@ impl Destination {
                 if let Some(location) = self.location(answer.headers())? {
                     session.location = location;
                 }
-                session.offset = received(answer.headers()).unwrap_or(end);
+                match received(answer.headers()) {
+                    // It has taken something else than it was sent.
+                    Some(offset) if offset <= session.offset || offset > end => return Ok(false),
+                    offset => session.offset = offset.unwrap_or(end),
+                }
                 Ok(true)
             }
             StatusCode::RANGE_NOT_SATISFIABLE => Ok(false),
@@ -196,6 +215,12 @@ impl Destination {
                 Ok(answer) if answer.status() == StatusCode::NOT_FOUND => lost(name),
                 // Another attempt's bytes are there already: they begin anew.
                 Ok(answer) if is_whole && answer.status() == StatusCode::RANGE_NOT_SATISFIABLE => lost(name),
+                // An attempt that broke may still be at it: a large object takes minutes to be put together, and asking
+                // again is answered by what came of it.
+                Ok(answer) if answer.status() == StatusCode::RANGE_NOT_SATISFIABLE => {
+                    self.at.bear(&mut trouble, self.at.late()).await?;
+                    continue;
+                }
                 Ok(answer) => self.at.refusal(&format!("{digest} in {name}"), answer).await,
                 Err(error) => {
                     let told = error.to_string();

@@ -8,12 +8,21 @@ use serde::Deserialize;
 
 use crate::upstream::Login;
 
+/// Docker Hub, and what Docker calls it.
+const HUB: &str = "index.docker.io";
+const HUB_KEY: &str = "https://index.docker.io/v1/";
+
 /// What the file has for a registry.
 pub enum Found {
     /// A log-in.
     Login(Login),
-    /// It is left to a program of this name.
-    Helper(String),
+    /// It is left to a program.
+    Helper {
+        /// The program's name.
+        name: String,
+        /// What the registry is called there.
+        registry: String,
+    },
     /// Nothing.
     Nothing,
 }
@@ -42,13 +51,16 @@ pub fn login(file: &[u8], host: &str) -> Result<Found, serde_json::Error> {
     if let Some(login) = entry.and_then(|(_, entry)| entry.login()) {
         return Ok(Found::Login(login));
     }
-    if let Some(helper) = file.cred_helpers.get(host) {
-        return Ok(Found::Helper(helper.clone()));
-    }
-    Ok(match (entry, file.creds_store) {
-        (Some(_), Some(helper)) => Found::Helper(helper),
-        _ => Found::Nothing,
-    })
+    // Programs look for just the name that Docker has stored it by.
+    let registry = match (entry, host) {
+        (Some((key, _)), _) => key.clone(),
+        (None, HUB) => HUB_KEY.to_owned(),
+        (None, host) => host.to_owned(),
+    };
+    let helper = file.cred_helpers.iter().find(|(key, _)| bare(key) == host);
+    let name = helper.map(|(_, name)| name.clone());
+    let name = name.or(file.creds_store.filter(|_| entry.is_some()));
+    Ok(name.map_or(Found::Nothing, |name| Found::Helper { name, registry }))
 }
 
 /// Keys are hosts, or URLs of the first or second version of the API.
@@ -87,7 +99,7 @@ mod tests {
         match login(file.as_bytes(), host).unwrap() {
             Found::Login(Login::Password { username, password }) => format!("{username}:{password}"),
             Found::Login(Login::Identity(token)) => format!("token {token}"),
-            Found::Helper(name) => format!("helper {name}"),
+            Found::Helper { name, registry } => format!("helper {name} {registry}"),
             Found::Nothing => String::new(),
         }
     }
@@ -116,8 +128,18 @@ mod tests {
     #[test]
     fn what_a_program_keeps_is_told_by_the_programs_name() {
         let file = r#"{"auths": {"r": {}}, "credsStore": "desktop", "credHelpers": {"e": "ecr-login"}}"#;
-        assert_eq!(of(file, "r"), "helper desktop");
-        assert_eq!(of(file, "e"), "helper ecr-login");
+        assert_eq!(of(file, "r"), "helper desktop r");
+        assert_eq!(of(file, "e"), "helper ecr-login e");
+        let hub = r#"{"auths": {"https://index.docker.io/v1/": {}}, "credsStore": "pass"}"#;
+        assert_eq!(
+            of(hub, "index.docker.io"),
+            "helper pass https://index.docker.io/v1/"
+        );
+        let hub = r#"{"credHelpers": {"https://index.docker.io/v1/": "pass"}}"#;
+        assert_eq!(
+            of(hub, "index.docker.io"),
+            "helper pass https://index.docker.io/v1/"
+        );
         assert_eq!(of(file, "other"), "");
         assert!(login(b"nonsense", "r").is_err());
         let damaged = r#"{"auths": {"r": {"auth": "%%%"}}}"#;

@@ -158,7 +158,8 @@ impl Endpoint {
         let (host, status) = (self.address.host(), answer.status());
         let after = retry_after(answer.headers(), SystemTime::now());
         if status == StatusCode::TOO_MANY_REQUESTS {
-            let after = after.unwrap_or(LIMIT_PAUSE);
+            // A time that is over, or none, is no leave to ask again and again.
+            let after = after.unwrap_or(LIMIT_PAUSE).max(FIRST);
             return Err(UpstreamError::Limited { host, after }.into());
         }
         if is_passing(status) {
@@ -279,6 +280,12 @@ impl Endpoint {
             what: what.to_owned(),
             why,
         }
+    }
+
+    /// It has not done yet what it was asked to do.
+    pub(super) fn late(&self) -> ImportError {
+        let (host, timeout) = (self.address.host(), self.patience.timeout);
+        UpstreamError::Late { host, timeout }.into()
     }
 
     pub(super) fn broken(&self, why: String) -> ImportError {

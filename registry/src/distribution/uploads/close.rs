@@ -5,10 +5,11 @@ use axum::response::Response;
 use futures_util::TryStreamExt as _;
 use http::request::Parts;
 use http_body::Body as _;
+use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
-use super::super::{Asked, Named, answer};
+use super::super::{Asked, Named, Registry, answer};
 use super::append::{hashes, receive, release};
 use super::hashes::Hashes;
 use super::lease::{self, Renewal, Session};
@@ -104,7 +105,10 @@ pub(super) async fn finish(
             asked.warn(&mut response, &repository.name, standing, &limits);
             Ok(response)
         }
-        Linked::Gone => Err(unknown(row.id)),
+        Linked::Gone => {
+            free_unowned(&asked.registry, row.id).await?;
+            Err(unknown(row.id))
+        }
         Linked::OverQuota(over) => {
             // What exceeds a quota is not kept for another try.
             super::status::drop_session(asked, repository, row.id).await?;
@@ -112,6 +116,20 @@ pub(super) async fn finish(
             Err(asked.over_quota(repository, &over))
         }
     }
+}
+
+/// Frees the object of a session that was cancelled or has expired while it was made, and whose bytes were freed before
+/// that: nobody would look for it again. If another writer has the session, or has published it, the object is its own.
+async fn free_unowned(registry: &Registry, id: Uuid) -> Result<(), ApiError> {
+    // In this order: a session becomes a blob, never the other way.
+    let owners = [
+        registry.metadata.live_uploads(&[id]).await?,
+        registry.metadata.live_objects(&[id]).await?,
+    ];
+    if owners.iter().all(Vec::is_empty) {
+        registry.blobs.delete(&ObjectKey::of_upload(id)).await?;
+    }
+    Ok(())
 }
 
 fn created(repository: &Named, digest: &Digest) -> Response {

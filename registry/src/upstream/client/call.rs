@@ -31,7 +31,16 @@ impl Upstream {
     /// than the known one was refused; redirects of GET and HEAD are followed.
     pub async fn call(&self, call: &Call<'_>) -> Result<Response<Incoming>, UpstreamError> {
         let url = self.url(call.path);
-        let authorization = self.expected(call.scope).await?;
+        let authorization = match self.expected(call.scope).await {
+            Err(error @ UpstreamError::Limited { .. }) => return Err(error),
+            // Its tokens may come from elsewhere by now: it is asked, and says so.
+            Err(error) => {
+                tracing::debug!(%error, "no token from where the last one came");
+                self.realm.store(None);
+                None
+            }
+            Ok(value) => value,
+        };
         let answer = self.follow(call, &url, authorization.as_ref()).await?;
         if answer.status() == StatusCode::UNAUTHORIZED
             && let Some(challenge) = Challenge::of(answer.headers())
