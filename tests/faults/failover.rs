@@ -144,7 +144,9 @@ async fn a_registry_that_was_led_to_a_standby_pulls_there_and_pushes_once_it_is_
     })
     .await;
 
-    // Connections that are open stay at the standby.
+    // Connections that are open lead to the standby, which from now on stands still: what is pulled must come from where
+    // pushes go.
+    place.standby.sql("SELECT pg_wal_replay_pause()");
     place.relay.route_to(&place.primary.address());
 
     eventually("pushes are taken", SERVED_WITHIN, async || {
@@ -153,6 +155,15 @@ async fn a_registry_that_was_led_to_a_standby_pulls_there_and_pushes_once_it_is_
             .put_manifest("v2", MANIFEST, &image.manifest)
             .await;
         (put.status.as_u16() == 201).then_some(())
+    })
+    .await;
+    let at_the_standby = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'berth-registry'";
+    eventually("nobody asks the standby any more", SERVED_WITHIN, async || {
+        // The replicas take turns.
+        for _ in 0..4 {
+            place.repository.get_manifest("v1").await.expect(200);
+        }
+        (place.standby.sql(at_the_standby) == [["0"]]).then_some(())
     })
     .await;
     let mut paths = vec!["manifests/v2".to_owned()];

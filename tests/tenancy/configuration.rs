@@ -113,6 +113,29 @@ async fn a_row_that_cannot_be_read_leaves_the_last_good_one_in_force() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_has_lost_the_last_changes_is_followed_from_where_it_is() {
+    let (berth, admin) = two_tenants(settings().backend(Backend::Distributed)).await;
+    admin.put_tenant("lost", json!({})).await;
+    let host = |name: &str| format!("{name}.{DOMAIN}");
+    assert!(is_served(&berth.url(""), &host("lost")).await);
+    // As a standby that took over before it had heard of it.
+    let database = berth.storage().database().expect("a database");
+    database.query(
+        "WITH gone AS (DELETE FROM config WHERE tenant_id = (SELECT id FROM tenant WHERE name = 'lost')), \
+         old AS (UPDATE config SET version = 2 WHERE tenant_id <> (SELECT id FROM tenant WHERE name = 'lost')) \
+         UPDATE config_version SET version = 2",
+    );
+    eventually("what was lost is not served", async || {
+        !is_served(&berth.url(""), &host("lost")).await
+    })
+    .await;
+    assert!(is_served(&berth.url(""), &host("acme")).await);
+    // What comes next has numbers that were served before.
+    admin.put_tenant("next", json!({})).await;
+    assert!(is_served(&berth.url(""), &host("next")).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_put_repeated_changes_nothing_and_an_older_term_is_refused() {
     let (_berth, admin) = two_tenants(settings()).await;
     let put = async |path: &str, body: serde_json::Value| admin.ask(Method::PUT, path, Some(body)).await;
