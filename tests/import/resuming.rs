@@ -113,8 +113,9 @@ async fn an_upload_that_the_destination_has_forgotten_begins_anew() {
     let note = std::fs::read_dir(&folder)
         .expect("notes")
         .filter_map(Result::ok)
-        .next();
-    let note = std::fs::read(note.expect("a note").path()).expect("a note");
+        .map(|entry| entry.path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "json"));
+    let note = std::fs::read(note.expect("a note")).expect("a note");
     let note: Value = serde_json::from_slice(&note).expect("JSON");
     let location = note["location"].as_str().expect("a location");
     let cancel = place.here("app").at(reqwest::Method::DELETE, location);
