@@ -15,6 +15,8 @@ use super::Connection;
 const USED_FOR: Duration = Duration::from_secs(3);
 /// After one was seen, every connection is asked for this long; longer than the pool lets any live.
 const WATCHED_FOR: Duration = Duration::from_secs(3600);
+/// How often it is said that a connection leads to a standby.
+const SAID_EVERY: Duration = Duration::from_secs(60);
 /// How long an answer may take.
 const ASKED_WITHIN: Duration = Duration::from_secs(1);
 
@@ -23,6 +25,8 @@ pub(super) struct Leading {
     began: Instant,
     /// Until when every connection is asked, in seconds from then.
     watched_until: AtomicU64,
+    /// Until when it is not said again that one leads to a standby, in the same way.
+    said_until: AtomicU64,
 }
 
 impl Default for Leading {
@@ -30,6 +34,7 @@ impl Default for Leading {
         Self {
             began: Instant::now(),
             watched_until: AtomicU64::new(0),
+            said_until: AtomicU64::new(0),
         }
     }
 }
@@ -38,9 +43,15 @@ impl Leading {
     /// Looks where a new connection leads.
     pub async fn connected(&self, connection: &mut Connection) -> sqlx::Result<()> {
         if is_standby(connection).await? {
-            tracing::warn!(
-                "the metadata store's address leads to a standby: pulls are served, pushes are refused"
-            );
+            // All connections are made anew every few seconds meanwhile.
+            let now = self.began.elapsed().as_secs();
+            if now >= self.said_until.load(Ordering::Relaxed) {
+                self.said_until
+                    .store(now + SAID_EVERY.as_secs(), Ordering::Relaxed);
+                tracing::warn!(
+                    "the metadata store's address leads to a standby: pulls are served, pushes are refused"
+                );
+            }
             let until = self.began.elapsed() + WATCHED_FOR;
             self.watched_until.fetch_max(until.as_secs(), Ordering::Relaxed);
         }
