@@ -42,7 +42,9 @@ fn started(
     mut builder: runtime::Builder,
     work: impl AsyncFnOnce(CancellationToken) -> Result<(), Box<dyn Error>>,
 ) -> ExitCode {
-    let filter = match EnvFilter::try_new(log) {
+    // Without spaces around its parts, where tracing-subscriber 0.3.23 would cut names at wrong places, or panic.
+    let parts: Vec<&str> = log.split(',').map(str::trim).collect();
+    let filter = match EnvFilter::try_new(parts.join(",")) {
         Ok(filter) => filter,
         Err(error) => {
             eprintln!("--log: {error}");

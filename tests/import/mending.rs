@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::content::blob;
 use harness::{Berth, Fault, Faulty};
 
-use super::{MIB, Place, import, push_layer, run};
+use super::{MIB, Place, Told, import, push_layer, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_download_that_breaks_goes_on_at_the_missing_byte() {
@@ -67,6 +67,21 @@ async fn a_limit_is_waited_for_as_long_as_the_source_says() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_that_is_over_at_once_is_no_leave_to_ask_at_once() {
+    let place = Place::new().await;
+    place.pushed("app", "v1", 4).await;
+    let limited = Fault::Answered(429, vec![("retry-after", "0".to_owned())]);
+    place.way.times(3, "GET", "/manifests/sha256", limited);
+    place.import(&["--retries", "0"]).await.all_equal();
+    let asked = place.way.questions("GET", "/manifests/sha256");
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    for pair in asked.windows(2) {
+        let pause = pair[1].at - pair[0].at;
+        assert!(pause >= Duration::from_millis(500), "{pause:?}: {asked:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_given_up_is_told_and_copied_by_the_next_run() {
     let place = Place::new().await;
     let image = place.pushed("app", "v1", 5).await;
@@ -96,14 +111,53 @@ async fn a_destination_that_fails_for_a_while_is_sent_what_it_lacks() {
     // Stored, and yet the answer gets lost: of one chunk, and of the end.
     door.once("PATCH", "/uploads/", Fault::Cut(0));
     door.once("PUT", "/uploads/", Fault::Cut(0));
-    let told = run(import(
-        &place.berth,
-        &place.home,
-        &door.url(),
-        &[&place.way.url()],
-    ))
-    .await;
-    let told = told.all_equal();
+    let told = through(&place, &door, &[]).await.all_equal();
     place.here("app").assert_blob(&digest, &layer).await;
     assert_eq!(place.way.count("GET", &format!("/blobs/{digest}")), 1, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_that_is_still_at_an_upload_is_waited_for() {
+    let place = Place::new().await;
+    let layer = blob(20 * MIB, 8);
+    let digest = push_layer(&place.there("app"), "v1", &layer).await;
+    let door = Faulty::before(&place.berth.address()).await;
+    // Somebody else writes; later somebody else ends it, which takes a while.
+    door.times(2, "PATCH", "/uploads/", Fault::Answered(416, vec![]));
+    let end = format!("digest={digest}");
+    door.times(2, "PUT", &end, Fault::Answered(416, vec![]));
+    through(&place, &door, &[]).await.all_equal();
+    place.here("app").assert_blob(&digest, &layer).await;
+    assert_eq!(place.way.count("GET", &format!("/blobs/{digest}")), 1);
+    assert_eq!(door.count("PUT", &end), 3);
+    assert_eq!(door.count("DELETE", "/uploads/"), 0, "it is not given up");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_somebody_else_holds_for_good_is_left_after_some_attempts_and_gone_on_with() {
+    let place = Place::new().await;
+    let layer = blob(20 * MIB, 9);
+    let digest = push_layer(&place.there("app"), "v1", &layer).await;
+    let door = Faulty::before(&place.berth.address()).await;
+    let end = format!("digest={digest}");
+    door.always("PUT", &end, Fault::Answered(416, vec![]));
+    let told = through(&place, &door, &["--retries", "2"]).await.failed(&["app"]);
+    assert_eq!(told.tags("missing"), 1, "{told:?}");
+    assert_eq!(door.count("PUT", &end), 3);
+
+    door.heal();
+    place.way.forget();
+    let told = through(&place, &door, &[]).await.all_equal();
+    place.here("app").assert_blob(&digest, &layer).await;
+    assert_eq!(place.way.count("GET", &format!("/blobs/{digest}")), 0, "{told:?}");
+}
+
+/// An import by way of this door.
+async fn through(place: &Place, door: &Faulty, more: &[&str]) -> Told {
+    let source = place.way.url();
+    let arguments: Vec<&str> = [source.as_str()]
+        .into_iter()
+        .chain(more.iter().copied())
+        .collect();
+    run(import(&place.berth, &place.home, &door.url(), &arguments)).await
 }

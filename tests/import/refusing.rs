@@ -2,10 +2,10 @@
 
 use harness::content::blob;
 use harness::image::MANIFEST;
-use harness::{Admin, Berth, Fault, Image, Index};
+use harness::{Admin, Berth, Fault, Faulty, Image, Index};
 use serde_json::json;
 
-use super::{KIB, MIB, Place, push_index, push_layer};
+use super::{KIB, MIB, Place, import, push_index, push_layer, run};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_blob_with_other_bytes_than_its_digest_is_refused() {
@@ -149,7 +149,7 @@ async fn a_quota_holds_and_its_words_are_told() {
     let token = admin.token("default", &["**"], &["pull", "push"]).await;
     let mut command = place.command(&[]);
     command.env("BERTH_TOKEN", &token);
-    let told = super::run(command).await.failed(&["app", "quota"]);
+    let told = run(command).await.failed(&["app", "quota"]);
     assert_eq!(told.tags("missing"), 1, "{told:?}");
 }
 
@@ -168,7 +168,7 @@ async fn an_immutable_tag_stays_and_is_reported() {
 
     let mut command = place.command(&[]);
     command.env("BERTH_TOKEN", &token);
-    let told = super::run(command).await.failed(&["immutable"]);
+    let told = run(command).await.failed(&["immutable"]);
     assert_eq!((told.tags("equal"), told.tags("different")), (1, 1), "{told:?}");
     let set = told.lines.iter().filter(|line| line["event"] == "set");
     assert_eq!(set.count(), 1, "{told:?}");
@@ -178,4 +178,26 @@ async fn an_immutable_tag_stays_and_is_reported() {
         .basic_auth("x-token", Some(&token));
     let answer = harness::http::send(answer).await.expect(200);
     assert!(answer.body == latest.manifest);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destination_without_such_a_place_is_told_from_a_source_that_lacks_something() {
+    for (method, part) in [("POST", "/v2/app/blobs/uploads/"), ("PUT", "/v2/app/manifests/")] {
+        let place = Place::new().await;
+        place.pushed("app", "v1", 1).await;
+        let door = Faulty::before(&place.berth.address()).await;
+        door.always(method, part, Fault::Answered(404, vec![]));
+        let source = place.way.url();
+        let told = run(import(&place.berth, &place.home, &door.url(), &[&source])).await;
+        let told = told.failed(&[&door.address(), "404", "app"]);
+        assert_eq!(
+            (told.tags("tags"), told.tags("missing")),
+            (1, 1),
+            "{method}: {told:?}"
+        );
+        assert!(
+            !told.report()["problems"].to_string().contains("has no"),
+            "{told:?}"
+        );
+    }
 }

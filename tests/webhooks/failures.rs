@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use harness::{Receiver, Reply, eventually};
+use harness::{Backend, Receiver, Reply, eventually};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -237,4 +237,50 @@ async fn a_webhook_that_moves_does_not_get_what_waited_for_another_url() {
     place.push("app", "v2", "one").await;
     elsewhere.awaits("app:v2", 1, WAIT).await;
     assert!(elsewhere.about("app:v1").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_of_a_tenant_whose_newest_spec_cannot_be_read_are_kept_until_it_can() {
+    let mut place = Place::with(reaching().backend(Backend::Distributed)).await;
+    place.receiver.reply(|_| Reply::Refuse(503));
+    let spec = json!({ "webhooks": [webhook(&place.receiver, "/all", &["push"])] });
+    place.spec(spec.clone()).await;
+    place.admin.put_tenant("other", spec.clone()).await;
+    place.push("app", "v1", "one").await;
+    let token = place.admin.token("other", &["**"], &["pull", "push"]).await;
+    push(&place.berth, &token, "other/tool", "v1", "one").await;
+    place.receiver.awaits("app:v1", 1, WAIT).await;
+    place.receiver.awaits("tool:v1", 1, WAIT).await;
+    place.berth.kill9();
+    // A later release has written what this one does not understand; the webhooks of `other` are gone. All events are old.
+    let database = place.berth.storage().database().expect("a database").url();
+    let sql = |sql: &str| harness::query(&database, sql);
+    let is_of = |name: &str| format!("tenant_id = (SELECT id FROM tenant WHERE name = '{name}')");
+    let write = |name: &str, spec: &str| {
+        sql(&format!(
+            "WITH raised AS (UPDATE config_version SET version = version + 1 RETURNING version) \
+             UPDATE config SET spec = '{spec}', version = (SELECT version FROM raised) WHERE kind = 0 AND {}",
+            is_of(name)
+        ))
+    };
+    write("acme", r#"{"webhooks": 7}"#);
+    write("other", "{}");
+    sql("UPDATE delivery SET at = 1");
+    let left = |name: &str| sql(&format!("SELECT 1 FROM delivery WHERE {}", is_of(name))).len();
+    place.berth.restart().await;
+    eventually("what nobody asks for is forgotten", WAIT, async || {
+        (left("other") == 0).then_some(())
+    })
+    .await;
+    assert_eq!(left("acme"), 1);
+
+    let before = place.receiver.about("app:v1").len();
+    place.receiver.reply(|_| Reply::Take);
+    let both = webhook(&place.receiver, "/all", &["push", "delete"]);
+    place.spec(json!({ "webhooks": [both] })).await;
+    place.receiver.awaits("app:v1", before + 1, WAIT).await;
+    eventually("it is delivered", WAIT, async || {
+        (left("acme") == 0).then_some(())
+    })
+    .await;
 }

@@ -262,8 +262,11 @@ impl FromStr for LogFilter {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match tracing_subscriber::EnvFilter::try_new(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
+        // Without spaces around its parts, where tracing-subscriber 0.3.23 would cut names at wrong places, or panic.
+        let parts: Vec<&str> = text.split(',').map(str::trim).collect();
+        let text = parts.join(",");
+        match tracing_subscriber::EnvFilter::try_new(&text) {
+            Ok(_) => Ok(Self(text)),
             Err(error) => Err(format!("it is not a log filter ({error})")),
         }
     }
@@ -407,6 +410,13 @@ mod tests {
         for bad in ["", "host:5000", "10.1.2.3", "0.0.0.0:5000", ":5000", "[::]:5000"] {
             assert!(bad.parse::<PeerAddress>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_log_filter_may_have_spaces_around_its_parts() {
+        let filter: LogFilter = " info ,\tberth_registry=debug".parse().unwrap();
+        assert_eq!(filter.to_string(), "info,berth_registry=debug");
+        assert!("\t\u{397}[ *B?{".parse::<LogFilter>().is_err());
     }
 
     #[test]

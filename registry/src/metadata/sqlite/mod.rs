@@ -83,6 +83,8 @@ mod store;
 mod tags;
 #[path = "../statements/tokens.rs"]
 mod tokens;
+#[path = "../statements/unlink_blob.rs"]
+mod unlink_blob;
 #[path = "../statements/uploads.rs"]
 mod uploads;
 #[path = "../statements/upstreams.rs"]

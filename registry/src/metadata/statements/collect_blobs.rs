@@ -4,10 +4,10 @@
 use sqlx::Row as _;
 
 use super::super::lifecycle::{CollectBlob, Collected};
-use super::super::{Limits, Result, TenantId, Time};
+use super::super::{Result, TenantId, Time};
 use super::lookups::size;
-use super::usage::{self, Growth};
-use super::{Connection, dialect, objects};
+use super::unlink_blob::Locked;
+use super::{Connection, dialect};
 use crate::domain::Digest;
 
 /// What a manifest of the link's repository says of the blob: by `manifest_blob_by_blob`, then by
@@ -88,43 +88,13 @@ pub(super) async fn look(c: &mut Connection, collect: &CollectBlob) -> Result<Co
     .bind(dialect::texts(collect.among.iter().map(String::as_str)))
     .fetch_all(&mut *c)
     .await?;
-    for repository in &unlinked {
-        sqlx::query(
-            "DELETE FROM repository_blob WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
-        )
-        .bind(tenant.0)
-        .bind(repository)
-        .bind(&key)
-        .execute(&mut *c)
-        .await?;
-    }
-    let left: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM (SELECT 1 FROM repository_blob WHERE tenant_id = $1 AND digest = $2 LIMIT 1) AS links",
-    )
-    .bind(tenant.0)
-    .bind(&key)
-    .fetch_one(&mut *c)
-    .await?;
-    let goes = left == 0;
-    if goes {
-        sqlx::query("DELETE FROM blob WHERE tenant_id = $1 AND digest = $2")
-            .bind(tenant.0)
-            .bind(&key)
-            .execute(&mut *c)
-            .await?;
-        objects::enqueue(c, *tenant, row.try_get(2)?, bytes, collect.object_due).await?;
-    }
-    for (at, repository) in unlinked.iter().enumerate() {
-        let last = goes && at + 1 == unlinked.len();
-        let growth = Growth {
-            bytes: -bytes,
-            tenant_bytes: if last { -bytes } else { 0 },
-            ..Growth::default()
-        };
-        let _ = usage::grow(c, *tenant, *repository, growth, &Limits::default()).await?;
-    }
-    if goes {
-        forget_review(c, *tenant, &key).await?;
+    let blob = Locked {
+        tenant: *tenant,
+        digest: &key,
+        object: row.try_get(2)?,
+        size: bytes,
+    };
+    if blob.unlink(c, &unlinked, collect.object_due).await? {
         return Ok(Collected::Done(size(bytes)?));
     }
     // Other repositories may have stopped using it since the caller looked.

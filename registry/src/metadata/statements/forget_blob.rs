@@ -1,9 +1,9 @@
 //! A blob whose object is gone is taken out of the tables, from as many repositories at a time as the caller names.
 
+use super::super::Result;
 use super::super::lifecycle::{ForgetBlob, Forgotten};
-use super::super::{Limits, Result};
-use super::usage::{self, Growth};
-use super::{Connection, dialect, objects};
+use super::unlink_blob::Locked;
+use super::{Connection, dialect};
 
 pub(super) async fn forget(c: &mut Connection, forget: &ForgetBlob) -> Result<Forgotten> {
     let (tenant, digest) = (forget.tenant, forget.digest.to_bytes());
@@ -32,48 +32,14 @@ pub(super) async fn forget(c: &mut Connection, forget: &ForgetBlob) -> Result<Fo
     .bind(dialect::texts(forget.among.iter().map(String::as_str)))
     .fetch_all(&mut *c)
     .await?;
-    for repository in &unlinked {
-        sqlx::query(
-            "DELETE FROM repository_blob WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
-        )
-        .bind(tenant.0)
-        .bind(repository)
-        .bind(&digest)
-        .execute(&mut *c)
-        .await?;
-    }
-    let left: i64 = sqlx::query_scalar(
-        "SELECT count(*) FROM (SELECT 1 FROM repository_blob WHERE tenant_id = $1 AND digest = $2 LIMIT 1) AS links",
-    )
-    .bind(tenant.0)
-    .bind(&digest)
-    .fetch_one(&mut *c)
-    .await?;
     // 3. Itself with the last of them.
-    let goes = left == 0;
-    if goes {
-        for statement in [
-            "DELETE FROM blob WHERE tenant_id = $1 AND digest = $2",
-            "DELETE FROM review_blob WHERE tenant_id = $1 AND digest = $2",
-        ] {
-            sqlx::query(statement)
-                .bind(tenant.0)
-                .bind(&digest)
-                .execute(&mut *c)
-                .await?;
-        }
-        objects::enqueue(c, tenant, forget.object.upload(), size, forget.object_due).await?;
-    }
-    // 4. The counters, which are locked last; a tenant's counts each blob once.
-    for (at, repository) in unlinked.iter().enumerate() {
-        let last = goes && at + 1 == unlinked.len();
-        let growth = Growth {
-            bytes: -size,
-            tenant_bytes: if last { -size } else { 0 },
-            ..Growth::default()
-        };
-        let _ = usage::grow(c, tenant, *repository, growth, &Limits::default()).await?;
-    }
+    let blob = Locked {
+        tenant,
+        digest: &digest,
+        object: forget.object.upload(),
+        size,
+    };
+    let goes = blob.unlink(c, &unlinked, forget.object_due).await?;
     Ok(if goes {
         Forgotten::Wholly
     } else {

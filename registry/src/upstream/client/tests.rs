@@ -279,3 +279,28 @@ async fn what_is_sent_stays_at_the_registry() {
         1
     );
 }
+
+#[tokio::test]
+async fn a_place_of_tokens_that_is_gone_is_asked_for_anew() {
+    let (base, registry) = start().await;
+    let upstream = upstream(&base, true);
+    let gone = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let realm = format!("http://{}/token", gone.local_addr().unwrap());
+    drop(gone);
+    upstream
+        .realm
+        .store(Some(Arc::new((realm, Some("here".to_owned())))));
+    let get = Call {
+        method: Method::GET,
+        path: "/v2/app/tags/list",
+        scope: "repository:app:pull",
+        headers: HeaderMap::new(),
+        body: Bytes::new(),
+    };
+    for _ in 0..2 {
+        assert_eq!(upstream.call(&get).await.unwrap().status(), StatusCode::OK);
+    }
+    let asked = registry.authorizations("/v2/app");
+    assert_eq!(asked, ["", "Bearer token1", "Bearer token1"]);
+    assert_eq!(registry.count("/token"), 1);
+}
