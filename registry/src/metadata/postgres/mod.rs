@@ -50,6 +50,8 @@ mod explore;
 mod forget_blob;
 #[path = "../statements/inspection.rs"]
 mod inspection;
+#[path = "../statements/inspection_pages.rs"]
+mod inspection_pages;
 #[path = "../statements/jobs.rs"]
 mod jobs;
 mod leading;
