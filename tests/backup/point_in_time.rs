@@ -200,9 +200,10 @@ async fn a_moment_comes_back_under_load_with_what_was_deleted_since_and_without_
     age(&bucket.server().data().join("bucket").join(PREFIX).join("blobs"));
     let state = fsck(command(&berth, &["fsck", "--rehash"])).await;
     let orphans = told(&state, "OrphanObject", "digest");
+    // One blob was pushed twice, and the object of the second push deleted again.
     assert_eq!(
         state["found"],
-        orphans.len(),
+        told(&state, "OrphanObject", "object").len(),
         "orphans and nothing else: {state:#}"
     );
     for blob in later.blobs() {
