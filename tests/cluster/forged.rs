@@ -351,3 +351,33 @@ async fn a_namespace_that_is_not_admitted_is_told_from_one_that_is_about_to_go()
     let freed = json!({ "metadata": { "finalizers": null } });
     berth.plane.merge("ConfigMap", &ci, "held", freed).await;
 }
+
+#[tokio::test]
+async fn a_token_ends_although_the_tenant_has_no_secret_left() {
+    let berth = Installation::start().await;
+    let name = berth.name("acme");
+    let apps = berth.namespace("apps", json!({ "pull": name })).await;
+    let spec = json!({
+        "allowedNamespaces": { "from": "All" },
+        "pullSecrets": { "namespaceSelector": { "matchLabels": { "pull": name } } },
+    });
+    berth.ready_tenant(&name, spec).await;
+    let ours = format!("berth-{name}");
+    let made = berth.plane.find("Secret", &apps, &ours).await.expect("a Secret");
+    let docker = STANDARD
+        .decode(made["data"][".dockerconfigjson"].as_str().expect("text"))
+        .expect("base64");
+    let docker: Value = serde_json::from_slice(&docker).expect("JSON");
+    let host = format!("{name}.registry.test");
+    let old = docker["auths"][&host]["password"].as_str().expect("a password");
+    assert_eq!(ping(&berth, &name, old).await, 200);
+    // Without the label the operator sees it no more.
+    let hidden = json!({ "metadata": { "labels": { "berth.dev/tenant": null } } });
+    berth.plane.merge("Secret", &apps, &ours, hidden).await;
+    let unwanted = json!({ "metadata": { "labels": { "pull": null } } });
+    berth.plane.merge("Namespace", "", &apps, unwanted).await;
+    eventually("the token is void", Duration::from_secs(90), async || {
+        (ping(&berth, &name, old).await == 401).then_some(())
+    })
+    .await;
+}

@@ -292,6 +292,18 @@ mod tests {
     }
 
     #[test]
+    fn no_more_accounts_are_read_than_a_tenant_may_name() {
+        let names: Vec<String> = (0..1000).map(|number| format!("account-{number}")).collect();
+        let owner = OwnerReference::default();
+        let many = Written {
+            accounts: &names,
+            ..written(&owner, &[])
+        };
+        let secret = write(&credential(Purpose::Pull), &Token::generate(), many);
+        assert_eq!(read(&secret).accounts, names[..ACCOUNTS_LIMIT]);
+    }
+
+    #[test]
     fn a_secret_is_the_object_s_that_it_names_as_its_owner() {
         let owner = OwnerReference {
             uid: "one".to_owned(),
