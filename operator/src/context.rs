@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, Usage};
 use crate::settings::Settings;
 use crate::tenant::accounts::Seen;
+use crate::tenant::credentials::Retries;
 use crate::watches::Watched;
 
 /// For how long an object that waits for others says nothing about it.
@@ -120,6 +121,7 @@ struct Entry {
     usage: Option<(Instant, i64, Usage)>,
     retention: Option<Heard>,
     cache: Option<cache::Heard>,
+    retries: Retries,
 }
 
 #[derive(Debug, Clone)]
@@ -212,6 +214,11 @@ impl Memory {
     /// Notes what was heard of a cache.
     pub fn hears_cache(&self, uid: &str, heard: cache::Heard) {
         self.entries().entry(uid.to_owned()).or_default().cache = Some(heard);
+    }
+
+    /// Looks at, and notes, which Secrets of a tenant could not be had.
+    pub fn retries<T>(&self, uid: &str, look: impl FnOnce(&mut Retries) -> T) -> T {
+        look(&mut self.entries().entry(uid.to_owned()).or_default().retries)
     }
 
     /// Forgets an object.

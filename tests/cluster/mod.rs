@@ -6,6 +6,7 @@ mod credentials;
 mod declared;
 mod definitions;
 mod edge;
+mod forged;
 mod health;
 mod helm;
 mod keys;

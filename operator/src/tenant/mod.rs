@@ -5,7 +5,7 @@
 
 pub mod accounts;
 pub mod credential;
-mod credentials;
+pub(crate) mod credentials;
 mod delete;
 mod exposure;
 pub mod predecessor;
@@ -31,7 +31,7 @@ use crate::registry::Usage;
 use crate::status::fits;
 use crate::trouble::Trouble;
 use crate::{PAUSED, status};
-use credentials::Distributed;
+use credentials::{Distributed, Refusal};
 
 /// What was found out about a Tenant.
 #[derive(Debug, Default)]
@@ -143,13 +143,16 @@ async fn look(tenant: &Tenant, ctx: &Context, findings: &mut Findings) -> Result
         ctx.metrics.tokens(&name, times);
     }
     findings.again = distributed.again;
-    let refused = distributed.refused().map(str::to_owned);
+    let (refused, failed) = (distributed.refused(), distributed.failed());
     let Distributed {
         tokens, pull_secrets, ..
     } = distributed;
     (findings.tokens, findings.pull_secrets) = (tokens, pull_secrets);
-    if let Some(why) = refused {
-        return Err(Trouble::stalled("SecretConflict", why));
+    if let Some(Refusal { reason, message }) = refused {
+        return Err(Trouble::stalled(reason, message));
+    }
+    if let Some(why) = failed {
+        return Ok(Verdict::Failing("CredentialsRetrying", why));
     }
     if !is_exposed {
         return Ok(match exposed.state {
