@@ -43,6 +43,9 @@ pub enum RegistryError {
     /// The content is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// The object comes from another source.
+    #[error("{0}")]
+    Replaced(String),
     /// There is no such object.
     #[error("{0}")]
     NotFound(String),
@@ -200,6 +203,17 @@ impl Registry {
     pub async fn delete(&self, path: &str, erase: bool) -> Result<bool, RegistryError> {
         let term = self.term().await?;
         let path = format!("{path}?term={term}{}", if erase { "&erase=true" } else { "" });
+        match self.ask::<Value>(Method::DELETE, &path, None::<&()>).await {
+            Ok(_) => Ok(true),
+            Err(RegistryError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes an object if it still comes from the source with this uid; whether it was there.
+    pub async fn delete_of(&self, path: &str, uid: &str) -> Result<bool, RegistryError> {
+        let term = self.term().await?;
+        let path = format!("{path}?term={term}&uid={uid}");
         match self.ask::<Value>(Method::DELETE, &path, None::<&()>).await {
             Ok(_) => Ok(true),
             Err(RegistryError::NotFound(_)) => Ok(false),
@@ -422,6 +436,7 @@ fn refused(status: StatusCode, body: &[u8]) -> RegistryError {
         "StaleTerm" => RegistryError::StaleTerm(refusal.error),
         "Taken" => RegistryError::Taken(refusal.error),
         "Invalid" => RegistryError::Invalid(refusal.error),
+        "Replaced" => RegistryError::Replaced(refusal.error),
         "NotFound" => RegistryError::NotFound(refusal.error),
         "Running" => RegistryError::Busy(refusal.error),
         "Unavailable" => RegistryError::Unreachable(refusal.error),
