@@ -1,7 +1,7 @@
 //! What reconcilers share: the API server, the registry, what is watched, and what was last done.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -42,6 +42,8 @@ pub struct Context {
     pub failures: Failures,
     /// What is counted.
     pub metrics: Metrics,
+    /// Since when this process leads.
+    pub leading: OnceLock<Instant>,
     /// Cancelled once another operator has taken over.
     pub overthrown: CancellationToken,
     /// Told when an object was let go although the registry was not told.
@@ -174,6 +176,13 @@ impl Memory {
                 true
             }
         }
+    }
+
+    /// For how long the object has waited.
+    pub fn waited(&self, uid: &str) -> Duration {
+        let entries = self.entries();
+        let waiting = entries.get(uid).and_then(|entry| entry.waiting);
+        waiting.map(|(_, since)| since.elapsed()).unwrap_or_default()
     }
 
     /// The object waits no longer.

@@ -17,5 +17,6 @@ mod node;
 mod rights;
 mod routes;
 mod tenants;
+mod unreadable;
 mod watches;
 mod webhooks;

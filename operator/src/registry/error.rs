@@ -18,6 +18,9 @@ pub enum RegistryError {
     /// The content is wrong.
     #[error("{0}")]
     Invalid(String),
+    /// The object comes from another source.
+    #[error("{0}")]
+    Replaced(String),
     /// There is no such object.
     #[error("{0}")]
     NotFound(String),
@@ -64,6 +67,7 @@ pub(super) fn refused(status: StatusCode, body: &[u8]) -> RegistryError {
         "StaleTerm" => RegistryError::StaleTerm(refusal.error),
         "Taken" => RegistryError::Taken(refusal.error),
         "Invalid" => RegistryError::Invalid(refusal.error),
+        "Replaced" => RegistryError::Replaced(refusal.error),
         "NotFound" => RegistryError::NotFound(refusal.error),
         "Running" => RegistryError::Busy(refusal.error),
         "Unavailable" => RegistryError::Unreachable(refusal.error),

@@ -174,6 +174,11 @@ impl Registry {
         }
     }
 
+    /// Removes an object if it still comes from the source with this uid; whether it was there.
+    pub async fn delete_of(&self, path: &str, uid: &str) -> Result<bool, RegistryError> {
+        self.remove(Target::at([]).below(path).with("uid", uid)).await
+    }
+
     /// An object, if the registry has it.
     pub async fn object(&self, path: &str) -> Result<Option<Object>, RegistryError> {
         match self
