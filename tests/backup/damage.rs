@@ -3,7 +3,9 @@
 use std::fs;
 
 use harness::http::Repository;
-use harness::{Backend, Berth, Image};
+use harness::{Admin, Backend, Berth, Image};
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use super::{Vault, done, elsewhere, on, refused, text};
 
@@ -125,6 +127,58 @@ async fn a_folder_with_something_in_it_is_not_restored_into() {
     let said = refused(&berth, &["restore", &vault.text()]).await;
     assert!(said.contains("is not empty"), "{said}");
     berth.restart().await;
+}
+
+#[tokio::test]
+async fn faults_that_the_list_had_no_room_for_are_not_told_as_new_without_a_word() {
+    let vault = Vault::new();
+    let berth = Berth::start(Backend::Embedded).await;
+    let repository = Repository::new(&berth.url(""), "team/app");
+    Image::new(1, 3000).push(&repository, "v1").await;
+    for object in walk(&berth.data().join("blobs/blobs")) {
+        fs::remove_file(object).expect("it is lost");
+    }
+    refused(&berth, &["backup", "create", &vault.text()]).await;
+    let listed = done(&berth, &["backup", "list", &vault.text()]).await;
+    let count = listed[0]["faults"].as_u64().expect("a number");
+
+    // As if the list had room for one.
+    let generation = listed[0]["generation"].as_str().expect("a name");
+    let path = vault
+        .path()
+        .join("generations")
+        .join(generation)
+        .join("manifest.json");
+    let text = fs::read(&path).expect("the manifest");
+    let mut manifest: Value = serde_json::from_slice(&text).expect("JSON");
+    let faults = manifest["faults"]["listed"].as_array_mut().expect("a list");
+    faults.truncate(1);
+    fs::write(&path, manifest.to_string()).expect("a shorter list");
+
+    let said = super::output(super::command(&berth, &["backup", "verify", &vault.text()])).await;
+    assert_eq!(said.status.code(), Some(1));
+    let verified = super::last(&String::from_utf8_lossy(&said.stdout));
+    let told = ["knownFaults", "unlistedFaults"].map(|field| verified[field].as_u64());
+    assert_eq!(told, [Some(1), Some(count - 1)], "{verified}");
+    assert_eq!(verified["faults"]["count"], count - 1, "{verified}");
+}
+
+#[tokio::test]
+async fn an_installation_whose_tenants_were_made_anew_is_the_same() {
+    let vault = Vault::new();
+    let berth = Berth::start(Backend::Embedded).await;
+    Image::new(1, 3000)
+        .push(&Repository::new(&berth.url(""), "app"), "v1")
+        .await;
+    done(&berth, &["backup", "create", &vault.text()]).await;
+    let admin = Admin::of(&berth);
+    let deleted = admin.ask(Method::DELETE, "tenants/default", None).await;
+    assert!(deleted.status.is_success(), "{deleted:?}");
+    done(&berth, &["backup", "create", &vault.text()]).await;
+    admin.put_tenant("default", json!({})).await;
+    done(&berth, &["backup", "create", &vault.text()]).await;
+    let verified = done(&berth, &["backup", "verify", &vault.text()]).await;
+    assert_eq!(verified["generations"].as_array().map(Vec::len), Some(3));
 }
 
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

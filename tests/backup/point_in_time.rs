@@ -117,6 +117,11 @@ async fn a_moment_comes_back_under_load_with_what_was_deleted_since_and_without_
         image.push(&repository, &format!("v{number}")).await;
     }
     pushes(&load, 4).await;
+    // One upload is open at the moment, and becomes a blob later.
+    let later = Image::new(9, 5000);
+    let open = repository.start_upload().await;
+    let blob = later.blobs().next().expect("a blob").to_vec();
+    repository.patch(&open, None, blob.clone()).await.expect(202);
 
     // 2. The moment. What has been acknowledged is in it, what has not begun is not.
     let acknowledged = load.so_far();
@@ -132,7 +137,10 @@ async fn a_moment_comes_back_under_load_with_what_was_deleted_since_and_without_
         repository.delete(&manifest).await.expect(202);
     }
     repository.delete("manifests/v3").await.expect(202);
-    let later = Image::new(9, 5000);
+    repository
+        .close(&open, &sha256(&blob), Vec::new())
+        .await
+        .expect(201);
     later.push(&repository, "later").await;
     for tag in ["v1", "v3"] {
         let put = repository.put_manifest(tag, MANIFEST, &later.manifest).await;
@@ -161,6 +169,8 @@ async fn a_moment_comes_back_under_load_with_what_was_deleted_since_and_without_
     let since = objects(&database);
     database.stop();
     let restored = archive.restored_to(&moment);
+    let ended = restored.sql("DELETE FROM upload WHERE committed_at IS NULL RETURNING id");
+    assert!(!ended.is_empty(), "an upload was open");
     let there = objects(&restored);
 
     // Without the objects the check names what is missing, before any server runs.
@@ -182,6 +192,8 @@ async fn a_moment_comes_back_under_load_with_what_was_deleted_since_and_without_
     // 6. One replica, whose collection is paused, and the check.
     let berth = serving(&restored, &bucket)
         .storage(berth.storage().clone(), 0)
+        // Sessions of then are idle for long.
+        .flag("--upload-expiry", "5s")
         .start()
         .await;
     pause(&berth, true).await;

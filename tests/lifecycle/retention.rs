@@ -89,6 +89,36 @@ async fn previewed_then_run(backend: Backend) {
 }
 
 #[tokio::test]
+async fn a_run_that_fails_tells_what_it_had_deleted() {
+    let berth = short(Berth::builder().backend(Backend::Distributed))
+        .start()
+        .await;
+    let admin = Admin::of(&berth);
+    for (name, prefix) in [("team/a", "a"), ("team/b", "b")] {
+        let repository = Repository::new(&berth.url(""), name);
+        for number in 0..3 {
+            push(&repository, number, &format!("{prefix}{number}")).await;
+        }
+    }
+    let rules = json!({
+        "repositories": ["team/**"], "rules": [{ "keepLast": 1 }], "restoreWindow": "0s", "schedule": "0 0 1 1 *",
+    });
+    policy(&admin, rules).await;
+    // The second repository's tags cannot be deleted.
+    let database = berth.storage().database().expect("Postgres");
+    database.query(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN RAISE EXCEPTION 'this tag stays'; END $$; \
+         CREATE TRIGGER refuse BEFORE DELETE ON tag FOR EACH ROW WHEN (OLD.name LIKE 'b%') EXECUTE FUNCTION refuse()",
+    );
+    let told = run(&admin).await;
+    assert!(told["lastRun"]["error"].is_string(), "{told}");
+    assert_eq!(told["lastRun"]["deletedTags"], 2, "{told}");
+    assert_eq!(told["lastRun"]["evaluated"], 6, "{told}");
+    assert_eq!(tags(&Repository::new(&berth.url(""), "team/a")).await, ["a2"]);
+}
+
+#[tokio::test]
 async fn a_policy_runs_by_its_schedule() {
     let berth = short(Berth::builder()).start().await;
     let admin = Admin::of(&berth);

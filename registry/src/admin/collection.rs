@@ -1,6 +1,7 @@
 //! `/admin/v1/gc`: what waits for its collection, what was collected, and the switch.
 
-use std::sync::Arc;
+use std::fmt::Display;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
@@ -39,6 +40,9 @@ pub struct Standing {
     held_until: Option<String>,
     /// Whether this process does a round that was asked for.
     running: bool,
+    /// Why the last round that was asked for of this process failed, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
     /// What waits.
     queues: Waiting,
     /// What this process has collected since it began.
@@ -113,6 +117,28 @@ pub struct Ran {
     collected: Collected,
 }
 
+/// How the last round ended that was asked for; whoever asked may not have waited for its end.
+#[derive(Debug, Default, Clone)]
+pub struct LastRound(Arc<Mutex<Option<String>>>);
+
+impl LastRound {
+    fn error(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, error: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    async fn of<T, E: Display>(&self, round: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        // What panics says nothing any more.
+        self.set(Some("it did not come to its end; the log says why".to_owned()));
+        let outcome = round.await;
+        self.set(outcome.as_ref().err().map(ToString::to_string));
+        outcome
+    }
+}
+
 /// What the switch is to say.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -158,11 +184,13 @@ pub async fn show(State(admin): State<Admin>) -> Answer<Standing> {
     {
         purges.push(purged(&admin, purge).await?);
     }
+    let running = admin.collecting.try_lock().is_err();
     Ok(Json(Standing {
         paused: switch.paused,
         since: since(&switch),
         held_until: admin.keeper.held_until().await?.map(rfc3339::write),
-        running: admin.collecting.try_lock().is_err(),
+        running,
+        last_error: (!running).then(|| admin.collecting_failed.error()).flatten(),
         queues: waiting(admin.keeper.queues().await?),
         collected: admin.keeper.collected().into(),
         purges,
@@ -178,9 +206,9 @@ pub async fn run(State(admin): State<Admin>) -> Result<(StatusCode, Json<Ran>), 
     let alone = Arc::clone(&admin.collecting).try_lock_owned().map_err(running)?;
     let before: Collected = admin.keeper.collected().into();
     admin.note(None, "gc.run", "gc", Outcome::Done, "").await;
-    let keeper = admin.keeper.clone();
+    let (keeper, last) = (admin.keeper.clone(), admin.collecting_failed.clone());
     let round = patience::begin(async move {
-        let round = keeper.collect_all().await;
+        let round = last.of(keeper.collect_all()).await;
         drop(alone);
         round
     })
@@ -335,6 +363,34 @@ impl From<CollectionError> for Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn why_a_round_failed_is_known_until_the_next_one() {
+        let last = LastRound::default();
+        assert_eq!(last.error(), None);
+        let failing = last.of(async { Err::<(), _>("no answer") });
+        assert_eq!(failing.await, Err("no answer"));
+        assert_eq!(last.error().as_deref(), Some("no answer"));
+        let panicking = last.clone();
+        let task = tokio::spawn(async move {
+            panicking
+                .of(async {
+                    if true {
+                        panic!("on purpose")
+                    } else {
+                        Ok::<(), &str>(())
+                    }
+                })
+                .await
+        });
+        assert!(task.await.is_err());
+        assert!(
+            last.error()
+                .is_some_and(|error| error.contains("the log says why"))
+        );
+        last.of(async { Ok::<_, &str>(()) }).await.unwrap();
+        assert_eq!(last.error(), None);
+    }
 
     #[test]
     fn what_was_given_up_is_told_by_its_old_name() {

@@ -66,6 +66,8 @@ pub struct Admin {
     pub keeper: Arc<Keeper>,
     /// Held while a round of collection is under way that was asked for.
     pub collecting: Arc<Mutex<()>>,
+    /// Why the last of these failed.
+    pub collecting_failed: collection::LastRound,
     /// The check of the stores.
     pub fsck: Fsck,
     /// Other registries.

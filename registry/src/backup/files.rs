@@ -1,7 +1,7 @@
 //! Files that are written whole and durably, or not at all.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
@@ -36,18 +36,22 @@ pub(super) fn sync_folder(path: &Path) -> Result<()> {
 
 /// Reads a file and hashes it.
 pub(super) fn hash(path: &Path, algorithm: Algorithm, pace: &Pace, seen: impl Fn(u64)) -> io::Result<Passed> {
-    pass(&mut File::open(path)?, None, algorithm, pace, seen)
+    let passed = pass(&mut File::open(path)?, None, algorithm, pace, seen);
+    passed.map_err(|failed| match failed {
+        Failed::Reading(error) | Failed::Writing(error) => error,
+    })
 }
 
-/// Copies a file into a new one, hashes what passes, and makes its bytes durable; not its name.
+/// Copies a file into a new one, hashes what passes, and makes its bytes durable; not its name. What cannot be read is
+/// answered apart from what cannot be written.
 pub(super) fn copy(
-    from: &mut File,
+    from: &mut impl io::Read,
     into: &Path,
     mode: u32,
     algorithm: Algorithm,
     pace: &Pace,
     seen: impl Fn(u64),
-) -> Result<Passed> {
+) -> Result<io::Result<Passed>> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -55,18 +59,29 @@ pub(super) fn copy(
         .mode(mode)
         .open(into)
         .map_err(failed(into))?;
-    let passed = pass(from, Some(&mut file), algorithm, pace, seen).map_err(failed(into))?;
-    file.sync_all().map_err(failed(into))?;
-    Ok(passed)
+    match pass(from, Some(&mut file), algorithm, pace, seen) {
+        Ok(passed) => {
+            file.sync_all().map_err(failed(into))?;
+            Ok(Ok(passed))
+        }
+        Err(Failed::Reading(error)) => Ok(Err(error)),
+        Err(Failed::Writing(error)) => Err(failed(into)(error)),
+    }
+}
+
+/// Which side of a copy failed.
+enum Failed {
+    Reading(io::Error),
+    Writing(io::Error),
 }
 
 fn pass(
-    from: &mut File,
+    from: &mut impl io::Read,
     mut into: Option<&mut File>,
     algorithm: Algorithm,
     pace: &Pace,
     seen: impl Fn(u64),
-) -> io::Result<Passed> {
+) -> std::result::Result<Passed, Failed> {
     let mut hasher = Hasher::new(algorithm);
     let mut buffer = vec![0; BUFFER];
     let mut size = 0;
@@ -75,11 +90,11 @@ fn pass(
             Ok(0) => break,
             Ok(length) => length,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
+            Err(error) => return Err(Failed::Reading(error)),
         };
         hasher.update(&buffer[..length]);
         if let Some(into) = &mut into {
-            into.write_all(&buffer[..length])?;
+            into.write_all(&buffer[..length]).map_err(Failed::Writing)?;
         }
         size += length as u64;
         seen(length as u64);
@@ -119,5 +134,42 @@ pub(super) fn remove(path: &Path) -> Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(path)(error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    /// Has some bytes, and then a damaged sector.
+    struct Damaged(usize);
+
+    impl io::Read for Damaged {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let length = self.0.min(buffer.len());
+            self.0 -= length;
+            match length {
+                0 => Err(io::Error::other("a damaged sector")),
+                length => Ok(length),
+            }
+        }
+    }
+
+    fn copied(from: &mut impl io::Read, into: &Path) -> Result<io::Result<Passed>> {
+        copy(from, into, 0o600, Algorithm::Sha256, &Pace::new(None), |_| {})
+    }
+
+    #[test]
+    fn reading_fails_apart_from_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let reading = copied(&mut Damaged(3 << 20), &folder.path().join("file")).unwrap();
+        let said = reading.err().map(|error| error.to_string());
+        assert_eq!(said.as_deref(), Some("a damaged sector"));
+
+        let writing = copied(&mut io::repeat(1).take(10), Path::new("/dev/full"));
+        let said = writing.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(said.starts_with("/dev/full: "), "{said}");
     }
 }

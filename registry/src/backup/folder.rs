@@ -152,7 +152,9 @@ impl BackupFolder {
         for name in self.names()? {
             last = last.max(number(&name));
             let path = self.root.join("generations").join(&name);
-            if !path.join(MANIFEST).exists() {
+            let manifest = path.join(MANIFEST);
+            // What cannot be looked at may be a generation.
+            if !manifest.try_exists().map_err(failed(&manifest))? {
                 files::remove(&path)?;
             }
         }
@@ -245,4 +247,28 @@ fn read(path: &Path) -> Result<Option<Manifest>> {
         }
     }
     Ok(Some(manifest))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_generation_that_cannot_be_looked_at_is_not_removed() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = BackupFolder::write(root.path()).unwrap();
+        let (name, path) = folder.begin("2026-01-02T03:04:05.6Z").unwrap();
+        fs::write(path.join("berth.db"), "").unwrap();
+        // It leads to itself: whoever follows it gets an error that is not "not found".
+        symlink(MANIFEST, path.join(MANIFEST)).unwrap();
+        let refused = folder.begin("2026-01-03T03:04:05.6Z").unwrap_err().to_string();
+        assert!(refused.contains(MANIFEST), "{refused}");
+        assert!(path.join("berth.db").exists());
+
+        fs::remove_file(path.join(MANIFEST)).unwrap();
+        let (second, _) = folder.begin("2026-01-03T03:04:05.6Z").unwrap();
+        assert!(second > name && !path.exists(), "what was cut is removed");
+    }
 }

@@ -1,6 +1,7 @@
 //! The installation's keys: small secret files in one folder.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -13,11 +14,16 @@ pub(super) fn copy(from: &Path, into: &Path) -> Result<Vec<Sum>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(from).map_err(failed(from))? {
         let entry = entry.map_err(failed(from))?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !name.starts_with('.')) else {
+            continue;
+        };
         // What a mounted Secret shows as files are links.
-        if fs::metadata(entry.path()).is_ok_and(|found| found.is_file())
-            && let Some(name) = entry.file_name().to_str().filter(|name| !name.starts_with('.'))
-        {
-            names.push(name.to_owned());
+        match fs::metadata(entry.path()) {
+            Ok(found) if found.is_file() => names.push(name.to_owned()),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(&entry.path())(error)),
         }
     }
     names.sort_unstable();
@@ -41,7 +47,8 @@ fn file(from: &Path, into: &Path, name: String) -> Result<Sum> {
         Algorithm::Sha256,
         &Pace::new(None),
         |_| {},
-    )?;
+    )?
+    .map_err(failed(from))?;
     fs::set_permissions(into, fs::Permissions::from_mode(mode)).map_err(failed(into))?;
     Ok(Sum {
         name,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::progress::Progress;
@@ -90,8 +91,8 @@ enum Outcome {
 }
 
 impl Way {
-    /// Copies every object that the metadata name, and makes all of them durable. A read that fails and is no fault of
-    /// one object ends it.
+    /// Copies every object that the metadata name, and makes all of them durable. An object that cannot be read is a fault
+    /// as one that is not there; what cannot be written, or opened for another reason than a damaged disk, ends it.
     pub(super) async fn copy_all(&self, copy: &mut Copy) -> Result<Copied> {
         let mut copied = Copied::default();
         let mut after = None;
@@ -136,6 +137,7 @@ impl Way {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return fault("it is not there".to_owned());
             }
+            Err(error) if is_damage(&error) => return fault(format!("it cannot be read: {error}")),
             Err(error) => return Err(failed(&from)(error)),
         };
         let temporary = self.into.join("tmp").join(named.key.upload().to_string());
@@ -147,6 +149,14 @@ impl Way {
             &self.pace,
             |bytes| self.progress.add_bytes(bytes),
         )?;
+        let passed = match passed {
+            Ok(passed) => passed,
+            // A disk that cannot read one file may read the others.
+            Err(error) => {
+                files::remove(&temporary)?;
+                return fault(format!("it cannot be read: {error}"));
+            }
+        };
         if passed.size != named.size || passed.digest != named.digest {
             files::remove(&temporary)?;
             return fault(differs(&passed));
@@ -164,6 +174,16 @@ pub(super) fn differs(passed: &files::Passed) -> String {
     format!("it has {} bytes that are {}", passed.size, passed.digest)
 }
 
+/// Whether a file cannot be opened for what the disk has lost of it. Other errors, such as too many open files, would be
+/// every object's.
+fn is_damage(error: &io::Error) -> bool {
+    // The second and the third are a file system's checksums.
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::IO | Errno::BADMSG | Errno::UCLEAN)
+    )
+}
+
 /// Makes the names of all objects durable.
 fn sync_all(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).map_err(failed(folder))? {
@@ -173,4 +193,63 @@ fn sync_all(folder: &Path) -> Result<()> {
         }
     }
     files::sync_folder(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::blobs::ObjectKey;
+    use crate::domain::{Algorithm, Digest};
+
+    fn place() -> (tempfile::TempDir, Way, Named) {
+        let root = tempfile::tempdir().unwrap();
+        let key = ObjectKey::of_upload(Uuid::new_v4());
+        fs::create_dir_all(root.path().join("from").join(key.path()).parent().unwrap()).unwrap();
+        fs::create_dir_all(root.path().join("into/tmp")).unwrap();
+        let way = Way {
+            from: root.path().join("from"),
+            into: root.path().join("into"),
+            pace: Pace::new(None),
+            progress: Arc::default(),
+        };
+        let named = Named {
+            key,
+            digest: Digest::of(Algorithm::Sha256, b"bytes"),
+            size: 5,
+        };
+        (root, way, named)
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_is_a_fault_and_leaves_nothing() {
+        let (_root, way, named) = place();
+        // What opens and cannot be read.
+        fs::create_dir(way.from.join(named.key.path())).unwrap();
+        match way.copy(&named).unwrap() {
+            Outcome::Fault(fault) => assert!(fault.why.starts_with("it cannot be read: "), "{}", fault.why),
+            Outcome::There | Outcome::Copied(_) => panic!("it cannot be read"),
+        }
+        assert_eq!(fs::read_dir(way.into.join("tmp")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_backup_that_cannot_be_written_ends() {
+        let (_root, way, named) = place();
+        fs::write(way.from.join(named.key.path()), b"bytes").unwrap();
+        fs::remove_dir(way.into.join("tmp")).unwrap();
+        assert!(way.copy(&named).is_err());
+        fs::create_dir(way.into.join("tmp")).unwrap();
+        assert!(matches!(way.copy(&named).unwrap(), Outcome::Copied(5)));
+    }
+
+    #[test]
+    fn only_what_a_disk_has_lost_is_one_object_s_fault() {
+        assert!(is_damage(&Errno::IO.into()));
+        assert!(is_damage(&Errno::UCLEAN.into()));
+        for other in [Errno::MFILE, Errno::ACCESS, Errno::STALE] {
+            assert!(!is_damage(&other.into()), "{other}");
+        }
+    }
 }

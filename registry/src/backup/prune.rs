@@ -1,6 +1,7 @@
 //! The end of old generations, and of objects that no generation names any more.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -68,10 +69,12 @@ pub(super) async fn keep(
 /// The objects of one of the 256 folders: 16 bytes and a size for each, a small part of all.
 fn list(path: PathBuf, shard: u8) -> Result<Vec<(ObjectKey, u64)>> {
     let mut found = Vec::new();
-    if !path.exists() {
-        return Ok(found);
-    }
-    for entry in fs::read_dir(&path).map_err(failed(&path))? {
+    let entries = match fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(failed(&path)(error)),
+    };
+    for entry in entries {
         let entry = entry.map_err(failed(&path))?;
         let name = entry.file_name();
         // What is no object was put there by somebody else.

@@ -134,10 +134,14 @@ fn begin(options: &Options, mark: &Mark) -> Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(failed(&path)(error)),
     }
-    for folder in [&options.data, &options.blobs].into_iter().chain(&options.keys) {
-        // The lock is the caller's.
-        if !is_empty(folder, "lock")? {
-            return Err(BackupError::NotEmpty(folder.clone()));
+    let folders: Vec<&Path> = [&options.data, &options.blobs]
+        .into_iter()
+        .chain(&options.keys)
+        .map(PathBuf::as_path)
+        .collect();
+    for folder in &folders {
+        if !is_empty(folder, &folders)? {
+            return Err(BackupError::NotEmpty(folder.to_path_buf()));
         }
     }
     if options.metadata.exists() {
@@ -147,14 +151,23 @@ fn begin(options: &Options, mark: &Mark) -> Result<()> {
     files::write(&path, &text)
 }
 
-fn is_empty(folder: &Path, but_for: &str) -> Result<bool> {
+/// Whether nothing is there that a restore might overwrite: the lock is the caller's, `lost+found` the file system's where
+/// the folder is the root of a volume, and the other `folders`, which may be volumes too, are looked at by themselves.
+fn is_empty(folder: &Path, folders: &[&Path]) -> Result<bool> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(failed(folder)(error)),
     };
     for entry in entries {
-        if entry.map_err(failed(folder))?.file_name() != but_for {
+        let entry = entry.map_err(failed(folder))?;
+        let is_folder = entry.file_type().map_err(failed(folder))?.is_dir();
+        let is_passed_over = match entry.file_name().to_str() {
+            Some("lock") => !is_folder,
+            Some("lost+found") => is_folder,
+            _ => is_folder && folders.contains(&entry.path().as_path()),
+        };
+        if !is_passed_over {
             return Ok(false);
         }
     }
@@ -177,8 +190,66 @@ fn place_database(generation: &Generation, into: &Path) -> Result<PathBuf> {
         Algorithm::Sha256,
         &Pace::new(None),
         |_| {},
-    )?;
+    )?
+    .map_err(failed(&from))?;
     let (sum, digest) = (&generation.manifest.database, passed.digest.to_string());
     keys::same(&from, sum, &digest, passed.size)?;
     Ok(temporary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(root: &Path) -> Result<()> {
+        let options = Options {
+            data: root.to_owned(),
+            metadata: root.join("berth.db"),
+            blobs: root.join("blobs"),
+            keys: Some(root.join("keys")),
+            pace: Pace::new(None),
+            despite_faults: false,
+        };
+        let mark = Mark {
+            backup: "/backup".into(),
+            generation: "000001".into(),
+        };
+        begin(&options, &mark)
+    }
+
+    #[test]
+    fn the_roots_of_new_volumes_are_restored_into() {
+        let volume = tempfile::tempdir().unwrap();
+        fs::write(volume.path().join("lock"), "1").unwrap();
+        fs::create_dir(volume.path().join("lost+found")).unwrap();
+        // Another volume, mounted below.
+        fs::create_dir_all(volume.path().join("blobs/lost+found")).unwrap();
+        begun(volume.path()).unwrap();
+        // The same restore goes on.
+        begun(volume.path()).unwrap();
+    }
+
+    #[test]
+    fn what_lies_in_any_of_the_folders_is_not_overwritten() {
+        for (path, is_folder) in [
+            ("lost+found", false),
+            ("other", true),
+            ("berth.db", false),
+            ("blobs/lost+found", false),
+            ("blobs/blobs", true),
+            ("keys/admin", false),
+            ("blobs", false),
+        ] {
+            let volume = tempfile::tempdir().unwrap();
+            let path = volume.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            match is_folder {
+                true => fs::create_dir(&path).unwrap(),
+                false => fs::write(&path, "").unwrap(),
+            }
+            let refused = begun(volume.path());
+            assert!(refused.is_err(), "{}", path.display());
+            assert!(!volume.path().join(UNFINISHED).exists(), "{}", path.display());
+        }
+    }
 }

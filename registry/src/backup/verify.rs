@@ -1,5 +1,6 @@
 //! Reading a backup as a whole: every file is what it was, every object has the bytes of its digest.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub struct Verified {
     pub faults: Faults,
     /// What was missing when a generation was taken.
     pub known: u64,
+    /// How many more were missing then, of which the manifests' lists have no room to say which: so many of the faults
+    /// may be of these.
+    pub unlisted: u64,
 }
 
 /// Reads one generation, or all of them; an object that several name is read once.
@@ -98,6 +102,9 @@ async fn objects(
 ) -> Result<()> {
     let (objects, bytes) = copy.totals().await?;
     progress.begin("objects", objects, bytes);
+    let known = &generation.manifest.faults;
+    verified.unlisted += known.count.saturating_sub(known.listed.len() as u64);
+    let known: HashSet<&str> = known.listed.iter().map(|fault| fault.object.as_str()).collect();
     let mut after = None;
     loop {
         let page = copy.objects(after.as_ref(), PAGE).await?;
@@ -136,8 +143,7 @@ async fn objects(
             verified.bytes += named.size;
             let Some(why) = why else { continue };
             let fault = Fault::of(&named, why);
-            let is_known = |known: &Fault| known.object == fault.object;
-            if generation.manifest.faults.listed.iter().any(is_known) {
+            if known.contains(fault.object.as_str()) {
                 verified.known += 1;
             } else {
                 verified.faults.add(fault);

@@ -75,13 +75,32 @@ async fn round(client: &Client) -> Result<Value, Box<dyn Error>> {
         tokio::time::sleep(EVERY).await;
         let now = client.ask(Method::GET, PATH, None).await?;
         if now["running"] != true {
-            let mut ran = json!({ "done": true });
-            for field in COUNTED {
-                let number = |state: &Value| state["collected"][field].as_u64().unwrap_or_default();
-                ran[field] = number(&now).saturating_sub(number(&before)).into();
-            }
-            return Ok(ran);
+            return Ok(ended(&before, &now)?);
         }
+    }
+}
+
+/// A round that was waited for failed.
+#[derive(Debug, thiserror::Error)]
+#[error("the round failed after it had collected {collected}: {why}; run it again, it goes on where it was")]
+struct RoundFailed {
+    collected: String,
+    why: String,
+}
+
+/// What came of a round between two looks.
+fn ended(before: &Value, now: &Value) -> Result<Value, RoundFailed> {
+    let mut ran = json!({ "done": true });
+    for field in COUNTED {
+        let number = |state: &Value| state["collected"][field].as_u64().unwrap_or_default();
+        ran[field] = number(now).saturating_sub(number(before)).into();
+    }
+    match now["lastError"].as_str() {
+        None => Ok(ran),
+        Some(why) => Err(RoundFailed {
+            collected: amounts(&ran, "bytes"),
+            why: why.to_owned(),
+        }),
     }
 }
 
@@ -129,6 +148,9 @@ fn status(state: &Value) -> String {
         text.push_str(&format!("oldest due: {due}\n"));
     }
     text.push_str(&format!("collected: {}\n", amounts(&state["collected"], "bytes")));
+    if let Some(why) = state["lastError"].as_str() {
+        text.push_str(&format!("the last round that was asked for failed: {why}\n"));
+    }
     let purges = state["purges"].as_array().map(Vec::as_slice).unwrap_or_default();
     if !purges.is_empty() {
         let row = |purge: &Value| {
@@ -149,6 +171,26 @@ fn status(state: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_round_that_failed_after_its_request_is_no_success() {
+        let state = |blobs: u64, why: Option<&str>| {
+            json!({
+                "running": false, "lastError": why,
+                "collected": { "manifests": 0, "blobs": blobs, "objects": 0, "bytes": 0 },
+            })
+        };
+        let ran = ended(&state(1, Some("the one before")), &state(3, None)).unwrap();
+        assert_eq!((&ran["done"], &ran["blobs"]), (&json!(true), &json!(2)));
+        let failed = ended(&state(1, None), &state(3, Some("no answer")))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            failed.contains("2 blobs") && failed.contains("no answer"),
+            "{failed}"
+        );
+        assert!(status(&state(0, Some("no answer"))).contains("failed: no answer\n"));
+    }
 
     #[test]
     fn a_status_tells_what_waits_and_what_is_erased() {

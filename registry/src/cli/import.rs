@@ -68,8 +68,9 @@ pub(super) async fn run(matches: &ArgMatches, output: Output) -> Ended {
     let (from, to) = endpoints(matches)?;
     let import = Import::new(from, to, wanted, Notes::new(notes(matches)));
     let mut signals = Signals::new()?;
+    let shown = Shown::without_bar(output);
     tokio::select! {
-        greeted = import.greet() => greeted?,
+        greeted = import.greet(&shown) => greeted?,
         _ = signals.stop() => return Err(ImportFailed::Interrupted.into()),
     }
     let mut number = 1;

@@ -432,6 +432,7 @@ impl Tenancy {
             identity: self.identity.clone(),
             keeper: self.keeper.clone(),
             collecting: Arc::default(),
+            collecting_failed: Default::default(),
             fsck: Fsck::new(
                 fsck::Parts {
                     inspection: stores.inspection.clone(),

@@ -31,7 +31,7 @@ pub struct Response {
     pub body: Bytes,
 }
 
-/// Fetches documents; cheap to clone.
+/// Fetches documents; cheap to clone. Its errors name scheme and host of a URL, never its path, query or password.
 #[derive(Clone)]
 pub struct Client {
     dialer: Dialer,
@@ -62,7 +62,7 @@ impl Client {
         limit: usize,
         timeout: Duration,
     ) -> Result<Response, EgressError> {
-        let mut url = Url::parse(url).map_err(|error| EgressError::Url(format!("{url}: {error}")))?;
+        let mut url = parsed(url)?;
         let host = url.host_str().unwrap_or_default().to_owned();
         let fetch = async {
             for _ in 0..=REDIRECTS {
@@ -71,17 +71,21 @@ impl Client {
                 let Some(location) = location.filter(|_| response.status.is_redirection()) else {
                     return Ok(response);
                 };
-                let next = url
-                    .join(location)
-                    .map_err(|error| EgressError::Url(format!("{location}: {error}")))?;
+                let next = url.join(location).map_err(|error| {
+                    EgressError::Url(format!("{} redirects to no URL: {error}", shown(&url)))
+                })?;
                 if url.scheme() == "https" && next.scheme() != "https" {
                     return Err(EgressError::Url(format!(
-                        "{url} redirects to plain HTTP; that is not followed"
+                        "{} redirects to plain HTTP; that is not followed",
+                        shown(&url)
                     )));
                 }
                 url = next;
             }
-            Err(EgressError::Url(format!("{url} redirects again and again")))
+            Err(EgressError::Url(format!(
+                "{} redirects again and again",
+                shown(&url)
+            )))
         };
         within(timeout, &host, fetch).await
     }
@@ -96,7 +100,7 @@ impl Client {
         limit: usize,
         timeout: Duration,
     ) -> Result<Response, EgressError> {
-        let url = Url::parse(url).map_err(|error| EgressError::Url(format!("{url}: {error}")))?;
+        let url = parsed(url)?;
         let host = url.host_str().unwrap_or_default();
         within(
             timeout,
@@ -116,7 +120,7 @@ impl Client {
         limit: usize,
         timeout: Duration,
     ) -> Result<Response, EgressError> {
-        let url = Url::parse(url).map_err(|error| EgressError::Url(format!("{url}: {error}")))?;
+        let url = parsed(url)?;
         let host = url.host_str().unwrap_or_default();
         let asked = Asked::Body { headers, body };
         within(timeout, host, self.ask_once(&url, None, asked, limit)).await
@@ -135,7 +139,7 @@ impl Client {
         asked: Asked,
         limit: usize,
     ) -> Result<Response, EgressError> {
-        let refused = |why: &str| EgressError::Url(format!("{url}: {why}"));
+        let refused = |why: &str| EgressError::Url(format!("{}: {why}", shown(url)));
         let host = url.host_str().ok_or_else(|| refused("names no host"))?;
         let port = url
             .port_or_known_default()
@@ -200,6 +204,19 @@ enum Asked {
         /// The bytes.
         body: Bytes,
     },
+}
+
+fn parsed(url: &str) -> Result<Url, EgressError> {
+    Url::parse(url).map_err(|error| EgressError::Url(format!("a URL that cannot be read: {error}")))
+}
+
+/// A URL as errors name it: who may see them may not see its path and query, which may be what lets somebody in.
+fn shown(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{}://{host}:{port}", url.scheme()),
+        None => format!("{}://{host}", url.scheme()),
+    }
 }
 
 async fn within(

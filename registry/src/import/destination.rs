@@ -8,6 +8,7 @@ use super::endpoint::{Answer, Endpoint, Trouble, question};
 use super::error::ImportError;
 use super::source::{Fetched, accepting, content_type, digest_of, fetch_manifest, scope};
 use crate::domain::{Algorithm, Digest, MediaType, RepositoryName, TagName};
+use crate::metadata::Time;
 use crate::upstream::Call;
 
 /// Longest answer to an upload or a push.
@@ -42,6 +43,12 @@ impl Destination {
 
     pub async fn greet(&self) -> Result<(), ImportError> {
         self.at.greet().await
+    }
+
+    /// Returns when it has asked to be left alone for some time: which, and until when.
+    pub async fn paused(&self) -> (String, Time) {
+        let until = self.at.paused().await;
+        (self.at.address().host(), until)
     }
 
     /// What a tag stands for.

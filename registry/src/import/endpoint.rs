@@ -9,11 +9,13 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use rand::RngExt as _;
 use serde::Deserialize;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::address::Address;
 use super::error::{Again, ImportError, is_passing};
 use crate::egress::{Allow, Client, Dialer};
+use crate::metadata::Time;
 use crate::upstream::{Call, Login, Upstream, UpstreamError, retry_after};
 
 /// The first pause after a failure; each further one is twice as long, up to [`LONGEST`].
@@ -21,6 +23,9 @@ const FIRST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(30);
 /// What is limited for longer than this, all pauses together, fails.
 const LIMITED: Duration = Duration::from_secs(6 * 3600);
+/// Pauses that are shorter are over before anybody wonders, and a pause that grows by less is the same: all that wait
+/// together are spread over as much.
+const TELLING: Duration = LONGEST;
 /// A 429 without a time.
 const LIMIT_PAUSE: Duration = Duration::from_secs(30);
 /// Bytes of a refusal that are read.
@@ -44,6 +49,10 @@ pub struct Endpoint {
     patience: Patience,
     /// Nothing is asked before.
     until: Cell<Option<Instant>>,
+    /// The end of the longest pause that was worth telling.
+    told: Cell<Option<Instant>>,
+    /// Wakes who tells of it.
+    pause: Notify,
 }
 
 /// An answer that was read to its end.
@@ -89,6 +98,8 @@ impl Endpoint {
             address,
             patience,
             until: Cell::new(None),
+            told: Cell::new(None),
+            pause: Notify::new(),
         })
     }
 
@@ -204,6 +215,7 @@ impl Endpoint {
                 let spread = rand::rng().random_range(0.0..0.2);
                 let end = Instant::now() + after + after.mul_f64(spread).min(LONGEST);
                 self.until.set(self.until.get().max(Some(end)));
+                self.tell(end);
                 Ok(())
             }
             Again::Later(after) => {
@@ -216,8 +228,30 @@ impl Endpoint {
                     .saturating_mul(1 << (trouble.failures - 1).min(10))
                     .min(LONGEST);
                 let pause = doubled.mul_f64(rand::rng().random_range(0.5..1.0));
-                tokio::time::sleep(pause.max(after.unwrap_or_default().min(LIMITED))).await;
+                let end = Instant::now() + pause.max(after.unwrap_or_default().min(LIMITED));
+                self.tell(end);
+                tokio::time::sleep_until(end).await;
                 Ok(())
+            }
+        }
+    }
+
+    /// Has it told that nothing comes before `end`, if that is not soon, nor known already but for what spreads waits.
+    fn tell(&self, end: Instant) {
+        let known = self.told.get().max(Some(Instant::now()));
+        if known.is_some_and(|known| end > known + TELLING) {
+            self.told.set(Some(end));
+            self.pause.notify_one();
+        }
+    }
+
+    /// Returns when a pause of some length begins; until when it lasts.
+    pub(super) async fn paused(&self) -> Time {
+        loop {
+            self.pause.notified().await;
+            let now = Instant::now();
+            if let Some(end) = self.told.get().filter(|end| *end > now) {
+                return Time::now().plus(end - now);
             }
         }
     }
@@ -309,5 +343,49 @@ pub(super) fn question<'a>(method: Method, path: &'a str, scope: &'a str) -> Cal
         scope,
         headers: HeaderMap::new(),
         body: Bytes::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(seconds: u64) -> ImportError {
+        let after = Duration::from_secs(seconds);
+        let host = "registry.example".to_owned();
+        UpstreamError::Limited { host, after }.into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_told_once_and_again_when_it_grows() {
+        let patience = Patience {
+            timeout: Duration::from_secs(1),
+            retries: 1,
+        };
+        let address = "http://127.0.0.1:1".parse().unwrap();
+        let endpoint = Endpoint::new(address, None, None, patience).unwrap();
+        let told = async || {
+            let paused = tokio::time::timeout(Duration::from_millis(1), endpoint.paused());
+            let until = paused.await.ok()?;
+            Some((until.0 - Time::now().0) / 1_000_000)
+        };
+        // What others meet at the same moment is the same pause.
+        for seconds in [3600, 3600, 3590] {
+            let mut trouble = Trouble::default();
+            endpoint.bear(&mut trouble, limited(seconds)).await.unwrap();
+        }
+        let told_first = told().await.unwrap();
+        assert!((3599..=3630).contains(&told_first), "{told_first}");
+        assert_eq!(told().await, None);
+        endpoint
+            .bear(&mut Trouble::default(), limited(7200))
+            .await
+            .unwrap();
+        let told_again = told().await.unwrap();
+        assert!((7199..=7230).contains(&told_again), "{told_again}");
+        // A short one is not told.
+        endpoint.may_ask().await;
+        endpoint.bear(&mut Trouble::default(), limited(5)).await.unwrap();
+        assert_eq!(told().await, None);
     }
 }

@@ -35,6 +35,7 @@ pub use report::{Event, Figures, Problem, Report, RepositoryReport, Standing, Ta
 pub use resume::Notes;
 pub use selection::{Renaming, Selection};
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 
 use self::destination::Destination;
@@ -76,13 +77,34 @@ impl Import {
     }
 
     /// Asks both whether they are there: an address that is wrong is told at once.
-    pub async fn greet(&self) -> Result<(), ImportError> {
-        self.source.greet().await?;
-        self.destination.greet().await
+    pub async fn greet(&self, watcher: &dyn Watcher) -> Result<(), ImportError> {
+        let greeted = async {
+            self.source.greet().await?;
+            self.destination.greet().await
+        };
+        self.told(watcher, greeted).await
     }
 
     /// Goes over everything once. What has been found so far stands in `report` at any time, also if this is dropped.
     pub async fn pass(&self, report: &Report, watcher: &dyn Watcher) -> Result<(), ImportError> {
-        Pass::new(self, report, watcher).run().await
+        self.told(watcher, Pass::new(self, report, watcher).run()).await
+    }
+
+    /// Works, and tells meanwhile how long it stands still.
+    async fn told<T>(&self, watcher: &dyn Watcher, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            done = work => done,
+            never = self.tell(watcher) => match never {},
+        }
+    }
+
+    async fn tell(&self, watcher: &dyn Watcher) -> Infallible {
+        loop {
+            let (host, until) = tokio::select! {
+                paused = self.source.paused() => paused,
+                paused = self.destination.paused() => paused,
+            };
+            watcher.hear(&Event::Waiting { host: &host, until });
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::metadata::Time;
+
 /// Problems that are kept; all are counted.
 const KEPT: usize = 1000;
 
@@ -46,6 +48,13 @@ pub enum Event<'e> {
     Moved(u64),
     /// Something went wrong.
     Trouble(&'e Problem),
+    /// A registry has asked to be left alone, and is: told once of each pause of some length.
+    Waiting {
+        /// Which.
+        host: &'e str,
+        /// Until when.
+        until: Time,
+    },
 }
 
 /// Who is told.

@@ -12,6 +12,7 @@ use super::reader::Reader;
 use super::selection::Selection;
 use crate::domain::manifest::{Manifest, ManifestError};
 use crate::domain::{Algorithm, Digest, RepositoryName, TagName};
+use crate::metadata::Time;
 use crate::upstream::next_query;
 
 /// The digest of what an answer holds or stands for.
@@ -78,6 +79,12 @@ impl Source {
 
     pub async fn greet(&self) -> Result<(), ImportError> {
         self.at.greet().await
+    }
+
+    /// Returns when it has asked to be left alone for some time: which, and until when.
+    pub async fn paused(&self) -> (String, Time) {
+        let until = self.at.paused().await;
+        (self.at.address().host(), until)
     }
 
     /// The repositories that are meant: by their names, or by the source's list.

@@ -170,8 +170,13 @@ impl Keeper {
             let Some(last) = tenants.last() else { break };
             after = *last;
             for tenant in tenants {
-                self.recount(TenantId(tenant)).await?;
-                self.forget_history(TenantId(tenant), now).await?;
+                // What fails for one of them is no reason to leave out those behind it, tonight and every night.
+                if let Err(error) = self.recount(TenantId(tenant)).await {
+                    tracing::warn!(tenant, %error, "a tenant was not recounted; the next night's recount comes");
+                }
+                if let Err(error) = self.forget_history(TenantId(tenant), now).await {
+                    tracing::warn!(tenant, %error, "a tenant's old history was not removed; it is tried again next night");
+                }
                 let until = Time::now().plus(CLAIM);
                 self.store
                     .save_job(&key, &self.name, job.state.clone(), None, until)
@@ -225,7 +230,80 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use sqlx::SqlitePool;
+    use sqlx::sqlite::SqliteConnectOptions;
+
     use super::*;
+    use crate::audit::Audit;
+    use crate::blobs::{self, budget::Budget};
+    use crate::lifecycle::Parts;
+    use crate::metadata;
+    use crate::metadata::configuration::FirstTenant;
+    use crate::settings::Delays;
+    use crate::tenancy::Directory;
+
+    /// A keeper of an SQLite store whose only tenant is `acme`, and a look behind the store.
+    async fn keeper(folder: &Path) -> (Arc<Keeper>, SqlitePool) {
+        let file = folder.join("berth.db");
+        let url = format!("sqlite:{}", file.display());
+        let opened = metadata::open(&url, &metadata::Options::default()).await.unwrap();
+        let first = FirstTenant {
+            name: "acme".parse().unwrap(),
+            spec: "{}".to_owned(),
+            now: Time::now(),
+        };
+        opened.configuration.first_tenant(first).await.unwrap();
+        let blobs = format!("folder:{}", folder.join("blobs").display());
+        let directory = Directory::open(opened.configuration.clone(), Arc::new(Vec::new));
+        let keeper = Keeper::new(Parts {
+            metadata: opened.store,
+            store: opened.lifecycle,
+            blobs: blobs::open::open(&blobs, Budget::new(1)).await.unwrap(),
+            directory: directory.await.unwrap(),
+            audit: Audit::logging(),
+            delays: Delays {
+                lease: Duration::ZERO,
+                review: Duration::ZERO,
+                object: Duration::ZERO,
+                url: Duration::ZERO,
+                restore: Duration::ZERO,
+            },
+            rate: 1,
+            history: Duration::ZERO,
+            price: price("0"),
+            tells_tenants: false,
+        });
+        let tables = SqlitePool::connect_with(SqliteConnectOptions::new().filename(&file));
+        (keeper, tables.await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_tenant_that_cannot_be_recounted_keeps_no_other_from_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (keeper, tables) = keeper(folder.path()).await;
+        for statement in [
+            // A name that is no text cannot be read.
+            "INSERT INTO tenant (id, name, uid, created_at) VALUES (1, 'first', 'u', 0)",
+            "INSERT INTO repository (id, tenant_id, name, created_at) VALUES (1, 1, x'ff', 0)",
+            "INSERT INTO usage (tenant_id, repository_id, tags) SELECT id, 0, 7 FROM tenant WHERE name = 'acme'",
+        ] {
+            sqlx::query(statement).execute(&tables).await.unwrap();
+        }
+        assert!(keeper.recount(TenantId(1)).await.is_err());
+        keeper.recount_nightly().await.unwrap();
+        let tags: i64 = sqlx::query_scalar("SELECT sum(tags) FROM usage")
+            .fetch_one(&tables)
+            .await
+            .unwrap();
+        assert_eq!(tags, 0, "what was wrong of the other one is corrected");
+        let job = keeper.store().job(&JobKey::of(JobKind::Recount)).await.unwrap();
+        assert!(
+            job.unwrap().due_at > Time::now().plus(RECOUNT / 2),
+            "it is done for tonight"
+        );
+    }
 
     fn price(text: &str) -> Price {
         Price {

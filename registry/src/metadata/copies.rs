@@ -105,15 +105,17 @@ impl Copy {
         Ok(until.map(Time))
     }
 
-    /// Whether two copies may be of one installation: they have a tenant in common, or one of them has none.
+    /// Whether two copies may be of one installation: they have a tenant's row in common, or one of them has none. A row
+    /// outlives its tenant, and is taken up again with another uid when a tenant of its name is made anew; its number is
+    /// drawn by lot.
     pub async fn is_related_to(&mut self, other: &mut Copy) -> Result<bool> {
         let mine = self.tenants().await?;
         if mine.is_empty() || other.tenants().await?.is_empty() {
             return Ok(true);
         }
-        for uid in mine {
-            let found = sqlx::query("SELECT 1 FROM tenant WHERE uid = $1")
-                .bind(uid)
+        for id in mine {
+            let found = sqlx::query("SELECT 1 FROM tenant WHERE id = $1")
+                .bind(id)
                 .fetch_optional(&mut other.0)
                 .await?;
             if found.is_some() {
@@ -123,12 +125,12 @@ impl Copy {
         Ok(false)
     }
 
-    async fn tenants(&mut self) -> Result<Vec<String>> {
-        let uids = sqlx::query_scalar("SELECT uid FROM tenant ORDER BY id LIMIT $1")
+    async fn tenants(&mut self) -> Result<Vec<i64>> {
+        let ids = sqlx::query_scalar("SELECT id FROM tenant ORDER BY id LIMIT $1")
             .bind(TENANTS)
             .fetch_all(&mut self.0)
             .await?;
-        Ok(uids)
+        Ok(ids)
     }
 }
 

@@ -203,6 +203,17 @@ pub trait Events: Send + Sync + 'static {
     /// Notes what became of a try. Of no effect on an event that is gone, or dead already.
     async fn settle(&self, key: &WebhookKey, seq: i64, tried: Tried, now: Time) -> Result<()>;
 
+    /// Gives up to `limit` events up, oldest first, that have waited since before `before` for the event `seq` of their
+    /// place; how many. Of no effect if that one is gone, or dead already.
+    async fn give_up_held(
+        &self,
+        key: &WebhookKey,
+        seq: i64,
+        before: Time,
+        now: Time,
+        limit: u32,
+    ) -> Result<u64>;
+
     /// Gives a claim up; the webhook's next turn does not come before `then`. Of no effect if it is another's by now.
     async fn release_webhook(&self, key: &WebhookKey, by: Uuid, then: Time) -> Result<()>;
 
@@ -210,8 +221,8 @@ pub trait Events: Send + Sync + 'static {
     async fn end_webhook_claims(&self) -> Result<()>;
 
     /// Forgets up to `limit` events of a webhook that happened before `before`, dead ones included, and the webhook once
-    /// it has none; how many.
-    async fn drop_webhook(&self, key: &WebhookKey, before: Time, limit: u32) -> Result<u64>;
+    /// it has none; how many. What waited for one of these may go out at `now`.
+    async fn drop_webhook(&self, key: &WebhookKey, before: Time, now: Time, limit: u32) -> Result<u64>;
 
     /// How a tenant's webhooks fare that have had an event.
     async fn webhook_states(&self, tenant: TenantId) -> Result<Vec<WebhookState>>;

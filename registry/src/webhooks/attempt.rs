@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use serde_json::Map;
+use url::Url;
 use uuid::Uuid;
 
 use super::Webhooks;
@@ -91,7 +92,7 @@ impl Webhooks {
             .and_then(|value| value.to_str().ok());
         Answered::Refused {
             status,
-            why: told(status, &answer.body),
+            why: without_path(&told(status, &answer.body), &webhook.url),
             retry_after: seconds
                 .and_then(|seconds| seconds.trim().parse().ok())
                 .map(Duration::from_secs),
@@ -117,6 +118,31 @@ impl Webhooks {
     }
 }
 
+/// The host of a webhook, by which logs name it.
+pub(super) fn host(url: &str) -> String {
+    let url = Url::parse(url).ok();
+    let host = url.as_ref().and_then(Url::host_str);
+    host.unwrap_or("?").to_owned()
+}
+
+/// What is said of a webhook without its path and query, which may be what lets somebody in: receivers repeat them in what
+/// they answer.
+pub fn without_path(text: &str, url: &str) -> String {
+    let Ok(url) = Url::parse(url) else {
+        return text.to_owned();
+    };
+    let path = Some(url.path()).filter(|path| path.len() > 1);
+    let mut text = text.replace(url.as_str(), "…");
+    for secret in path
+        .into_iter()
+        .chain(url.query())
+        .filter(|part| !part.is_empty())
+    {
+        text = text.replace(secret, "…");
+    }
+    text
+}
+
 /// A status, and the beginning of what came with it if that can be read.
 fn told(status: u16, body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
@@ -134,6 +160,22 @@ fn told(status: u16, body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neither_path_nor_query_of_a_webhook_is_told() {
+        let url = "https://hooks.example:8443/services/T0/B1?key=k";
+        assert_eq!(host(url), "hooks.example");
+        assert_eq!(
+            without_path(
+                "404: Cannot POST /services/T0/B1?key=k of https://hooks.example:8443/services/T0/B1?key=k",
+                url
+            ),
+            "404: Cannot POST …?… of …"
+        );
+        let plain = "the receiver answered 503: /";
+        assert_eq!(without_path(plain, "https://hooks.example/"), plain);
+        assert_eq!(without_path(plain, "no URL"), plain);
+    }
 
     #[test]
     fn an_answer_is_told_by_its_status_and_a_line_of_its_beginning() {

@@ -21,6 +21,8 @@ const EVERY: Duration = Duration::from_secs(15);
 const TENANTS: usize = 1000;
 /// Outcomes of tries, as labels.
 const OUTCOMES: [&str; 3] = ["delivered", "failed", "dead"];
+/// Where the last of them is counted.
+const DEAD: usize = 2;
 
 /// Tries since the process began.
 #[derive(Debug, Default)]
@@ -40,14 +42,25 @@ impl Tally {
         let at = match tried {
             Tried::Delivered => 0,
             Tried::Again { .. } => 1,
-            Tried::Dead { .. } => 2,
+            Tried::Dead { .. } => DEAD,
         };
+        self.add(tenant, at, 1);
+    }
+
+    /// Counts events that were given up without a try.
+    pub(super) fn count_dead(&self, tenant: &str, events: u64) {
+        if events > 0 {
+            self.add(tenant, DEAD, events);
+        }
+    }
+
+    fn add(&self, tenant: &str, at: usize, events: u64) {
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
-        tries.all[at] += 1;
+        tries.all[at] += events;
         if !tries.of.contains_key(tenant) && tries.of.len() >= TENANTS {
             return;
         }
-        tries.of.entry(tenant.to_owned()).or_default()[at] += 1;
+        tries.of.entry(tenant.to_owned()).or_default()[at] += events;
     }
 }
 

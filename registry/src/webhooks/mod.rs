@@ -28,7 +28,7 @@ use crate::identity::keys::KeyRing;
 use crate::metadata::events::{Events, WebhookKey};
 use crate::metadata::{MetadataError, Time};
 use crate::tenancy::{Directory, Snapshot};
-pub use attempt::Answered;
+pub use attempt::{Answered, without_path};
 pub use figures::Figures;
 pub use message::Site;
 pub use schedule::Patience;
@@ -186,8 +186,9 @@ impl Webhooks {
         if !snapshot.is_read(snapshot.tenant(key.tenant).map(AsRef::as_ref)) {
             return Ok(());
         }
-        let before = Time::now().minus(STRANGE_FOR);
-        while self.store.drop_webhook(key, before, BATCH).await? == u64::from(BATCH) {}
+        let now = Time::now();
+        let before = now.minus(STRANGE_FOR);
+        while self.store.drop_webhook(key, before, now, BATCH).await? == u64::from(BATCH) {}
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt as _, stream};
 
 use super::Webhooks;
-use super::attempt::Answered;
+use super::attempt::{Answered, host};
 use super::schedule::Failed;
 use crate::metadata::events::{Delivery, Tried, WebhookKey};
 use crate::metadata::{MetadataError, Time};
@@ -23,6 +23,8 @@ const BATCH: u32 = 64;
 const MISSES: u32 = 8;
 /// And the next one comes no sooner than this.
 const PAUSE: Duration = Duration::from_secs(5);
+/// Events that are given up in one transaction.
+const GIVEN_UP_AT_ONCE: u32 = 1000;
 
 impl Webhooks {
     /// Delivers what is due, for a while, and gives the webhook back.
@@ -110,18 +112,57 @@ impl Webhooks {
             }
         };
         self.tally.count(tenant.name.as_str(), &tried);
-        let (tenant, url, event) = (tenant.name.as_str(), webhook.url.as_str(), delivery.event);
+        if matches!(tried, Tried::Dead { .. }) {
+            self.give_up_held(tenant, webhook, key, delivery.seq, now).await?;
+        }
+        let (tenant, event, host) = (tenant.name.as_str(), delivery.event, host(&webhook.url));
+        let webhook = webhook.id.as_str();
         match &tried {
             Tried::Delivered => {
-                tracing::debug!(tenant, url, %event, kind = delivery.kind, "an event was delivered");
+                tracing::debug!(tenant, webhook, host, %event, kind = delivery.kind, "an event was delivered");
             }
             Tried::Again { why, .. } => {
-                tracing::debug!(tenant, url, %event, why, "an event was not delivered; it will be tried again");
+                tracing::debug!(tenant, webhook, host, %event, why, "an event was not delivered; it will be tried again");
             }
             Tried::Dead { why } => {
-                tracing::warn!(tenant, url, %event, why, "an event was given up; `berth-registry webhook dead` lists it");
+                tracing::warn!(tenant, webhook, host, %event, why, "an event was given up; `berth-registry webhook dead` lists it");
             }
         }
         self.store.settle(key, delivery.seq, tried, now).await
+    }
+
+    /// Gives up what has waited for an event that is being given up for as long as events are tried: one after the other they
+    /// would be tried for days, while others come.
+    async fn give_up_held(
+        &self,
+        tenant: &Tenant,
+        webhook: &Webhook,
+        key: &WebhookKey,
+        seq: i64,
+        now: Time,
+    ) -> Result<(), MetadataError> {
+        let before = now.minus(self.patience.retry);
+        let mut given_up = 0;
+        loop {
+            let held = self
+                .store
+                .give_up_held(key, seq, before, now, GIVEN_UP_AT_ONCE)
+                .await?;
+            self.tally.count_dead(tenant.name.as_str(), held);
+            given_up += held;
+            if held < u64::from(GIVEN_UP_AT_ONCE) {
+                break;
+            }
+        }
+        if given_up > 0 {
+            tracing::warn!(
+                tenant = tenant.name.as_str(),
+                webhook = webhook.id,
+                host = host(&webhook.url),
+                given_up,
+                "events that waited for one that was given up were given up with it"
+            );
+        }
+        Ok(())
     }
 }

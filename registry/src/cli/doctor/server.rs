@@ -16,6 +16,7 @@ use super::report::Report;
 use crate::metadata::Time;
 use crate::rfc3339;
 use crate::settings::Settings;
+use crate::webhooks::without_path;
 
 /// Tenants whose hosts and caches are looked at.
 const TENANTS: usize = 100;
@@ -303,14 +304,15 @@ async fn webhooks(report: &mut Report, client: &Client, tenant: &str) {
     };
     for webhook in webhooks.as_array().map(Vec::as_slice).unwrap_or_default() {
         // A path or query may be what lets somebody in.
-        let url = Url::parse(&plain(&webhook["url"])).ok();
-        let host = url.as_ref().and_then(Url::host_str).unwrap_or("?");
+        let url = plain(&webhook["url"]);
+        let parsed = Url::parse(&url).ok();
+        let host = parsed.as_ref().and_then(Url::host_str).unwrap_or("?");
         let check = format!("webhook {tenant} at {host}");
         let dead = webhook["dead"].as_u64().unwrap_or_default();
         match webhook["lastError"].as_str() {
             Some(why) => report.failed(
                 check,
-                why,
+                without_path(why, &url),
                 "see to the receiver, its certificate, and --egress-allow for private addresses; what was given up is \
                  sent again by `berth-registry webhook replay`",
             ),

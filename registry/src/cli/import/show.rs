@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::super::Output;
 use super::super::table::{Table, bytes};
 use crate::import::{Event, Problem, Report, Trouble, Watcher};
+use crate::rfc3339;
 
 /// Where one pass is shown.
 pub(super) struct Shown {
@@ -27,6 +28,15 @@ impl Shown {
         Self {
             output,
             bar,
+            tags: Cell::default(),
+        }
+    }
+
+    /// No bar: nothing is known yet that it could show.
+    pub(super) fn without_bar(output: Output) -> Self {
+        Self {
+            output,
+            bar: None,
             tags: Cell::default(),
         }
     }
@@ -103,6 +113,15 @@ impl Watcher for Shown {
                 }
                 Output::Text => self.say(&told(problem)),
             },
+            Event::Waiting { host, until } => {
+                let until = rfc3339::write(until);
+                match self.output {
+                    Output::Json => line(&json!({ "event": "waiting", "host": host, "until": until })),
+                    Output::Text => self.say(&format!(
+                        "{host} is limited: nothing is asked of it until {until}"
+                    )),
+                }
+            }
         }
     }
 }

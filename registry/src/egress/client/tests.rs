@@ -132,3 +132,30 @@ async fn a_form_is_sent_to_its_url_and_to_no_other() {
     assert_eq!(moved.status, StatusCode::TEMPORARY_REDIRECT);
     assert_eq!(reached.load(Ordering::SeqCst), 1, "a form follows no redirect");
 }
+
+#[tokio::test]
+async fn an_error_says_nothing_of_a_url_but_its_scheme_and_host() {
+    let (base, _) = server().await;
+    let client = client(&["127.0.0.0/8"]);
+    let listed = |path: &str| format!("{base}{path}");
+    let mut said = Vec::new();
+    for url in [
+        "http://name:hidden@hooks.example/services/hidden?key=hidden".to_owned(),
+        "https://127.0.0.1:1/hidden?key=hidden".to_owned(),
+        "https://hooks.example:99999/hidden".to_owned(),
+        "mailto:hidden".to_owned(),
+        listed("/loop?hidden"),
+        listed("/metadata?hidden"),
+    ] {
+        let sent = client
+            .send(&url, HeaderMap::new(), Bytes::new(), 100, TIMEOUT)
+            .await;
+        said.extend(sent.err());
+        said.extend(client.post(&url, None, String::new(), 100, TIMEOUT).await.err());
+        said.extend(client.get(&url, None, 100, TIMEOUT).await.err());
+    }
+    assert!(said.len() >= 14, "{said:?}");
+    for error in said {
+        assert!(!error.to_string().contains("hidden"), "{error}");
+    }
+}

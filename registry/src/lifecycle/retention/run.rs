@@ -68,7 +68,7 @@ pub struct History {
 pub struct LastRun {
     /// When, in microseconds since 1970.
     pub at: i64,
-    /// Tags that were looked at.
+    /// Tags that were looked at; if it failed, until then, as what follows.
     pub evaluated: u64,
     /// Tags that were deleted.
     pub deleted_tags: u64,
@@ -293,11 +293,14 @@ impl Keeper {
         };
         // Not around the statements: they are as many as there are repositories.
         let spanned = span::task("retention");
-        let outcome = self.walk_all(tenant, policy, mode, now, &write(&history)).await;
+        let mut found = Found::default();
+        let outcome = self
+            .walk_all(tenant, policy, mode, now, &write(&history), &mut found)
+            .await;
         drop(spanned);
         match outcome {
             Err(RunError::Overtaken) => return history,
-            Ok(found) => {
+            Ok(()) => {
                 if runs {
                     history.last_run = Some(LastRun {
                         at: now.0,
@@ -327,9 +330,11 @@ impl Keeper {
                 if runs {
                     history.last_run = Some(LastRun {
                         at: now.0,
+                        evaluated: found.evaluated,
+                        deleted_tags: found.deleted,
+                        reclaimable: found.reclaimable,
                         dry_run: dry,
                         error: Some(error.to_string()),
-                        ..LastRun::default()
                     });
                 }
             }
@@ -359,8 +364,10 @@ impl Keeper {
 
     /// What a policy would do now. Nothing is changed.
     pub async fn preview(&self, tenant: &Tenant, policy: &Policy) -> Result<Found, RunError> {
-        self.walk_all(tenant, policy, Mode::Preview, Time::now(), "")
-            .await
+        let mut found = Found::default();
+        self.walk_all(tenant, policy, Mode::Preview, Time::now(), "", &mut found)
+            .await?;
+        Ok(found)
     }
 
     /// What the policies would do in one repository now.
@@ -389,12 +396,12 @@ impl Keeper {
         mode: Mode<'_>,
         now: Time,
         state: &str,
-    ) -> Result<Found, RunError> {
-        let mut all = Found::default();
+        all: &mut Found,
+    ) -> Result<(), RunError> {
         let mut after = String::new();
         loop {
             let names = self.metadata.repositories(tenant.id, after, None, PAGE).await?;
-            let Some(last) = names.last() else { return Ok(all) };
+            let Some(last) = names.last() else { return Ok(()) };
             after = last.clone();
             for name in names
                 .iter()
@@ -407,8 +414,12 @@ impl Keeper {
                 let coverage =
                     Coverage::acting(tenant, &name, self.delays.restore, acts).map_err(RunError::Rules)?;
                 if coverage.policies.contains(&policy.name) {
-                    let found = self.walk_one(tenant, name, &coverage, mode, now).await?;
-                    add(&mut all, found);
+                    let mut found = Found::default();
+                    let walked = self
+                        .walk_one(tenant, name, &coverage, mode, now, &mut found)
+                        .await;
+                    add(all, found);
+                    walked?;
                 }
                 if !state.is_empty() {
                     self.hold(tenant, policy, state).await?;
@@ -435,7 +446,8 @@ impl Keeper {
         coverage: &Coverage,
         mode: Mode<'_>,
         now: Time,
-    ) -> Result<Found, RunError> {
+        found: &mut Found,
+    ) -> Result<(), RunError> {
         let repository = Repository {
             tenant: tenant.id,
             name,
@@ -449,10 +461,8 @@ impl Keeper {
             && quiet.newest == newest
             && quiet.until.is_none_or(|until| now < until)
         {
-            return Ok(Found {
-                evaluated: quiet.evaluated,
-                ..Found::default()
-            });
+            found.evaluated = quiet.evaluated;
+            return Ok(());
         }
         if mode != Mode::Preview
             && coverage.untagged_after.is_some()
@@ -462,8 +472,8 @@ impl Keeper {
             self.store.unpark(&repository, now).await?;
             self.collect_now.notify_one();
         }
-        let found = walk::walk(self.stores(), &repository, coverage, mode, now).await?;
-        if mode != Mode::Preview && found.going == found.deleted {
+        let walked = walk::walk_into(self.stores(), &repository, coverage, mode, now, found).await;
+        if walked.is_ok() && mode != Mode::Preview && found.going == found.deleted {
             let quiet = Quiet {
                 hash,
                 newest,
@@ -486,7 +496,7 @@ impl Keeper {
                 by,
             );
         }
-        Ok(found)
+        Ok(walked?)
     }
 }
 

@@ -62,8 +62,21 @@ pub async fn walk(
     now: Time,
 ) -> Result<Found> {
     let mut found = Found::default();
+    walk_into(stores, repository, coverage, mode, now, &mut found).await?;
+    Ok(found)
+}
+
+/// The same; `found` says what has been found and done, also if it fails on the way.
+pub async fn walk_into(
+    stores: Stores<'_>,
+    repository: &Repository,
+    coverage: &Coverage,
+    mode: Mode<'_>,
+    now: Time,
+    found: &mut Found,
+) -> Result<()> {
     if coverage.plan.keeps_everything() {
-        return Ok(found);
+        return Ok(());
     }
     let mut walk = coverage
         .plan
@@ -108,7 +121,7 @@ pub async fn walk(
     if !weighed.is_empty() {
         found.reclaimable = stores.lifecycle.reclaimable(repository, weighed).await?;
     }
-    Ok(found)
+    Ok(())
 }
 
 /// What becomes of one tag, and why; `None` if it is not there. `attached` as in [`TagRow`].

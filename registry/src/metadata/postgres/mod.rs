@@ -40,6 +40,8 @@ mod collect_manifests;
 mod config;
 #[path = "../statements/configuration.rs"]
 mod configuration;
+#[path = "../statements/dead_letters.rs"]
+mod dead_letters;
 #[path = "../statements/deliveries.rs"]
 mod deliveries;
 #[path = "../statements/events.rs"]
@@ -318,6 +320,17 @@ impl PostgresStore {
     fn at_once(&self) -> usize {
         let connections = self.pool.options().get_max_connections();
         usize::try_from(connections / 4).unwrap_or(1).clamp(1, 8)
+    }
+
+    /// A long look that no request waits for.
+    async fn look_later<A, T, F>(&self, asked: A, work: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        T: Outcome,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        // In a transaction, since the statement's limit is lifted for that long.
+        self.transact(LATER_LIMIT, asked, work).await
     }
 
     /// The same for what no request waits for: on this database nobody waits for it anyway.

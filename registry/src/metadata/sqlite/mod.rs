@@ -39,6 +39,8 @@ mod collect_manifests;
 mod config;
 #[path = "../statements/configuration.rs"]
 mod configuration;
+#[path = "../statements/dead_letters.rs"]
+mod dead_letters;
 #[path = "../statements/deliveries.rs"]
 mod deliveries;
 #[path = "../statements/events.rs"]
@@ -175,6 +177,15 @@ impl SqliteStore {
             query(&mut connection, &asked).await
         };
         statement(SYSTEM, type_name::<F>(), reading).await
+    }
+
+    /// A long look that no request waits for; the writer does not either.
+    async fn look_later<A, T, F>(&self, asked: A, query: F) -> Result<T>
+    where
+        A: Send + Sync + 'static,
+        F: for<'c> Fn(&'c mut Connection, &'c A) -> BoxFuture<'c, Result<T>> + Send + Sync + 'static,
+    {
+        self.read(asked, query).await
     }
 
     /// Nobody else writes, so there is nothing to hear.

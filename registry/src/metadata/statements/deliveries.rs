@@ -1,9 +1,9 @@
-//! Delivering events: claims, tries, dead letters.
+//! Delivering events: claims, tries, and what is seen of both.
 
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::super::events::{DeadLetter, Delivery, Replay, Tried, WebhookKey, WebhookState};
+use super::super::events::{DeadLetter, Delivery, Tried, WebhookKey, WebhookState};
 use super::super::{Result, TenantId, Time};
 use super::lookups::size;
 use super::outbox::HELD;
@@ -80,7 +80,7 @@ fn read_key(row: &dialect::Row) -> Result<WebhookKey> {
 }
 
 /// Locks a webhook: what is written or settled meanwhile comes before or after. False if it is gone.
-async fn lock(c: &mut Connection, key: &WebhookKey) -> Result<bool> {
+pub(super) async fn lock(c: &mut Connection, key: &WebhookKey) -> Result<bool> {
     let found = sqlx::query(concat!(
         "SELECT 1 FROM webhook WHERE tenant_id = $1 AND id = $2",
         for_update!()
@@ -280,8 +280,6 @@ pub(super) async fn known(
     rows.iter().map(read_key).collect()
 }
 
-// -- Dead letters ---------------------------------------------------------------------------------------
-
 pub(super) async fn dead(
     c: &mut Connection,
     key: &WebhookKey,
@@ -309,94 +307,4 @@ pub(super) async fn dead(
             })
         })
         .collect()
-}
-
-pub(super) async fn replay(c: &mut Connection, key: &WebhookKey, which: &Replay, now: Time) -> Result<u64> {
-    if !lock(c, key).await? {
-        return Ok(0);
-    }
-    let (event, limit) = match which {
-        Replay::One(event) => (Some(*event), 1),
-        Replay::Oldest(limit) => (None, i64::from(*limit)),
-    };
-    let seqs: Vec<i64> = sqlx::query_scalar(
-        "SELECT seq FROM delivery WHERE tenant_id = $1 AND webhook = $2 AND dead_at IS NOT NULL \
-         AND ($3 IS NULL OR event = $3) ORDER BY seq LIMIT $4",
-    )
-    .bind(key.tenant.0)
-    .bind(&key.webhook)
-    .bind(event)
-    .bind(limit)
-    .fetch_all(&mut *c)
-    .await?;
-    for seq in &seqs {
-        // Behind older ones of its place that wait; before newer ones, of which one may be on its way already.
-        sqlx::query(
-            "UPDATE delivery SET dead_at = NULL, attempts = 0, since = $4, due_at = CASE WHEN EXISTS (SELECT 1 \
-               FROM delivery d WHERE d.tenant_id = $1 AND d.webhook = $2 AND d.place = delivery.place \
-               AND d.dead_at IS NULL) THEN $5 ELSE $4 END \
-             WHERE tenant_id = $1 AND webhook = $2 AND seq = $3",
-        )
-        .bind(key.tenant.0)
-        .bind(&key.webhook)
-        .bind(seq)
-        .bind(now.0)
-        .bind(HELD)
-        .execute(&mut *c)
-        .await?;
-    }
-    if !seqs.is_empty() {
-        sqlx::query("UPDATE webhook SET due_at = $3 WHERE tenant_id = $1 AND id = $2 AND due_at > $3")
-            .bind(key.tenant.0)
-            .bind(&key.webhook)
-            .bind(now.0)
-            .execute(&mut *c)
-            .await?;
-    }
-    Ok(seqs.len() as u64)
-}
-
-pub(super) async fn forget_dead(c: &mut Connection, before: Time, limit: u32) -> Result<u64> {
-    let gone = sqlx::query(
-        "DELETE FROM delivery WHERE (tenant_id, webhook, seq) IN (SELECT tenant_id, webhook, seq FROM delivery \
-         WHERE dead_at IS NOT NULL AND dead_at < $1 ORDER BY dead_at LIMIT $2)",
-    )
-    .bind(before.0)
-    .bind(i64::from(limit))
-    .execute(&mut *c)
-    .await?;
-    Ok(gone.rows_affected())
-}
-
-pub(super) async fn drop_webhook(
-    c: &mut Connection,
-    key: &WebhookKey,
-    before: Time,
-    limit: u32,
-) -> Result<u64> {
-    if !lock(c, key).await? {
-        return Ok(0);
-    }
-    let gone = sqlx::query(
-        "DELETE FROM delivery WHERE tenant_id = $1 AND webhook = $2 AND seq IN (SELECT seq FROM delivery \
-         WHERE tenant_id = $1 AND webhook = $2 AND at < $4 ORDER BY seq LIMIT $3)",
-    )
-    .bind(key.tenant.0)
-    .bind(&key.webhook)
-    .bind(i64::from(limit))
-    .bind(before.0)
-    .execute(&mut *c)
-    .await?
-    .rows_affected();
-    if gone < u64::from(limit) {
-        sqlx::query(
-            "DELETE FROM webhook WHERE tenant_id = $1 AND id = $2 AND NOT EXISTS (SELECT 1 FROM delivery d \
-             WHERE d.tenant_id = $1 AND d.webhook = $2)",
-        )
-        .bind(key.tenant.0)
-        .bind(&key.webhook)
-        .execute(&mut *c)
-        .await?;
-    }
-    Ok(gone)
 }

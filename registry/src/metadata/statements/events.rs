@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::super::events::{DeadLetter, Delivery, Events, NewEvent, Replay, Tried, WebhookKey, WebhookState};
 use super::super::{Result, TenantId, Time};
-use super::{Database, deliveries, outbox};
+use super::{Database, dead_letters, deliveries, outbox};
 
 #[async_trait]
 impl Events for Database {
@@ -43,6 +43,21 @@ impl Events for Database {
         .await
     }
 
+    async fn give_up_held(
+        &self,
+        key: &WebhookKey,
+        seq: i64,
+        before: Time,
+        now: Time,
+        limit: u32,
+    ) -> Result<u64> {
+        let asked = (key.clone(), seq, before, now, limit);
+        self.write_later(asked, |c, (key, seq, before, now, limit)| {
+            Box::pin(dead_letters::give_up_held(c, key, *seq, *before, *now, *limit))
+        })
+        .await
+    }
+
     async fn release_webhook(&self, key: &WebhookKey, by: Uuid, then: Time) -> Result<()> {
         self.write_later((key.clone(), by, then), |c, (key, by, then)| {
             Box::pin(deliveries::release(c, key, *by, *then))
@@ -54,9 +69,10 @@ impl Events for Database {
         self.write((), |c, ()| Box::pin(deliveries::end_claims(c))).await
     }
 
-    async fn drop_webhook(&self, key: &WebhookKey, before: Time, limit: u32) -> Result<u64> {
-        self.write_later((key.clone(), before, limit), |c, (key, before, limit)| {
-            Box::pin(deliveries::drop_webhook(c, key, *before, *limit))
+    async fn drop_webhook(&self, key: &WebhookKey, before: Time, now: Time, limit: u32) -> Result<u64> {
+        let asked = (key.clone(), before, now, limit);
+        self.write_later(asked, |c, (key, before, now, limit)| {
+            Box::pin(dead_letters::drop_webhook(c, key, *before, *now, *limit))
         })
         .await
     }
@@ -82,14 +98,14 @@ impl Events for Database {
 
     async fn replay(&self, key: &WebhookKey, which: Replay, now: Time) -> Result<u64> {
         self.write((key.clone(), which, now), |c, (key, which, now)| {
-            Box::pin(deliveries::replay(c, key, which, *now))
+            Box::pin(dead_letters::replay(c, key, which, *now))
         })
         .await
     }
 
     async fn forget_dead(&self, before: Time, limit: u32) -> Result<u64> {
         self.write_later((before, limit), |c, (before, limit)| {
-            Box::pin(deliveries::forget_dead(c, *before, *limit))
+            Box::pin(dead_letters::forget_dead(c, *before, *limit))
         })
         .await
     }

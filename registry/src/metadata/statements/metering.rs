@@ -286,7 +286,24 @@ const RECOUNT: &str = "SELECT 0 AS repository_id, '' AS name, \
      FROM repository r LEFT JOIN usage u ON u.tenant_id = r.tenant_id AND u.repository_id = r.id \
      WHERE r.tenant_id = $1";
 
+/// The counters that are wrong.
+pub(super) async fn drifts(c: &mut Connection, tenant: TenantId) -> Result<Vec<Drift>> {
+    let found = wrong(c, tenant).await?;
+    Ok(found.into_iter().map(|(_, drift)| drift).collect())
+}
+
+/// Corrects the counters that are wrong.
 pub(super) async fn recount(c: &mut Connection, tenant: TenantId) -> Result<Vec<Drift>> {
+    let mut drifts = Vec::new();
+    for (id, drift) in wrong(c, tenant).await? {
+        correct(c, tenant, id, drift.counter, drift.found - drift.counted).await?;
+        drifts.push(drift);
+    }
+    Ok(drifts)
+}
+
+/// The counters that are wrong, with their repositories' row ids.
+async fn wrong(c: &mut Connection, tenant: TenantId) -> Result<Vec<(i64, Drift)>> {
     dialect::unhurried(c).await?;
     let rows = sqlx::query(RECOUNT).bind(tenant.0).fetch_all(&mut *c).await?;
     let mut drifts = Vec::new();
@@ -296,13 +313,14 @@ pub(super) async fn recount(c: &mut Connection, tenant: TenantId) -> Result<Vec<
         for (at, counter) in [(2, "bytes"), (4, "tags"), (6, "repositories"), (8, "stored")] {
             let (counted, found): (i64, i64) = (row.try_get(at)?, row.try_get(at + 1)?);
             if counted != found {
-                correct(c, tenant, id, counter, found - counted).await?;
-                drifts.push(Drift {
-                    repository: name.clone(),
+                let repository = name.clone();
+                let drift = Drift {
+                    repository,
                     counter,
                     counted,
                     found,
-                });
+                };
+                drifts.push((id, drift));
             }
         }
     }

@@ -406,6 +406,10 @@ async fn exclusive(
     Ok(digests.iter().filter(alone).map(|(digest, _)| *digest).collect())
 }
 
+/// After this long a pull is noted again. Replicas remember a pull for an hour from the request on, and write it seconds later:
+/// the next one that they let through must not come too soon for the row.
+const NOTED_AGAIN: i64 = HOUR - 60_000_000;
+
 /// Where a pull by digest counts: at that manifest and at all that reach it.
 const PULLED_BY_DIGEST: &str = "WITH RECURSIVE above(digest) AS (SELECT digest FROM manifest \
      WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3 UNION SELECT k.parent FROM above \
@@ -431,7 +435,11 @@ pub(super) async fn record_pulls(c: &mut Connection, pulls: &[Pull], now: Time) 
             .bind(place.repository)
             .bind(tag.as_str()),
         };
-        query.bind(now.0).bind(now.0 - HOUR).execute(&mut *c).await?;
+        query
+            .bind(now.0)
+            .bind(now.0 - NOTED_AGAIN)
+            .execute(&mut *c)
+            .await?;
         repository_pulled(c, place.tenant, place.repository, now).await?;
     }
     Ok(())

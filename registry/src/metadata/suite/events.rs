@@ -26,6 +26,8 @@ on_both_stores! {
     a_cache_tells_of_tags_that_are_new_or_moved_alone
     what_is_told_once_is_told_again_when_it_changes_or_after_its_time
     a_dropped_webhook_loses_what_is_old_and_keeps_what_is_new
+    what_waited_for_a_dropped_event_goes_out_when_its_webhook_is_back
+    what_is_given_up_takes_along_what_has_waited_behind_it_for_too_long
     tenants_do_not_see_each_other_s_events
 }
 
@@ -455,11 +457,138 @@ async fn a_dropped_webhook_loses_what_is_old_and_keeps_what_is_new(store: Arc<Te
     put(&store, &here, new).await;
     let events = store.events();
     assert_eq!(events.known_webhooks(None, 10).await.unwrap(), [key()]);
-    assert_eq!(events.drop_webhook(&key(), after(100), 2).await.unwrap(), 2);
-    assert_eq!(events.drop_webhook(&key(), after(100), 2).await.unwrap(), 1);
+    assert_eq!(
+        events
+            .drop_webhook(&key(), after(100), after(100), 2)
+            .await
+            .unwrap(),
+        2
+    );
+    assert_eq!(
+        events
+            .drop_webhook(&key(), after(100), after(100), 2)
+            .await
+            .unwrap(),
+        1
+    );
     assert_eq!(subjects(&store, 100).await, ["app:new"]);
-    assert_eq!(events.drop_webhook(&key(), after(101), 2).await.unwrap(), 1);
+    assert_eq!(
+        events
+            .drop_webhook(&key(), after(101), after(101), 2)
+            .await
+            .unwrap(),
+        1
+    );
     assert!(events.known_webhooks(None, 10).await.unwrap().is_empty());
+}
+
+async fn what_waited_for_a_dropped_event_goes_out_when_its_webhook_is_back(store: Arc<TestStore>) {
+    let here = repository("app");
+    let at = async |seconds: u64, text: &str, tag: &str| {
+        let told = PutManifest {
+            now: after(seconds),
+            ..push_telling(text, tag)
+        };
+        put(&store, &here, told).await;
+    };
+    at(0, "one", "v1").await;
+    at(100, "two", "v1").await;
+    at(101, "three", "v1").await;
+    at(0, "one", "v2").await;
+    // Sent again, it waits for one that is on its way.
+    let events = store.events();
+    let replayed = due(&store, 0).await.pop().unwrap();
+    assert_eq!(replayed.subject, "app:v2");
+    settle(&store, &replayed, dead(), 1).await;
+    at(102, "two", "v2").await;
+    events
+        .replay(&key(), Replay::Oldest(1), after(103))
+        .await
+        .unwrap();
+    for (subject, seconds) in [("app:v1", 400), ("app:v2", 500)] {
+        let tried = due(&store, 200).await;
+        let tried = tried.iter().find(|told| told.subject == subject).unwrap();
+        let again = Tried::Again {
+            at: after(seconds),
+            why: "503".into(),
+        };
+        settle(&store, tried, again, 104).await;
+    }
+    let turn = events.claim_webhooks(Uuid::max(), after(104), after(200), 1);
+    assert_eq!(turn.await.unwrap(), [key()]);
+    events
+        .release_webhook(&key(), Uuid::max(), after(105))
+        .await
+        .unwrap();
+    assert!(!events.has_due_webhooks(after(399)).await.unwrap());
+
+    let drop = async |seconds: u64, limit: u32| {
+        events
+            .drop_webhook(&key(), after(50), after(seconds), limit)
+            .await
+            .unwrap()
+    };
+    assert_eq!(drop(110, 1).await, 1);
+    assert!(events.has_due_webhooks(after(110)).await.unwrap());
+    let next = due(&store, 110).await.remove(0);
+    assert_eq!(
+        (next.subject.as_str(), next.at, next.since),
+        ("app:v1", after(100), after(110))
+    );
+    assert_eq!(drop(111, 9).await, 1);
+    assert_eq!(due(&store, 499).await.len(), 1, "what is on its way stays so");
+    let mut told = Vec::new();
+    while let Some(delivery) = due(&store, 600).await.first() {
+        told.push((delivery.subject.clone(), delivery.at));
+        settle(&store, delivery, Tried::Delivered, 120).await;
+    }
+    told.sort();
+    let told: Vec<_> = told.iter().map(|(subject, at)| (subject.as_str(), *at)).collect();
+    let expected = [
+        ("app:v1", after(100)),
+        ("app:v1", after(101)),
+        ("app:v2", after(102)),
+    ];
+    assert_eq!(told, expected);
+}
+
+async fn what_is_given_up_takes_along_what_has_waited_behind_it_for_too_long(store: Arc<TestStore>) {
+    let here = repository("app");
+    for seconds in 0..6 {
+        let told = PutManifest {
+            now: after(seconds),
+            ..push_telling(&seconds.to_string(), "v1")
+        };
+        put(&store, &here, told).await;
+    }
+    put(&store, &here, push_telling("other", "v2")).await;
+    let events = store.events();
+    let first = due(&store, 10).await;
+    let first = first.iter().find(|told| told.subject == "app:v1").unwrap();
+    let give_up = async |seconds: u64, limit: u32| {
+        events
+            .give_up_held(&key(), first.seq, after(seconds), after(10), limit)
+            .await
+            .unwrap()
+    };
+    assert_eq!(give_up(4, 2).await, 2);
+    assert_eq!(give_up(4, 2).await, 1);
+    assert_eq!(give_up(4, 2).await, 0);
+    let letters = events.dead_letters(&key(), i64::MAX, 10).await.unwrap();
+    let seqs: Vec<i64> = letters.iter().map(|letter| letter.delivery.seq).collect();
+    assert_eq!(seqs, [4, 3, 2]);
+    assert!(letters[0].why.contains("an older event"), "{}", letters[0].why);
+
+    settle(&store, first, dead(), 10).await;
+    let next = due(&store, 10).await;
+    let next = next.iter().find(|told| told.subject == "app:v1").unwrap();
+    assert_eq!(
+        (next.at, next.since),
+        (after(4), after(10)),
+        "a younger one has its own time"
+    );
+    assert_eq!(give_up(100, 10).await, 0, "nothing waits for what is dead");
+    assert_eq!((state(&store).await.pending, state(&store).await.dead), (3, 4));
 }
 
 async fn tenants_do_not_see_each_other_s_events(store: Arc<TestStore>) {
@@ -505,7 +634,7 @@ async fn tenants_do_not_see_each_other_s_events(store: Arc<TestStore>) {
     assert_eq!((states.len(), states[0].pending, states[0].dead), (1, 1, 0));
     assert_eq!(
         events
-            .drop_webhook(&key_of(2, HOOK), after(10), 10)
+            .drop_webhook(&key_of(2, HOOK), after(10), after(10), 10)
             .await
             .unwrap(),
         1

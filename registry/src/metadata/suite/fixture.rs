@@ -184,6 +184,26 @@ impl TestStore {
         number.unwrap_or_else(|error| panic!("{query}: {error}"))
     }
 
+    /// Does something while a transaction of somebody else's keeps everybody from writing counters.
+    pub(super) async fn while_nobody_writes<T>(&self, work: impl Future<Output = T>) -> T {
+        match &self.tables {
+            Tables::Sqlite(pool) => {
+                let held = pool.begin_with("BEGIN IMMEDIATE").await.expect("the write lock");
+                let done = work.await;
+                held.rollback().await.expect("it ends");
+                done
+            }
+            Tables::Postgres(pool) => {
+                let mut held = pool.begin().await.expect("a transaction");
+                let locked = sqlx::query("LOCK TABLE usage IN EXCLUSIVE MODE");
+                locked.execute(&mut *held).await.expect("a lock");
+                let done = work.await;
+                held.rollback().await.expect("it ends");
+                done
+            }
+        }
+    }
+
     /// Runs a statement behind the store's back.
     pub(super) async fn execute(&self, statement: &'static str) {
         let done = match &self.tables {

@@ -20,6 +20,7 @@ on_both_stores! {
     hours_are_summed_up_into_months_once
     a_month_is_listed_with_its_repositories_and_by_pages
     a_counter_that_is_wrong_is_found_and_corrected
+    a_recount_that_finds_nothing_wrong_waits_for_no_writer
     the_tenants_that_store_the_most_are_told
     what_the_installation_stores_is_told
 }
@@ -291,6 +292,15 @@ async fn a_counter_that_is_wrong_is_found_and_corrected(store: Arc<TestStore>) {
         store.configuration().usage(TenantId(2)).await.unwrap(),
         Usage::default()
     );
+}
+
+async fn a_recount_that_finds_nothing_wrong_waits_for_no_writer(store: Arc<TestStore>) {
+    let here = repository("app");
+    let layer = push_blob(&store, &here, "12345").await;
+    put(&store, &here, image(&[layer]).push_as("v1")).await;
+    let counted = tokio::time::timeout(Duration::from_secs(5), store.lifecycle().recount(TenantId(1)));
+    let counted = store.while_nobody_writes(counted).await;
+    assert_eq!(counted.expect("it does not wait").unwrap(), []);
 }
 
 async fn what_the_installation_stores_is_told(store: Arc<TestStore>) {
