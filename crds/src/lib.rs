@@ -81,4 +81,6 @@ pub struct LocalRef {
 }
 
 #[cfg(test)]
+mod admitted_tests;
+#[cfg(test)]
 mod tests;

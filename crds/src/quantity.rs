@@ -31,6 +31,10 @@ const SUFFIXES: [(&str, u64); 13] = [
     ("", 1),
 ];
 
+/// What a schema takes: as many digits as cannot be more than 2^63 - 1 with their suffix, so that whatever it admits is
+/// readable.
+const TEXT: &str = r"^([0-9]{1,18}(\.[0-9]{1,9})?|[0-9]{1,15}(\.[0-9]{1,9})?(Ki|k)|[0-9]{1,12}(\.[0-9]{1,9})?(Mi|M)|[0-9]{1,9}(\.[0-9]{1,9})?(Gi|G)|[0-9]{1,6}(\.[0-9]{1,9})?(Ti|T)|[0-9]{1,3}(\.[0-9]{1,9})?(Pi|P)|[0-7](\.[0-9]{1,9})?(Ei|E))$";
+
 impl Quantity {
     /// The number of bytes, rounded up.
     pub fn bytes(&self) -> u64 {
@@ -127,7 +131,9 @@ impl JsonSchema for Quantity {
             "x-kubernetes-int-or-string": true,
             "anyOf": [{ "type": "integer" }, { "type": "string" }],
             "maxLength": 32,
-            "pattern": r"^[0-9]+(\.[0-9]{1,9})?(Ki|Mi|Gi|Ti|Pi|Ei|k|M|G|T|P|E)?$",
+            "minimum": 0,
+            "maximum": 1_000_000_000_000_000_000_u64,
+            "pattern": TEXT,
         })
     }
 }

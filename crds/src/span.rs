@@ -8,6 +8,8 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::schema;
+
 /// Ten years.
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
 
@@ -94,6 +96,11 @@ impl JsonSchema for Span {
             "type": "string",
             "maxLength": 32,
             "pattern": "^([0-9]{1,9}(h|m|s|ms))+$",
+            // What the schema admits must be readable: an object that is stored and cannot be read is stalled.
+            "x-kubernetes-validations": schema::rules(&[(
+                "duration(self) <= duration('87840h')",
+                "the longest time is ten years (87840h)",
+            )]),
         })
     }
 }

@@ -262,10 +262,10 @@ pub enum Redirect {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = super::schema::open)]
 pub struct TenantPolicy {
-    /// Accept manifests of media types that the registry cannot read.
+    /// Reserved. Manifests of media types that the registry cannot read are refused whatever it says.
     #[serde(default)]
     pub opaque_media_types: bool,
-    /// Most referrers of one subject; 0 for no limit.
+    /// Most manifests that refer to one subject, except in caches; 0 for no limit.
     #[serde(default)]
     #[schemars(range(max = 1_000_000_000))]
     pub referrers_per_subject: u64,

@@ -21,9 +21,9 @@ impl Failures {
     pub fn next(&self, object: &str) -> Duration {
         let mut counts = self.lock();
         let count = counts.entry(object.to_owned()).or_default();
-        let delay = nominal(*count);
+        let wait = delay(*count);
         *count = count.saturating_add(1);
-        jittered(delay)
+        wait
     }
 
     /// How often it has failed in a row.
@@ -42,6 +42,11 @@ impl Failures {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
+}
+
+/// How long to wait after so many failures in a row before the last.
+pub fn delay(failures: u32) -> Duration {
+    jittered(nominal(failures))
 }
 
 fn nominal(failures: u32) -> Duration {

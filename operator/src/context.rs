@@ -1,7 +1,7 @@
 //! What reconcilers share: the API server, the registry, what is watched, and what was last done.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::NamespaceResourceScope;
@@ -22,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::registry::{Registry, Usage};
 use crate::settings::Settings;
 use crate::tenant::accounts::Seen;
+use crate::tenant::credentials::Retries;
 use crate::watches::Watched;
 
 /// For how long an object that waits for others says nothing about it.
@@ -41,6 +42,8 @@ pub struct Context {
     pub failures: Failures,
     /// What is counted.
     pub metrics: Metrics,
+    /// Since when this process leads.
+    pub leading: OnceLock<Instant>,
     /// Cancelled once another operator has taken over.
     pub overthrown: CancellationToken,
     /// Told when an object was let go although the registry was not told.
@@ -120,6 +123,7 @@ struct Entry {
     usage: Option<(Instant, i64, Usage)>,
     retention: Option<Heard>,
     cache: Option<cache::Heard>,
+    retries: Retries,
 }
 
 #[derive(Debug, Clone)]
@@ -174,6 +178,13 @@ impl Memory {
         }
     }
 
+    /// For how long the object has waited.
+    pub fn waited(&self, uid: &str) -> Duration {
+        let entries = self.entries();
+        let waiting = entries.get(uid).and_then(|entry| entry.waiting);
+        waiting.map(|(_, since)| since.elapsed()).unwrap_or_default()
+    }
+
     /// The object waits no longer.
     pub fn waits_no_more(&self, uid: &str) {
         if let Some(entry) = self.entries().get_mut(uid) {
@@ -212,6 +223,11 @@ impl Memory {
     /// Notes what was heard of a cache.
     pub fn hears_cache(&self, uid: &str, heard: cache::Heard) {
         self.entries().entry(uid.to_owned()).or_default().cache = Some(heard);
+    }
+
+    /// Looks at, and notes, which Secrets of a tenant could not be had.
+    pub fn retries<T>(&self, uid: &str, look: impl FnOnce(&mut Retries) -> T) -> T {
+        look(&mut self.entries().entry(uid.to_owned()).or_default().retries)
     }
 
     /// Forgets an object.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_crds::{PullThroughCache, Repository, RetentionPolicy, Tenant};
+use berth_crds::{PullThroughCache, Repository, RetentionPolicy, Tenant, TenantStatus};
 use futures_util::stream::{Stream, StreamExt as _, iter, unfold};
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::ResourceExt as _;
@@ -19,12 +19,14 @@ use crate::context::Context;
 use crate::declared::{self, Declared};
 use crate::trouble::Trouble;
 use crate::watches::{Changes, Stores, Streams};
-use crate::{TENANT, tenant};
+use crate::{TENANT, tenant, unreadable};
 
 /// Changes within this time are looked at together.
 const DEBOUNCE: Duration = Duration::from_millis(100);
 /// Between two looks at the keys of the cluster's service accounts.
 const KEYS_EVERY: Duration = Duration::from_secs(15);
+/// Between two looks at whether an object can be read again.
+const UNREAD_EVERY: Duration = Duration::from_secs(10);
 /// News that a slow listener may be behind; one that is further behind looks at everything.
 const NEWS: usize = 1024;
 
@@ -42,6 +44,8 @@ pub fn start(ctx: &Arc<Context>, streams: Streams, tasks: &mut JoinSet<()>) {
     declare::<Repository>(ctx, streams.repositories, &news, tasks);
     declare::<RetentionPolicy>(ctx, streams.policies, &news, tasks);
     declare::<PullThroughCache>(ctx, streams.caches, &news, tasks);
+    let told = unreadable::tell::<Tenant, TenantStatus>(ctx.clone(), ctx.watched.tenants.clone(), "Tenant");
+    tasks.spawn(told);
     let tenants = Tenants {
         tenants: tell(streams.tenants, &news, |tenant: &Tenant| {
             News::Tenant(tenant.name_any())
@@ -107,9 +111,12 @@ impl Tenants {
         {
             controller = controller.watches_stream_with(routes, |route| labelled(route.labels()), resource);
         }
-        let reconcile = async |object, ctx: Arc<Context>| {
+        let reconcile = async |tenant: Arc<Tenant>, ctx: Arc<Context>| {
             ctx.watched.ready().await;
-            tenant::reconcile(object, ctx).await
+            if ctx.watched.tenants.unreadable.has("", &tenant.name_any()) {
+                return Ok(Action::requeue(UNREAD_EVERY));
+            }
+            tenant::reconcile(tenant, ctx).await
         };
         let retry = |tenant: Arc<Tenant>, error: &Trouble, ctx: Arc<Context>| {
             again(&ctx, &format!("Tenant/{}", tenant.name_any()), error)
@@ -179,13 +186,19 @@ fn declare<K: Declared>(
     news: &broadcast::Sender<News>,
     tasks: &mut JoinSet<()>,
 ) {
+    let told = unreadable::tell::<K, K::Status>(ctx.clone(), K::all(ctx).clone(), K::KIND);
+    tasks.spawn(told);
     for (stream, store) in streams.into_iter().zip(K::all(ctx).stores.clone()) {
         let heard = hear(news.subscribe(), store.clone());
         let controller = Controller::for_stream(stream, store)
             .with_config(config(ctx))
             .reconcile_on(heard);
-        let reconcile = async |object, ctx: Arc<Context>| {
+        let reconcile = async |object: Arc<K>, ctx: Arc<Context>| {
             ctx.watched.ready().await;
+            let namespace = object.namespace().unwrap_or_default();
+            if K::all(&ctx).unreadable.has(&namespace, &object.name_any()) {
+                return Ok(Action::requeue(UNREAD_EVERY));
+            }
             declared::reconcile::<K>(object, ctx).await
         };
         let retry = |object: Arc<K>, error: &Trouble, ctx: Arc<Context>| {

@@ -18,6 +18,7 @@
 
 pub mod admission;
 pub mod backoff;
+mod changes;
 pub mod condition;
 pub mod context;
 mod controllers;
@@ -35,7 +36,9 @@ pub mod settings;
 mod status;
 mod sweep;
 pub mod tenant;
+mod tolerant;
 pub mod trouble;
+mod unreadable;
 mod watches;
 
 /// Field manager of everything that the operator applies.

@@ -1,6 +1,7 @@
 //! The operator's life: wait for the Lease, watch, reconcile; end when told or overthrown.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
@@ -67,6 +68,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
         registry,
         failures: Failures::default(),
         metrics: Metrics::default(),
+        leading: OnceLock::new(),
         overthrown: CancellationToken::new(),
         untold: Notify::new(),
         watched,
@@ -104,6 +106,7 @@ pub async fn run(settings: Settings, shutdown: CancellationToken) -> Result<(), 
             tracing::warn!(%error, "the registry does not take this leader yet");
         }
     });
+    ctx.leading.get_or_init(Instant::now);
     controllers::start(&ctx, streams, &mut tasks);
     let sweeping = ctx.clone();
     tasks.spawn(async move {

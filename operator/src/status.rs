@@ -8,7 +8,7 @@ use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::MANAGER;
 use crate::condition::Verdict;
@@ -38,21 +38,33 @@ where
     if old == Some(new) {
         return Ok(());
     }
-    let mut status = serde_json::to_value(new).map_err(kube::Error::SerdeError)?;
+    let status = serde_json::to_value(new).map_err(kube::Error::SerdeError)?;
+    apply::<K, K, S>(ctx, api, &object.name_any(), status).await
+}
+
+/// Writes a status of an object of kind `K`, whatever its answer is read as.
+pub async fn apply<K, A, S>(
+    ctx: &Context,
+    api: &Api<A>,
+    name: &str,
+    mut status: Value,
+) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = ()>,
+    A: Clone + DeserializeOwned + Debug,
+    S: Status,
+{
     if let Some(fields) = status.as_object_mut() {
         fields.retain(|name, _| !S::NOTED.contains(&name.as_str()));
     }
     let patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": object.name_any() },
+        "metadata": { "name": name },
         "status": status,
     });
     let params = PatchParams::apply(MANAGER).force();
-    match api
-        .patch_status(&object.name_any(), &params, &Patch::Apply(patch))
-        .await
-    {
+    match api.patch_status(name, &params, &Patch::Apply(patch)).await {
         // It was deleted meanwhile.
         Err(kube::Error::Api(error)) if error.code == 404 => return Ok(()),
         outcome => outcome?,

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
 
 use crate::context::Context;
 use crate::registry::{RegistryError, Stored};
@@ -20,7 +20,13 @@ pub async fn run(ctx: &Context) -> RegistryError {
     ctx.watched.ready().await;
     loop {
         let wait = match sweep(ctx).await {
-            Ok(()) => ctx.settings.resync,
+            Ok(()) => {
+                let accounts = &ctx.watched.accounts;
+                ctx.accounts_seen.retain(|namespace, account| {
+                    accounts.get(&ObjectRef::new(account).within(namespace)).is_some()
+                });
+                ctx.settings.resync
+            }
             Err(error @ RegistryError::StaleTerm(_)) => return error,
             Err(error) => {
                 tracing::warn!(%error, "orphans in the registry were not looked for");
@@ -43,50 +49,38 @@ async fn sweep(ctx: &Context) -> Result<(), RegistryError> {
         .iter()
         .filter(|object| is_orphan(object, &alive, |namespace| ctx.settings.covers(namespace)))
     {
-        tracing::info!(
-            tenant = object.tenant,
-            kind = object.kind,
-            name = object.name,
-            "an orphan is removed"
-        );
+        let Some(uid) = &object.uid else { continue };
         let path = match object.kind.as_str() {
             "tenants" => format!("tenants/{}", object.tenant),
             kind => format!("tenants/{}/{kind}/{}", object.tenant, object.name),
         };
-        ctx.registry.delete(&path, false).await?;
+        let removed = match ctx.registry.delete_of(&path, uid).await {
+            // Made again meanwhile, and no orphan any more.
+            Err(RegistryError::Replaced(_)) => false,
+            removed => removed?,
+        };
+        tracing::info!(
+            tenant = object.tenant,
+            kind = object.kind,
+            name = object.name,
+            removed,
+            "an orphan was found"
+        );
     }
     Ok(())
 }
 
 fn alive(ctx: &Context) -> HashSet<String> {
-    let tenants = ctx
-        .watched
-        .tenants
-        .all()
+    let watched = &ctx.watched;
+    let declared = [
+        watched.repositories.uids(),
+        watched.policies.uids(),
+        watched.caches.uids(),
+    ];
+    declared
         .into_iter()
-        .filter_map(|object| object.uid());
-    let repositories = ctx
-        .watched
-        .repositories
-        .all()
-        .into_iter()
-        .filter_map(|object| object.uid());
-    let policies = ctx
-        .watched
-        .policies
-        .all()
-        .into_iter()
-        .filter_map(|object| object.uid());
-    let caches = ctx
-        .watched
-        .caches
-        .all()
-        .into_iter()
-        .filter_map(|object| object.uid());
-    tenants
-        .chain(repositories)
-        .chain(policies)
-        .chain(caches)
+        .flatten()
+        .chain(watched.tenants.uids())
         .collect()
 }
 

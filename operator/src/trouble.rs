@@ -55,6 +55,7 @@ impl Trouble {
                     RegistryError::Taken(_) => Verdict::Stalled("Conflict", message),
                     RegistryError::Invalid(_) => Verdict::Stalled("Invalid", message),
                     RegistryError::NotFound(_) => Verdict::Failing("TenantNotProgrammed", message),
+                    RegistryError::Replaced(_) => Verdict::Failing("Replaced", message),
                     RegistryError::Busy(_) => Verdict::Failing("RegistryBusy", message),
                     RegistryError::Refused { .. } => Verdict::Failing("RegistryRefused", message),
                 }

@@ -1,15 +1,18 @@
 //! What is watched: a store and a stream of changes each.
 //!
 //! A stream that fails is started again with backoff and never ends the others; its store keeps what it last saw.
-//! With a list of namespaces every namespaced kind has a watch, and a store, for each.
+//! With a list of namespaces every namespaced kind has a watch, and a store, for each. An object of ours that cannot be
+//! read is in no store unless it could be read before (`unreadable.rs`).
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::Arc;
 
 use berth_crds::{PullThroughCache, Repository, RetentionPolicy, Tenant};
 use futures_util::StreamExt as _;
-use futures_util::stream::{BoxStream, select_all, unfold};
+use futures_util::stream::select_all;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{Namespace, Secret, ServiceAccount};
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
@@ -17,15 +20,18 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Predicate, WatchStreamExt as _, predicates, reflector, watcher};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio_util::sync::CancellationToken;
 
+pub use crate::changes::Changes;
+use crate::changes::{Place, changes, watching};
 use crate::context::scopes;
 use crate::settings::Settings;
 use crate::tenant::route;
+use crate::tolerant::Tolerant;
+use crate::unreadable::{Unreadable, sorted};
 use crate::{MANAGED_BY, MANAGER, TENANT};
 
-/// Changes of objects.
-pub type Changes<K> = BoxStream<'static, Result<K, watcher::Error>>;
+/// What is known of all Namespaces.
+pub type Namespaces = Stores<PartialObjectMeta<Namespace>>;
 
 /// Objects of a kind, from all namespaces that the operator looks at.
 #[derive(Clone)]
@@ -35,14 +41,28 @@ where
 {
     /// One for each watch.
     pub stores: Vec<Store<K>>,
-    /// Cancelled once everything has been seen. A store's own promise wakes only the last of several who wait.
-    seen: Vec<CancellationToken>,
+    /// Objects that could not be read when they were last seen.
+    pub unreadable: Arc<Unreadable>,
+    places: Vec<Place>,
 }
 
 impl<K: Resource + Clone + 'static> Stores<K>
 where
     K::DynamicType: Hash + Eq + Clone,
 {
+    fn empty() -> Self {
+        Self {
+            stores: Vec::new(),
+            unreadable: Arc::default(),
+            places: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, store: Store<K>, place: Place) {
+        self.stores.push(store);
+        self.places.push(place);
+    }
+
     /// All of them.
     pub fn all(&self) -> Vec<Arc<K>> {
         self.stores.iter().flat_map(Store::state).collect()
@@ -53,10 +73,34 @@ where
         self.stores.iter().find_map(|store| store.get(key))
     }
 
+    /// Uids of all objects that are there, whether they can be read or not.
+    pub fn uids(&self) -> HashSet<String> {
+        // In this order: what can be read again is in its store before it is out of these.
+        let unread = self.unreadable.all();
+        let mut uids: HashSet<String> = unread
+            .iter()
+            .filter_map(|unread| unread.object.metadata.uid.clone())
+            .collect();
+        let read = self.all().into_iter();
+        uids.extend(read.filter_map(|object| object.meta().uid.clone()));
+        uids
+    }
+
+    /// Whether everything has been seen once.
+    pub fn is_ready(&self) -> bool {
+        self.places.iter().all(Place::is_seen)
+    }
+
     async fn ready(&self) {
-        for seen in &self.seen {
-            seen.cancelled().await;
+        for place in &self.places {
+            place.seen().await;
         }
+    }
+
+    /// What has not been seen yet, in words.
+    fn unseen(&self) -> impl Iterator<Item = String> {
+        let unseen = self.places.iter().filter(|place| !place.is_seen());
+        unseen.map(ToString::to_string)
     }
 }
 
@@ -72,7 +116,7 @@ pub struct Watched {
     /// All PullThroughCaches.
     pub caches: Stores<PullThroughCache>,
     /// All Namespaces.
-    pub namespaces: Stores<PartialObjectMeta<Namespace>>,
+    pub namespaces: Namespaces,
     /// Secrets labelled with a tenant.
     pub secrets: Stores<Secret>,
     /// ServiceAccounts, by their metadata.
@@ -91,6 +135,15 @@ impl Watched {
         self.caches.ready().await;
         self.secrets.ready().await;
         self.accounts.ready().await;
+    }
+
+    /// What has not been seen yet, in words.
+    pub fn unseen(&self) -> Vec<String> {
+        let kinds = self.tenants.unseen().chain(self.namespaces.unseen());
+        let declared = self.repositories.unseen().chain(self.policies.unseen());
+        let declared = declared.chain(self.caches.unseen());
+        let others = self.secrets.unseen().chain(self.accounts.unseen());
+        kinds.chain(declared).chain(others).collect()
     }
 }
 
@@ -122,21 +175,36 @@ pub fn prepare(settings: &Settings, client: &Client) -> (Watched, Streams) {
         Some(selector) => labelled(selector),
         None => every(),
     };
-    let (tenants, tenant_changes) = watch_all(vec![Api::all(client.clone())], &of_ours, spec);
-    let (repositories, repository_changes) = watch_all(scopes(settings, client), &every(), spec);
-    let (policies, policy_changes) = watch_all(scopes(settings, client), &every(), spec);
-    let (caches, cache_changes) = watch_all(scopes(settings, client), &every(), spec);
-    let (namespaces, namespace_changes) = watch_all(vec![Api::all(client.clone())], &every(), labels);
-    let (secrets, secret_changes) = watch_all(scopes(settings, client), &labelled(TENANT), any);
-    let (accounts, account_changes) = watch_all(scopes(settings, client), &every(), any);
+    let cluster = |kind| Place::new(kind, None);
+    let (namespaces, namespace_changes) = watch(
+        vec![(Api::all(client.clone()), cluster("Namespaces"))],
+        &every(),
+        labels,
+    );
+    let (tenants, tenant_changes) = watch_ours(
+        vec![(Api::all(client.clone()), cluster("Tenants"))],
+        &of_ours,
+        spec,
+    );
+    let declared = Scopes {
+        settings,
+        client,
+        namespaces: &namespaces,
+    };
+    let (repositories, repository_changes) = watch_ours(declared.of("Repositories"), &every(), spec);
+    let (policies, policy_changes) = watch_ours(declared.of("RetentionPolicies"), &every(), spec);
+    let (caches, cache_changes) = watch_ours(declared.of("PullThroughCaches"), &every(), spec);
+    let (secrets, secret_changes) = watch(declared.of("Secrets"), &labelled(TENANT), any);
+    let (accounts, account_changes) = watch(declared.of("ServiceAccounts"), &every(), any);
     let (routes, route_changes) = match route::resource(settings.exposure) {
         Some(resource) => {
-            let api = Api::namespaced_with(client.clone(), &settings.namespace, &resource);
+            let api = Api::<DynamicObject>::namespaced_with(client.clone(), &settings.namespace, &resource);
             let writer = Writer::new(resource);
             let store = writer.as_reader();
             let config = labelled(&format!("{MANAGED_BY}={MANAGER},{TENANT}"));
-            let seen = CancellationToken::new();
-            (Some(store), Some(changes(api, config, writer, seen, any)))
+            let events = watching(api, config).default_backoff().reflect(writer);
+            let changes = changes(events, store.clone(), cluster("routes"), any);
+            (Some(store), Some(changes))
         }
         None => (None, None),
     };
@@ -163,6 +231,34 @@ pub fn prepare(settings: &Settings, client: &Client) -> (Watched, Streams) {
     (watched, streams)
 }
 
+/// Where objects of namespaces are asked for.
+struct Scopes<'a> {
+    settings: &'a Settings,
+    client: &'a Client,
+    namespaces: &'a Namespaces,
+}
+
+impl Scopes<'_> {
+    /// For all namespaces, or for each that was named.
+    fn of<K>(&self, kind: &'static str) -> Vec<(Api<K>, Place)>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        let named = self.settings.namespaces.iter();
+        let mut places: Vec<Place> = named
+            .map(|namespace| Place::new(kind, Some((namespace.clone(), self.namespaces.clone()))))
+            .collect();
+        if places.is_empty() {
+            places.push(Place::new(kind, None));
+        }
+        scopes(self.settings, self.client)
+            .into_iter()
+            .zip(places)
+            .collect()
+    }
+}
+
 /// What a person changes: status updates are our own.
 fn spec<K: Resource>(object: &K) -> Option<u64> {
     predicates::generation
@@ -182,88 +278,44 @@ fn any<K: Resource>(object: &K) -> Option<u64> {
     predicates::resource_version(object)
 }
 
-fn watch_all<K>(
-    apis: Vec<Api<K>>,
+/// Stores and streams of others' kinds, which are read as they are.
+fn watch<K>(
+    scopes: Vec<(Api<K>, Place)>,
     config: &watcher::Config,
     predicate: impl Predicate<K> + Copy + Send + 'static,
 ) -> (Stores<K>, Vec<Changes<K>>)
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    K::DynamicType: Default + Hash + Eq + Clone + Debug + Unpin + Send + Sync,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let mut streams = Vec::new();
-    let mut all = Stores {
-        stores: Vec::new(),
-        seen: Vec::new(),
-    };
-    for api in apis {
+    let (mut all, mut streams) = (Stores::empty(), Vec::new());
+    for (api, place) in scopes {
         let (store, writer) = reflector::store();
-        let seen = CancellationToken::new();
-        streams.push(changes(api, config.clone(), writer, seen.clone(), predicate));
-        all.stores.push(store);
-        all.seen.push(seen);
+        let events = watching(api, config.clone()).default_backoff().reflect(writer);
+        streams.push(changes(events, store.clone(), place.clone(), predicate));
+        all.add(store, place);
     }
     (all, streams)
 }
 
-fn changes<K>(
-    api: Api<K>,
-    config: watcher::Config,
-    writer: Writer<K>,
-    seen: CancellationToken,
-    predicate: impl Predicate<K> + Send + 'static,
-) -> Changes<K>
+/// Stores and streams of our own kinds, of which some objects may be more than can be read.
+fn watch_ours<K>(
+    scopes: Vec<(Api<Tolerant<K>>, Place)>,
+    config: &watcher::Config,
+    predicate: impl Predicate<K> + Copy + Send + 'static,
+) -> (Stores<K>, Vec<Changes<K>>)
 where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
-    K::DynamicType: Hash + Eq + Clone + Debug + Unpin + Send + Sync,
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    let kind = std::any::type_name::<K>();
-    let changes = watching(api, config)
-        .default_backoff()
-        .reflect(writer)
-        .inspect(move |event| {
-            if let Ok(watcher::Event::InitDone) = event {
-                seen.cancel();
-            }
-        })
-        .touched_objects()
-        .predicate_filter(predicate, Default::default());
-    changes
-        .filter_map(move |change| async move {
-            match change {
-                Ok(object) => Some(Ok(object)),
-                // One stream's error would hold back the others of a controller.
-                Err(error) => {
-                    tracing::warn!(%error, kind, "a watch failed and starts again");
-                    None
-                }
-            }
-        })
-        .boxed()
-}
-
-/// Watches for ever. kube-rs lists anew when an event says that the version to watch from is too old (410), as
-/// kube-apiserver has it; told so by the answer's status, as by what stands before other API servers, it would ask for the
-/// same version for ever. Then the watch is begun anew.
-fn watching<K>(
-    api: Api<K>,
-    config: watcher::Config,
-) -> BoxStream<'static, Result<watcher::Event<K>, watcher::Error>>
-where
-    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
-{
-    let begun = unfold(None, move |watch| {
-        let mut watch = watch.unwrap_or_else(|| watcher(api.clone(), config.clone()).boxed());
-        async move {
-            let event = watch.next().await?;
-            let is_gone = matches!(
-                &event,
-                Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410
-            );
-            Some((event, (!is_gone).then_some(watch)))
-        }
-    });
-    begun.boxed()
+    let (mut all, mut streams) = (Stores::empty(), Vec::new());
+    for (api, place) in scopes {
+        let (store, writer) = reflector::store();
+        let events = watching(api, config.clone()).default_backoff();
+        let namespace = place.namespace().map(str::to_owned);
+        let events = sorted(events, namespace, writer, all.unreadable.clone());
+        streams.push(changes(events, store.clone(), place.clone(), predicate));
+        all.add(store, place);
+    }
+    (all, streams)
 }
 
 #[cfg(test)]

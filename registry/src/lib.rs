@@ -28,6 +28,7 @@ pub mod regions;
 pub mod rfc3339;
 pub mod server;
 pub mod settings;
+mod shares;
 pub mod standby;
 pub mod telemetry;
 pub mod tenancy;

@@ -182,6 +182,24 @@ fn an_autoscaler_needs_room() {
 }
 
 #[test]
+fn an_autoscaler_needs_something_to_go_by() {
+    let blind = "registry.autoscaling.enabled=true,registry.autoscaling.targetCPUUtilizationPercentage=0";
+    let output = template("berth", &["--set", DISTRIBUTED, "--set", blind]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("targetCPUUtilizationPercentage"));
+    let metric = r#"registry.autoscaling.metrics=[{"type":"External"}]"#;
+    let output = template(
+        "berth",
+        &["--set", DISTRIBUTED, "--set", blind, "--set-json", metric],
+    );
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
 fn a_cluster_that_is_too_old_is_refused() {
     let output = template("berth", &["--kube-version", "v1.32.9"]);
     assert!(!output.status.success());

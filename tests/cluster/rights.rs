@@ -370,3 +370,30 @@ async fn with_a_list_of_namespaces_nothing_elsewhere_is_asked_for() {
     assert_eq!(refused, Rights::new());
     assert!(used.contains("/secrets create"), "{used:#?}");
 }
+
+#[tokio::test]
+async fn a_listed_namespace_that_is_deleted_stops_nobody_else() {
+    let first = Installation::start().await;
+    let apps = first.namespace("apps", json!({})).await;
+    let gone = first.namespace("gone", json!({})).await;
+    let mut berth = Installation::builder()
+        .flag(&format!("--namespaces={apps},{gone}"))
+        .start()
+        .await;
+    let (name, late) = (berth.name("acme"), berth.name("late"));
+    let open = json!({ "allowedNamespaces": { "from": "All" } });
+    berth.ready_tenant(&name, open).await;
+    berth.plane.delete("Namespace", "", &gone).await;
+    berth.plane.wait_gone("Namespace", "", &gone).await;
+    // The Role that was in it is gone, too: what begins now may not even list what is there.
+    berth.operator(0).signal(Signal::KILL);
+    berth.operator(0).ended(Duration::from_secs(60)).await;
+    berth.start_operator().await;
+    berth.ready_tenant(&late, json!({})).await;
+    let repository = declared("Repository", &apps, &name, &json!({ "name": "app" }));
+    berth.plane.apply(repository).await.expect("it is accepted");
+    berth
+        .plane
+        .wait_for("Repository", &apps, "one", "Ready", "True", "")
+        .await;
+}

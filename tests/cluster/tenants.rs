@@ -1,6 +1,8 @@
 //! The life of a Tenant.
 
-use harness::{Admin, Installation};
+use std::time::{Duration, SystemTime};
+
+use harness::{Admin, Installation, eventually};
 use reqwest::Method;
 use serde_json::json;
 
@@ -45,6 +47,47 @@ async fn of_two_tenants_with_one_host_the_older_has_it() {
         .plane
         .wait_for("Tenant", "", &second, "Ready", "True", "Served")
         .await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_is_served_with_a_host_keeps_it_whatever_an_older_one_says() {
+    let berth = Installation::start().await;
+    let (older, newer) = (berth.name("older"), berth.name("newer"));
+    let host = format!("{}.example.com", berth.id);
+    berth.ready_tenant(&older, json!({})).await;
+    // Their creation is told in whole seconds.
+    let made = seconds();
+    eventually("the next second", Duration::from_secs(5), async || {
+        (seconds() > made).then_some(())
+    })
+    .await;
+    berth.ready_tenant(&newer, json!({ "hosts": [host] })).await;
+    let claims = json!({ "spec": { "hosts": [host] } });
+    berth.plane.merge("Tenant", "", &older, claims).await;
+    let stalled = berth
+        .plane
+        .wait_for("Tenant", "", &older, "Stalled", "True", "Conflict")
+        .await;
+    let told = harness::condition(&stalled, "Stalled").expect("a condition")["message"].to_string();
+    assert!(told.contains(&newer) && told.contains(&host), "{told}");
+    // The other one goes on as before.
+    let suspended = json!({ "spec": { "suspend": true } });
+    berth.plane.merge("Tenant", "", &newer, suspended).await;
+    berth
+        .plane
+        .wait_for("Tenant", "", &newer, "Ready", "True", "Suspended")
+        .await;
+    let none = json!({ "spec": { "hosts": [] } });
+    berth.plane.merge("Tenant", "", &newer, none).await;
+    berth
+        .plane
+        .wait_for("Tenant", "", &older, "Ready", "True", "Served")
+        .await;
+}
+
+fn seconds() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    now.expect("a time after 1970").as_secs()
 }
 
 #[tokio::test]

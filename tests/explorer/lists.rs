@@ -320,4 +320,19 @@ async fn a_page_looks_at_a_bounded_number_of_names_and_tells_none_of_them() {
     }
 
     assert_eq!((found, pages), (vec!["z/cache".to_owned()], 3));
+
+    // Nor does the API's list look at more, or tell more.
+    let (mut pages, mut path, mut found) = (0, "/v2/_catalog?n=5".to_owned(), Vec::new());
+    loop {
+        let page = program.get(&path).await.expect(200);
+        found.extend(page.json()["repositories"].as_array().cloned().expect("a list"));
+        pages += 1;
+        let link = page.header("link");
+        assert!(!link.contains("hidden"), "{link}");
+        let Some((next, _)) = link.trim_start_matches('<').split_once('>') else {
+            break;
+        };
+        path = next.to_owned();
+    }
+    assert_eq!((found, pages), (vec![serde_json::json!("z/cache")], 3));
 }

@@ -360,6 +360,7 @@ fn resource(kind: &str) -> ApiResource {
         "Service" => ("", "v1", "services"),
         "Node" => ("", "v1", "nodes"),
         "ConfigMap" => ("", "v1", "configmaps"),
+        "ResourceQuota" => ("", "v1", "resourcequotas"),
         "PersistentVolumeClaim" => ("", "v1", "persistentvolumeclaims"),
         "Pod" => ("", "v1", "pods"),
         "Deployment" => ("apps", "v1", "deployments"),

@@ -93,6 +93,19 @@ impl Wire {
         std::mem::take(&mut self.received)
     }
 
+    /// The next bytes, so many; `None` if the server closes before.
+    ///
+    /// # Panics
+    /// If nothing comes for a minute.
+    pub async fn exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.received.len() < count {
+            if !self.receive().await {
+                return None;
+            }
+        }
+        Some(self.received.drain(..count).collect())
+    }
+
     /// Reads once; false at the end.
     async fn receive(&mut self) -> bool {
         let mut buffer = vec![0; 64 * 1024];

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use harness::content::sha256;
-use harness::http::Repository;
+use harness::http::{Repository, send};
 use harness::{Admin, Backend, Berth, Cluster, Dice, eventually};
 use reqwest::Method;
 use serde_json::json;
@@ -18,6 +18,43 @@ async fn bytes_of_a_deleted_image_become_free_on_sqlite_and_a_folder() {
 #[tokio::test]
 async fn bytes_of_a_deleted_image_become_free_on_postgres_and_s3() {
     bytes_become_free(Backend::Distributed).await;
+}
+
+#[tokio::test]
+async fn who_is_told_by_a_304_that_content_is_there_may_rely_on_it() {
+    let berth = short(Berth::builder()).start().await;
+    let repository = Repository::new(&berth.url(""), "team/app");
+    let (blob, left) = (
+        repository.push_blob(b"asked for").await,
+        repository.push_blob(b"left alone").await,
+    );
+    let image = image(1, &serde_json::Value::Null);
+    repository.push_blob(&image.own).await;
+    repository.push_blob(&shared()).await;
+    let reference = image.digest();
+    repository
+        .put_manifest(&reference, MANIFEST, &image.manifest)
+        .await
+        .expect(201);
+    let paths = [
+        (format!("blobs/{blob}"), &blob),
+        (format!("manifests/{reference}"), &reference),
+    ];
+
+    eventually("what nobody asks for is collected", WAIT, async || {
+        for (path, digest) in &paths {
+            let head = repository.request(Method::HEAD, path);
+            send(head.header("If-None-Match", format!("\"{digest}\"")))
+                .await
+                .expect(304);
+        }
+        let found = repository.get(&format!("blobs/{left}")).await;
+        (found.status == 404).then_some(())
+    })
+    .await;
+
+    repository.assert_blob(&blob, b"asked for").await;
+    assert_there(&repository, &image).await;
 }
 
 async fn bytes_become_free(backend: Backend) {

@@ -349,6 +349,37 @@ async fn a_deleted_tenant_is_not_there_any_more_and_its_tokens_never_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_removed_by_its_sources_uid_is_no_object_of_another_source() {
+    let (berth, admin) = two_tenants(settings()).await;
+    let made = async |uid: &str, path: &str, spec: serde_json::Value| {
+        let body = json!({ "uid": uid, "spec": spec });
+        admin.ask(Method::PUT, path, Some(body)).await.expect(200);
+    };
+    let remove = async |path: &str| admin.ask(Method::DELETE, path, None).await;
+    made("second", "tenants/acme", json!({})).await;
+    made(
+        "second",
+        "tenants/acme/repositories/app",
+        json!({ "name": "app" }),
+    )
+    .await;
+    let token = admin.token("acme", &["**"], &["pull"]).await;
+    for path in ["tenants/acme/repositories/app", "tenants/acme"] {
+        for erase in ["", "&erase=true"] {
+            let refused = remove(&format!("{path}?uid=first{erase}")).await;
+            assert_eq!(refused.expect(409).json()["reason"], "Replaced", "{path}{erase}");
+        }
+    }
+    get(&berth, &format!("acme.{DOMAIN}"), &token, "/v2/")
+        .await
+        .expect(200);
+    for path in ["tenants/acme/repositories/app", "tenants/acme"] {
+        remove(&format!("{path}?uid=second")).await.expect(200);
+        admin.ask(Method::GET, path, None).await.expect(404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_put_repeated_seals_with_the_new_key_once_and_specs_without_secrets_stay() {
     let (berth, admin) = two_tenants(settings()).await;
     let cache = json!({ "spec": {

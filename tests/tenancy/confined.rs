@@ -5,7 +5,7 @@ use harness::{Admin, Berth};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{DOMAIN, get, push, settings, to, two_tenants};
+use super::{DOMAIN, access_token, get, push, settings, to, two_tenants};
 
 fn host() -> String {
     format!("acme.{DOMAIN}")
@@ -69,6 +69,32 @@ async fn a_confined_token_does_what_it_was_asked_for_and_nothing_else_its_creden
     send(to(&berth, &host(), Method::GET, "/v2/other/manifests/v1").bearer_auth(bearer))
         .await
         .expect(401);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_confined_token_mounts_nothing_from_repositories_that_it_does_not_name() {
+    let (berth, _admin, token) = scene().await;
+    let blob = harness::content::sha256(b"other");
+    let mount = || {
+        let path = format!("/v2/app/blobs/uploads/?mount={blob}");
+        to(&berth, &host(), Method::POST, &path)
+    };
+    let password = password(&berth, &token, "repository:app:pull,push").await;
+    send(mount().basic_auth("u", Some(&password))).await.expect(202);
+    // Nor does what it is exchanged for.
+    let bearer = access_token(&berth, &host(), &password, "repository:app:pull,push").await;
+    send(mount().bearer_auth(&bearer)).await.expect(202);
+    // Naming the source does not help either.
+    let from = format!("/v2/app/blobs/uploads/?mount={blob}&from=other");
+    let request = to(&berth, &host(), Method::POST, &from);
+    send(request.basic_auth("u", Some(&password))).await.expect(202);
+
+    // What is narrower than the confined token is told to ask for a wider one, as ever.
+    let narrow = access_token(&berth, &host(), &password, "repository:app:pull").await;
+    send(mount().bearer_auth(&narrow)).await.expect(401);
+    // An access token that is not confined mounts what its credential may pull.
+    let bearer = access_token(&berth, &host(), &token, "repository:app:pull,push").await;
+    send(mount().bearer_auth(&bearer)).await.expect(201);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

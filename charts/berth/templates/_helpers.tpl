@@ -169,6 +169,9 @@ affinity:
 {{- if and $registry.autoscaling.enabled (gt (int $registry.autoscaling.minReplicas) (int $registry.autoscaling.maxReplicas)) }}
 {{- fail "registry.autoscaling.minReplicas is more than registry.autoscaling.maxReplicas" }}
 {{- end }}
+{{- if and $registry.autoscaling.enabled (not $registry.autoscaling.targetCPUUtilizationPercentage) (not $registry.autoscaling.metrics) }}
+{{- fail "registry.autoscaling has nothing to go by: set targetCPUUtilizationPercentage or metrics; without either Kubernetes takes a CPU utilisation of 80 %" }}
+{{- end }}
 {{- if $registry.readOnly.enabled }}
 {{- if not .Values.keys.secretName }}
 {{- fail "registry.readOnly.enabled goes with keys.secretName: name a copy of the Secret that the primary's operator makes" }}

@@ -33,6 +33,12 @@ pub fn admitted<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
     })
 }
 
+/// Whether the tenant is one that cannot be read, so that nothing is known of whom it admits.
+pub fn is_undecided<K: Declared>(object: &K, ctx: &Context) -> bool {
+    let tenants = &ctx.watched.tenants;
+    tenants.get(&ObjectRef::new(object.tenant())).is_none() && tenants.unreadable.has("", object.tenant())
+}
+
 /// The oldest object wins; of those of one second the one that is served already.
 pub fn claimed<K: Declared>(object: &K, ctx: &Context) -> Result<(), Trouble> {
     let Some(claim) = object.claim() else {

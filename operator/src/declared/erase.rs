@@ -16,6 +16,7 @@ use crate::PAUSED;
 use crate::admission::admits;
 use crate::context::Context;
 use crate::registry::Object;
+use crate::tolerant::{Tolerant, Unread};
 use crate::trouble::Trouble;
 
 /// What becomes of the content of an object that is about to go.
@@ -29,8 +30,22 @@ pub async fn ending(repository: &Repository, ctx: &Context) -> Result<Ending, Tr
     if !rivals(repository, ctx).is_empty() {
         return Ok(Ending::Kept("another Repository declares the same name"));
     }
+    let unread = ctx.watched.repositories.unreadable.all();
+    if unread.iter().any(|unread| may_declare(unread, repository)) {
+        return Ok(Ending::Kept(
+            "a Repository that cannot be read declares the same name",
+        ));
+    }
     let stored = ctx.registry.object(&path(repository)).await?;
     Ok(by_registry(repository, stored.as_ref()))
+}
+
+/// Whether an object that cannot be read names the repository, too.
+fn may_declare(unread: &Unread, repository: &Repository) -> bool {
+    unread.object.metadata.uid != repository.metadata.uid
+        && unread.object.metadata.deletion_timestamp.is_none()
+        && unread.text("/spec/tenantRef/name") == Some(repository.tenant())
+        && unread.text("/spec/name") == repository.spec.name.as_deref()
 }
 
 /// What the object alone decides; nothing if it asks for its content to go.
@@ -53,9 +68,13 @@ fn by_itself(repository: &Repository) -> Option<Ending> {
 /// What the tenant and the namespace have against it, as they are now.
 async fn against(repository: &Repository, ctx: &Context) -> Result<Option<&'static str>, kube::Error> {
     let namespace = repository.namespace().unwrap_or_default();
-    let tenant = Api::<Tenant>::all(ctx.client.clone())
+    let tenant = Api::<Tolerant<Tenant>>::all(ctx.client.clone())
         .get_opt(repository.tenant())
         .await?;
+    let tenant = match tenant.map(|tenant| tenant.0).transpose() {
+        Ok(tenant) => tenant,
+        Err(_) => return Ok(Some("the Tenant cannot be read")),
+    };
     let named = ListParams::default().fields(&format!("metadata.name={namespace}"));
     let namespaces = Api::<Namespace>::all(ctx.client.clone())
         .list_metadata(&named)
@@ -128,6 +147,26 @@ mod tests {
         for (metadata, spec) in kept {
             let ending = of(metadata, spec.clone());
             assert!(matches!(ending, Some(Ending::Kept(_))), "{spec}: {ending:?}");
+        }
+    }
+
+    #[test]
+    fn content_stays_while_an_object_that_cannot_be_read_may_declare_it() {
+        let unread = |tenant: &str, name: &str, uid: &str| {
+            let object = json!({
+                "metadata": { "name": "other", "namespace": "apps", "uid": uid },
+                "spec": { "tenantRef": { "name": tenant }, "name": name, "tomorrow": true },
+            });
+            let Tolerant(read) = serde_json::from_value::<Tolerant<Repository>>(object).unwrap();
+            read.unwrap_err()
+        };
+        let own = repository(json!({}), json!({ "name": "api" }));
+        assert!(may_declare(&unread("acme", "api", "2"), &own));
+        for (tenant, name, uid) in [("acme", "web", "2"), ("other", "api", "2"), ("acme", "api", "1")] {
+            assert!(
+                !may_declare(&unread(tenant, name, uid), &own),
+                "{tenant} {name} {uid}"
+            );
         }
     }
 

@@ -36,11 +36,15 @@ use crate::trouble::Trouble;
 use crate::watches::Stores;
 use crate::{PAUSED, finalizer};
 pub use claim::seniority;
-use claim::{admitted, claimed};
+use claim::{admitted, claimed, is_undecided};
 pub use delete::{Ending, LET_GO, is_overdue, until_let_go};
 
 /// Until replicas may have caught up.
 pub const SOON: Duration = Duration::from_millis(300);
+/// Reason of what waits for a Tenant that can be read.
+const TENANT_UNREADABLE: &str = "TenantUnreadable";
+/// Longest time between two looks at what others have to do.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Between two looks at a claim that another object holds.
 pub const RIVALRY: Duration = Duration::from_secs(10);
 /// How old what a status says of the registry's own doings may be.
@@ -147,9 +151,13 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     finalizer::add(&api, object.as_ref()).await?;
     let uid = object.uid().unwrap_or_default();
     let looked = look(object.as_ref(), &uid, &ctx).await;
-    let (is_served, is_programmed) = (looked.is_ok(), matches!(looked, Ok(None)));
+    let (is_served, is_programmed) = match &looked {
+        Ok(Looked::Served) => (true, true),
+        Ok(Looked::Behind(_)) => (true, false),
+        Ok(Looked::Undecided(_)) | Err(_) => (false, false),
+    };
     let (verdict, programmed, again) = match looked {
-        Ok(None) => {
+        Ok(Looked::Served) => {
             ctx.failures.reset(&key);
             ctx.memory.waits_no_more(&uid);
             let programmed = Fact::new(
@@ -169,7 +177,12 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
                 jittered(poll),
             )
         }
-        Ok(Some(behind)) => {
+        Ok(Looked::Undecided(why)) => {
+            let programmed = Fact::new("Programmed", State::Unknown, TENANT_UNREADABLE, why.clone());
+            let again = ctx.failures.next(&key);
+            (Verdict::Failing(TENANT_UNREADABLE, why), programmed, again)
+        }
+        Ok(Looked::Behind(behind)) => {
             let generation = object.meta().generation.unwrap_or_default();
             if ctx.memory.waits_quietly(&uid, generation) {
                 return Ok(Action::requeue(SOON));
@@ -178,7 +191,7 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
             (
                 Verdict::Working("ReplicasBehind", behind),
                 programmed,
-                Duration::from_secs(1),
+                patience(ctx.memory.waited(&uid)),
             )
         }
         Err(trouble) if trouble.is_overthrow() => {
@@ -203,9 +216,10 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     // Only who is admitted and holds the name is told what the tenant stores.
     let answer = if is_served {
         object.ask(&ctx, is_programmed).await
-    } else if admitted(object.as_ref(), &ctx)
-        .and_then(|()| claimed(object.as_ref(), &ctx))
-        .is_ok()
+    } else if is_undecided(object.as_ref(), &ctx)
+        || admitted(object.as_ref(), &ctx)
+            .and_then(|()| claimed(object.as_ref(), &ctx))
+            .is_ok()
     {
         Ok(Answer::from(Told::NoNews))
     } else {
@@ -229,6 +243,12 @@ pub async fn reconcile<K: Declared>(object: Arc<K>, ctx: Arc<Context>) -> Result
     ctx.metrics
         .reconciled(K::KIND, outcome(&verdict), started.elapsed());
     Ok(Action::requeue(again))
+}
+
+/// When to look again at an object that has waited for so long, for replicas or for the edge: after an eighth of that, from
+/// a second up to a minute.
+pub fn patience(waited: Duration) -> Duration {
+    jittered((waited / 8).clamp(Duration::from_secs(1), LONGEST_WAIT))
 }
 
 impl<T> From<Told<T>> for Answer<T> {
@@ -261,12 +281,10 @@ pub async fn usage(
 /// Whether another installation of the cluster looks after the object. What names a Tenant that does not exist is
 /// nobody's, so that everybody lets it go.
 async fn is_elsewhere<K: Declared>(object: &K, ctx: &Context) -> Result<bool, Trouble> {
+    let tenants = &ctx.watched.tenants;
     if ctx.settings.tenant_selector.is_none()
-        || ctx
-            .watched
-            .tenants
-            .get(&ObjectRef::new(object.tenant()))
-            .is_some()
+        || tenants.get(&ObjectRef::new(object.tenant())).is_some()
+        || tenants.unreadable.has("", object.tenant())
     {
         return Ok(false);
     }
@@ -287,11 +305,26 @@ pub fn outcome(verdict: &Verdict) -> Outcome {
     }
 }
 
-/// Nothing if every live replica serves the object; else why not.
-async fn look<K: Declared>(object: &K, uid: &str, ctx: &Context) -> Result<Option<String>, Trouble> {
+/// What came of a look.
+enum Looked {
+    /// Every live replica serves the object.
+    Served,
+    /// Some do not, and why.
+    Behind(String),
+    /// Nobody knows whether it is admitted, and why. It is served as it was.
+    Undecided(String),
+}
+
+async fn look<K: Declared>(object: &K, uid: &str, ctx: &Context) -> Result<Looked, Trouble> {
     object
         .validate()
         .map_err(|problems| Trouble::invalid(&problems))?;
+    if is_undecided(object, ctx) && is_stored(object, uid, ctx).await? {
+        let tenant = object.tenant();
+        return Ok(Looked::Undecided(format!(
+            "Tenant {tenant} cannot be read; what was served stays as it was"
+        )));
+    }
     if let Err(trouble) = admitted(object, ctx).and_then(|()| claimed(object, ctx)) {
         // It may have been served until now.
         ctx.memory.forget(uid);
@@ -312,7 +345,14 @@ async fn look<K: Declared>(object: &K, uid: &str, ctx: &Context) -> Result<Optio
         object.tenant(),
         object.name_any()
     );
-    Ok(ctx.registry.replicas().await?.behind(&served, version))
+    let behind = ctx.registry.replicas().await?.behind(&served, version);
+    Ok(behind.map_or(Looked::Served, Looked::Behind))
+}
+
+/// Whether the registry has it from this object, which was admitted then. Others are not told that there is such a Tenant.
+async fn is_stored<K: Declared>(object: &K, uid: &str, ctx: &Context) -> Result<bool, Trouble> {
+    let stored = ctx.registry.object(&path(object)).await?;
+    Ok(stored.is_some_and(|stored| stored.uid.as_deref() == Some(uid)))
 }
 
 /// A refusal that names no object of another namespace.
@@ -342,4 +382,27 @@ pub async fn put(
     let changed = ctx.registry.put(path, uid, generation, spec).await?;
     ctx.memory.was_put(uid, body, changed.version);
     Ok(changed.version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_for_long_is_looked_at_ever_more_rarely() {
+        let seconds = |waited: u64| patience(Duration::from_secs(waited)).as_secs_f64();
+        for (waited, nominal) in [(3, 1.0), (8, 1.0), (80, 10.0), (480, 60.0), (86_400, 60.0)] {
+            let wait = seconds(waited);
+            assert!(
+                (nominal * 0.75..=nominal * 1.25).contains(&wait),
+                "{waited}: {wait}"
+            );
+        }
+        let looks = (0..).scan(0.0, |at, _| {
+            *at += seconds(*at as u64);
+            (*at < 3600.0).then_some(())
+        });
+        let count = looks.count();
+        assert!(count < 150, "{count} looks in the first hour");
+    }
 }

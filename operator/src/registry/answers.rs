@@ -1,6 +1,8 @@
 //! What the registry's admin API answers, as far as the operator reads it.
 
 use berth_crds::WebhookStatus;
+use berth_crds::token::TokenId;
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -78,7 +80,10 @@ pub struct Stored {
 #[serde(rename_all = "camelCase")]
 pub struct TokenInfo {
     /// Public part.
-    pub id: String,
+    pub id: TokenId,
+    /// What it is for, as whoever made it says.
+    #[serde(default)]
+    pub description: String,
     /// What it may do.
     pub grants: Value,
     /// When it was made (RFC 3339).
@@ -91,6 +96,18 @@ pub struct TokenInfo {
     /// When it was last used (RFC 3339).
     #[serde(default)]
     pub last_used_at: Option<String>,
+}
+
+impl TokenInfo {
+    /// When it was made, by the registry's clock. An unreadable time is long ago: such a token is replaced.
+    pub fn created(&self) -> Timestamp {
+        self.created_at.parse().unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
+    /// When it ends.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.expires_at.as_ref()?.parse().ok()
+    }
 }
 
 /// What a tenant or a repository stores.

@@ -4,6 +4,8 @@
 //! so that a leader that was frozen and thawed cannot undo what its successor did.
 
 mod answers;
+mod error;
+mod target;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use berth_crds::WebhookStatus;
 use berth_crds::admin::{Put, TokenConfig, current_key};
-use reqwest::{Method, StatusCode};
+use berth_crds::token::TokenId;
+use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,42 +25,14 @@ pub use answers::{
     Changed, Object, PullThrough, Replicas, Retention, RetentionPreview, RetentionRun, Stored, TokenInfo,
     Usage,
 };
+pub use error::RegistryError;
+use error::{broken, refused, unreachable};
+use target::Target;
 
 /// Longest wait for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How old what replicas said may be.
 const FRESH: Duration = Duration::from_millis(200);
-
-/// Why the registry did not do it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RegistryError {
-    /// It does not answer, or says that it cannot now.
-    #[error("the registry's admin API does not answer: {0}")]
-    Unreachable(String),
-    /// Another operator is the leader.
-    #[error("another operator has taken over: {0}")]
-    StaleTerm(String),
-    /// A name is another object's.
-    #[error("{0}")]
-    Taken(String),
-    /// The content is wrong.
-    #[error("{0}")]
-    Invalid(String),
-    /// There is no such object.
-    #[error("{0}")]
-    NotFound(String),
-    /// It is at it already; later it can be done.
-    #[error("{0}")]
-    Busy(String),
-    /// Anything else.
-    #[error("the registry refused ({status}): {message}")]
-    Refused {
-        /// HTTP status.
-        status: u16,
-        /// What it said.
-        message: String,
-    },
-}
 
 /// What opens the admin API.
 #[derive(Debug, Clone)]
@@ -82,35 +57,21 @@ struct Access {
 /// The admin API.
 #[derive(Debug)]
 pub struct Registry {
-    url: String,
+    url: Url,
     access: RwLock<Arc<Access>>,
     term: OnceCell<i64>,
     served: Mutex<Option<(Instant, Replicas)>>,
 }
 
-/// Name of a retention policy's object, as a query has it.
+/// Name of a retention policy's object at the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyName(String);
 
 impl PolicyName {
-    /// Of an object; both are DNS names, which a query takes as they are.
+    /// Of an object.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self(format!("policy={namespace}%2F{name}"))
+        Self(format!("{namespace}/{name}"))
     }
-}
-
-impl std::fmt::Display for PolicyName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-#[derive(Deserialize)]
-struct Refusal {
-    #[serde(default)]
-    reason: String,
-    #[serde(default)]
-    error: String,
 }
 
 impl Registry {
@@ -122,7 +83,7 @@ impl Registry {
             authority: String::new(),
         };
         Ok(Self {
-            url: url.trim_end_matches('/').to_owned(),
+            url: Url::parse(url).map_err(|why| broken(&url, &why))?,
             access: RwLock::new(Arc::new(access)),
             term: OnceCell::new(),
             served: Mutex::new(None),
@@ -177,14 +138,14 @@ impl Registry {
             term: i64,
         }
         let take = async || {
-            let Term { term } = self.ask(Method::POST, "terms", None::<&()>).await?;
+            let Term { term } = self.ask(Method::POST, Target::at(["terms"]), None::<&()>).await?;
             tracing::info!(term, "this operator's writes are taken, earlier leaders' no more");
             Ok(term)
         };
         self.term.get_or_try_init(take).await.copied()
     }
 
-    /// Makes an object what it should be. `path` is below `/admin/v1/`.
+    /// Makes an object what it should be. `path` is below `/admin/v1/`; its parts are names.
     pub async fn put<T: Serialize>(
         &self,
         path: &str,
@@ -193,23 +154,37 @@ impl Registry {
         spec: &T,
     ) -> Result<Changed, RegistryError> {
         let body = self.body(uid, generation, spec).await?;
-        self.ask(Method::PUT, path, Some(&body)).await
+        self.ask(Method::PUT, Target::at([]).below(path), Some(&body))
+            .await
     }
 
     /// Removes an object; whether it was there. `erase` gives up what it stores too.
     pub async fn delete(&self, path: &str, erase: bool) -> Result<bool, RegistryError> {
-        let term = self.term().await?;
-        let path = format!("{path}?term={term}{}", if erase { "&erase=true" } else { "" });
-        match self.ask::<Value>(Method::DELETE, &path, None::<&()>).await {
+        let target = Target::at([]).below(path);
+        self.remove(if erase { target.with("erase", true) } else { target })
+            .await
+    }
+
+    async fn remove(&self, target: Target) -> Result<bool, RegistryError> {
+        let target = target.with("term", self.term().await?);
+        match self.ask::<Value>(Method::DELETE, target, None::<&()>).await {
             Ok(_) => Ok(true),
             Err(RegistryError::NotFound(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Removes an object if it still comes from the source with this uid; whether it was there.
+    pub async fn delete_of(&self, path: &str, uid: &str) -> Result<bool, RegistryError> {
+        self.remove(Target::at([]).below(path).with("uid", uid)).await
+    }
+
     /// An object, if the registry has it.
     pub async fn object(&self, path: &str) -> Result<Option<Object>, RegistryError> {
-        match self.ask(Method::GET, path, None::<&()>).await {
+        match self
+            .ask(Method::GET, Target::at([]).below(path), None::<&()>)
+            .await
+        {
             Ok(object) => Ok(Some(object)),
             Err(RegistryError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
@@ -218,7 +193,7 @@ impl Registry {
 
     /// Every object.
     pub async fn state(&self) -> Result<Vec<Stored>, RegistryError> {
-        let everything: Everything = self.ask(Method::GET, "state", None::<&()>).await?;
+        let everything: Everything = self.ask(Method::GET, Target::at(["state"]), None::<&()>).await?;
         Ok(everything.objects)
     }
 
@@ -230,28 +205,30 @@ impl Registry {
         {
             return Ok(replicas.clone());
         }
-        let replicas: Replicas = self.ask(Method::GET, "replicas", None::<&()>).await?;
+        let replicas: Replicas = self
+            .ask(Method::GET, Target::at(["replicas"]), None::<&()>)
+            .await?;
         *served = Some((Instant::now(), replicas.clone()));
         Ok(replicas)
     }
 
     /// What a tenant stores.
     pub async fn usage(&self, tenant: &str) -> Result<Option<Usage>, RegistryError> {
-        let path = format!("usage?tenant={tenant}");
-        let usages: Vec<Usage> = self.ask(Method::GET, &path, None::<&()>).await?;
+        let target = Target::at(["usage"]).with("tenant", tenant);
+        let usages: Vec<Usage> = self.ask(Method::GET, target, None::<&()>).await?;
         Ok(usages.into_iter().next())
     }
 
     /// How a tenant's webhooks fare.
     pub async fn webhooks(&self, tenant: &str) -> Result<Vec<WebhookStatus>, RegistryError> {
-        let path = format!("tenants/{tenant}/webhooks");
-        self.ask(Method::GET, &path, None::<&()>).await
+        let target = Target::at(["tenants", tenant, "webhooks"]);
+        self.ask(Method::GET, target, None::<&()>).await
     }
 
     /// What a repository stores; nothing if it does not exist yet.
     pub async fn repository_usage(&self, tenant: &str, name: &str) -> Result<Option<Usage>, RegistryError> {
-        let path = format!("tenants/{tenant}/catalog/{name}");
-        match self.ask(Method::GET, &path, None::<&()>).await {
+        let target = Target::at(["tenants", tenant, "catalog"]).below(name);
+        match self.ask(Method::GET, target, None::<&()>).await {
             Ok(usage) => Ok(Some(usage)),
             Err(RegistryError::NotFound(_)) => Ok(None),
             Err(error) => Err(error),
@@ -264,8 +241,8 @@ impl Registry {
         tenant: &str,
         policy: &PolicyName,
     ) -> Result<Option<Retention>, RegistryError> {
-        let path = format!("tenants/{tenant}/retention?{policy}");
-        match self.ask(Method::GET, &path, None::<&()>).await {
+        let target = Target::at(["tenants", tenant, "retention"]).with("policy", &policy.0);
+        match self.ask(Method::GET, target, None::<&()>).await {
             Err(RegistryError::NotFound(_)) => Ok(None),
             answer => answer,
         }
@@ -277,21 +254,22 @@ impl Registry {
         tenant: &str,
         policy: &PolicyName,
     ) -> Result<Option<Retention>, RegistryError> {
-        let term = self.term().await?;
-        let path = format!("tenants/{tenant}/retention/run?{policy}&term={term}");
-        self.ask(Method::POST, &path, None::<&()>).await
+        let target = Target::at(["tenants", tenant, "retention", "run"])
+            .with("policy", &policy.0)
+            .with("term", self.term().await?);
+        self.ask(Method::POST, target, None::<&()>).await
     }
 
-    /// What a cache does, by the namespace and the name of its object, which a query takes as they are; nothing if the
-    /// registry has no such cache.
+    /// What a cache does, by the namespace and the name of its object; nothing if the registry has no such cache.
     pub async fn pull_through(
         &self,
         tenant: &str,
         namespace: &str,
         name: &str,
     ) -> Result<Option<PullThrough>, RegistryError> {
-        let path = format!("tenants/{tenant}/pull-through?cache={namespace}%2F{name}");
-        match self.ask(Method::GET, &path, None::<&()>).await {
+        let cache = format!("{namespace}/{name}");
+        let target = Target::at(["tenants", tenant, "pull-through"]).with("cache", cache);
+        match self.ask(Method::GET, target, None::<&()>).await {
             Err(RegistryError::NotFound(_)) => Ok(None),
             answer => answer,
         }
@@ -306,8 +284,8 @@ impl Registry {
         }
         let (mut all, mut after) = (Vec::new(), String::new());
         loop {
-            let path = format!("tenants/{tenant}/tokens?after={after}");
-            let page: Page = self.ask(Method::GET, &path, None::<&()>).await?;
+            let target = Target::at(["tenants", tenant, "tokens"]).with("after", after);
+            let page: Page = self.ask(Method::GET, target, None::<&()>).await?;
             all.extend(page.tokens);
             match page.next {
                 Some(next) => after = next,
@@ -320,19 +298,20 @@ impl Registry {
     pub async fn put_token(
         &self,
         tenant: &str,
-        id: &str,
+        id: &TokenId,
         uid: &str,
         token: &TokenConfig,
     ) -> Result<(), RegistryError> {
-        let path = format!("tenants/{tenant}/tokens/{id}");
+        let target = Target::at(["tenants", tenant, "tokens", id.as_str()]);
         let body = self.body(uid, 0, token).await?;
-        let _: Value = self.ask(Method::PUT, &path, Some(&body)).await?;
+        let _: Value = self.ask(Method::PUT, target, Some(&body)).await?;
         Ok(())
     }
 
     /// Ends a token.
-    pub async fn delete_token(&self, tenant: &str, id: &str) -> Result<bool, RegistryError> {
-        self.delete(&format!("tenants/{tenant}/tokens/{id}"), false).await
+    pub async fn delete_token(&self, tenant: &str, id: &TokenId) -> Result<bool, RegistryError> {
+        self.remove(Target::at(["tenants", tenant, "tokens", id.as_str()]))
+            .await
     }
 
     async fn body<'a, T: Serialize>(
@@ -352,9 +331,10 @@ impl Registry {
     async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
-        path: &str,
+        target: Target,
         body: Option<&impl Serialize>,
     ) -> Result<T, RegistryError> {
+        let url = target.url(&self.url)?;
         let access = self.access();
         let key = match &access.opening {
             Opening::Key(key) => key.clone(),
@@ -366,7 +346,6 @@ impl Registry {
             }
             Opening::Nothing => return Err(RegistryError::Unreachable("there is no key yet".to_owned())),
         };
-        let url = format!("{}/admin/v1/{path}", self.url);
         let mut request = access.http.request(method, url).bearer_auth(key);
         if let Some(body) = body {
             request = request.json(body);
@@ -386,10 +365,6 @@ impl Registry {
     }
 }
 
-fn broken(what: &dyn std::fmt::Display, why: &dyn std::fmt::Display) -> RegistryError {
-    RegistryError::Invalid(format!("{what}: {why}"))
-}
-
 /// A client that trusts these certificates alone, or the system's.
 fn client(authority: Option<&str>) -> Result<reqwest::Client, RegistryError> {
     let mut http = reqwest::Client::builder()
@@ -402,51 +377,4 @@ fn client(authority: Option<&str>) -> Result<reqwest::Client, RegistryError> {
             http.tls_certs_only(certificates.map_err(|why| broken(&"the admin API's certificates", &why))?);
     }
     http.build().map_err(|why| broken(&"the HTTP client", &why))
-}
-
-fn unreachable(error: reqwest::Error) -> RegistryError {
-    // The innermost cause says why; the outer ones name the URL once more.
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    RegistryError::Unreachable(cause.to_string())
-}
-
-fn refused(status: StatusCode, body: &[u8]) -> RegistryError {
-    let refusal = serde_json::from_slice(body).unwrap_or(Refusal {
-        reason: String::new(),
-        error: String::new(),
-    });
-    match refusal.reason.as_str() {
-        "StaleTerm" => RegistryError::StaleTerm(refusal.error),
-        "Taken" => RegistryError::Taken(refusal.error),
-        "Invalid" => RegistryError::Invalid(refusal.error),
-        "NotFound" => RegistryError::NotFound(refusal.error),
-        "Running" => RegistryError::Busy(refusal.error),
-        "Unavailable" => RegistryError::Unreachable(refusal.error),
-        _ => RegistryError::Refused {
-            status: status.as_u16(),
-            message: refusal.error,
-        },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_become_errors_by_their_reason() {
-        let of = |body: &str| refused(StatusCode::CONFLICT, body.as_bytes());
-        assert_eq!(
-            of(r#"{"reason":"StaleTerm","error":"over"}"#),
-            RegistryError::StaleTerm("over".to_owned())
-        );
-        assert_eq!(
-            of(r#"{"reason":"Taken","error":"held"}"#),
-            RegistryError::Taken("held".to_owned())
-        );
-        assert!(matches!(of("<html>"), RegistryError::Refused { status: 409, .. }));
-    }
 }

@@ -23,6 +23,12 @@ const ATTEMPTS: usize = 5;
 pub struct Seen(Mutex<HashMap<(String, String, String), String>>);
 
 impl Seen {
+    /// Forgets accounts that are not there any more, by namespace and name.
+    pub fn retain(&self, is_there: impl Fn(&str, &str) -> bool) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.retain(|(namespace, account, _), _| is_there(namespace, account));
+    }
+
     fn is(&self, key: &(String, String, String), version: &str) -> bool {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.get(key).is_some_and(|seen| seen == version)
@@ -119,5 +125,29 @@ async fn change(
             Err(kube::Error::Api(error)) if error.code == 404 => return Ok(None),
             outcome => return Ok(outcome?.resource_version()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accounts_that_are_gone_are_forgotten() {
+        let seen = Seen::default();
+        let key = |namespace: &str| {
+            (
+                namespace.to_owned(),
+                "default".to_owned(),
+                "berth-acme".to_owned(),
+            )
+        };
+        for namespace in ["kept", "gone"] {
+            seen.note(key(namespace), Some("7".to_owned()));
+        }
+        seen.retain(|namespace, account| (namespace, account) == ("kept", "default"));
+        assert!(seen.is(&key("kept"), "7"));
+        assert!(!seen.is(&key("gone"), "7"));
+        assert_eq!(seen.0.lock().unwrap().len(), 1);
     }
 }

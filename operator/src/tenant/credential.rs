@@ -5,19 +5,25 @@
 //! pulls of a pod, however often it is replaced meanwhile: the registry forgets each predecessor only when it was
 //! replaced some time ago and a successor was seen in use, or after a grace period, so that no pull under way meets
 //! a 401.
+//!
+//! Whoever may write Secrets may write all that a Secret says. So a Secret names tokens, but which of them are its own and
+//! how old they are the registry's records say: [`Own`] tokens are all that a step ends, and their time of creation decides
+//! about rotation, expiry and revocation.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use berth_crds::token::Token;
+use berth_crds::token::{Token, TokenId};
 use berth_crds::{Grant, Span};
 use k8s_openapi::jiff::Timestamp;
 use serde_json::Value;
 
 use super::predecessor::Predecessor;
-use super::secret::Contents;
+use super::secret::{self, Contents};
 use crate::registry::TokenInfo;
 
+/// By how much the clocks of the operator and the registry may differ.
+const SKEW: Duration = Duration::from_secs(60);
 /// Pulls under way, and what a node has cached, are over by then.
 const SHORTEST_OVERLAP: Duration = Duration::from_secs(600);
 /// With more predecessors, those that were replaced that long ago do not wait for a successor's use.
@@ -79,14 +85,14 @@ pub enum Step {
         /// Its predecessors, which end later; the newest first.
         previous: Vec<Predecessor>,
         /// Tokens that end as soon as the Secret is written.
-        revoke: Vec<String>,
+        revoke: Vec<TokenId>,
     },
     /// The registry's record of the token is set right.
     Record,
     /// The Secret is written again with the same token.
     Rewrite,
     /// Predecessors end.
-    Retire(Vec<String>),
+    Retire(Vec<TokenId>),
 }
 
 /// When something is done.
@@ -96,11 +102,42 @@ pub struct Terms {
     pub now: Timestamp,
     /// How long a replaced token stays valid if its successor is not seen in use.
     pub grace: Duration,
-    /// Tokens issued before are replaced, and end at once, as do their predecessors.
+    /// Tokens issued before are replaced, and end at once, as do their predecessors; once that time has come.
     pub revoke_before: Option<Timestamp>,
 }
 
-/// The next step of a credential.
+impl Terms {
+    /// Whether a token that was issued then is to end at once. A time that is still to come would end every successor too.
+    fn revokes(&self, issued: Timestamp) -> bool {
+        self.revoke_before
+            .is_some_and(|before| before <= self.now && issued < before)
+    }
+}
+
+/// The tokens that one object made, by the Secret that the registry's records give them to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Own(HashMap<String, Vec<TokenInfo>>);
+
+impl Own {
+    /// Of the object with this uid, among all tokens of a tenant.
+    pub fn of(tokens: &[TokenInfo], creator: &str) -> Self {
+        let mut own: HashMap<String, Vec<TokenInfo>> = HashMap::new();
+        for token in tokens.iter().filter(|token| token.created_by == creator) {
+            let of_secret = own.entry(token.description.clone()).or_default();
+            of_secret.push(token.clone());
+        }
+        Self(own)
+    }
+
+    /// Those of a Secret.
+    pub fn of_secret(&self, namespace: &str, name: &str) -> &[TokenInfo] {
+        self.0
+            .get(&secret::description(namespace, name))
+            .map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The next step of a credential, whose own tokens these are.
 pub fn step(wanted: &Credential, observed: &Observed, tokens: &[TokenInfo], terms: Terms) -> Step {
     let contents = match observed {
         Observed::Absent => return fresh(Vec::new()),
@@ -109,25 +146,26 @@ pub fn step(wanted: &Credential, observed: &Observed, tokens: &[TokenInfo], term
     };
     let Some(token) = &contents.token else {
         // Whoever emptied it may have seen it.
-        return fresh(contents.ids());
+        return fresh(named(contents, tokens));
     };
-    let id = token.id().as_str();
-    let Some(info) = known(tokens, id).filter(|_| contents.id.as_deref() == Some(id)) else {
-        let mut revoke = contents.ids();
-        revoke.push(id.to_owned());
-        revoke.retain(|id| known(tokens, id).is_some());
+    let id = token.id();
+    let Some(info) = known(tokens, id).filter(|_| contents.id.as_ref() == Some(id)) else {
+        let mut revoke = named(contents, tokens);
+        if known(tokens, id).is_some() && !revoke.contains(id) {
+            revoke.push(id.clone());
+        }
         return fresh(revoke);
     };
-    let issued = contents.issued.unwrap_or(Timestamp::UNIX_EPOCH);
-    if contents.revoke_requested || terms.revoke_before.is_some_and(|before| issued < before) {
-        return fresh(contents.ids());
+    let issued = info.created();
+    if contents.revoke_requested || terms.revokes(issued) {
+        return fresh(named(contents, tokens));
     }
     let due = |every: &Span| elapsed(issued, terms.now) >= every.duration();
-    let ends_soon = info
-        .expires_at
-        .as_deref()
-        .and_then(|end| end.parse::<Timestamp>().ok())
-        .is_some_and(|end| end <= terms.now || is_last_tenth(issued, end, terms.now));
+    // The end that is recorded, and the one that would be: a token that would have ended already still has pulls under way.
+    let ends_soon = [info.expires(), expiry(wanted, issued)]
+        .into_iter()
+        .flatten()
+        .any(|end| end <= terms.now || is_last_tenth(issued, end, terms.now));
     let by_itself = wanted.rotate_every.as_ref().is_some_and(due) || ends_soon;
     if contents.rotation_requested || by_itself {
         let (previous, revoke) = replaced(id, contents, tokens, terms);
@@ -156,8 +194,7 @@ pub fn next_look(
     tokens: &[TokenInfo],
     terms: Terms,
 ) -> Option<Duration> {
-    let issued = contents.issued?;
-    let age = elapsed(issued, terms.now);
+    let age = elapsed(issued(contents, tokens).unwrap_or(terms.now), terms.now);
     let rotation = wanted.rotate_every.as_ref().map(Span::duration);
     let expiry = wanted
         .expires_after
@@ -173,63 +210,81 @@ pub fn next_look(
             SHORTEST_OVERLAP / 10
         }
     });
+    let revocation = terms
+        .revoke_before
+        .filter(|before| *before > terms.now)
+        .map(|before| elapsed(terms.now, before));
     [rotation, expiry]
         .into_iter()
         .flatten()
         .map(|at| at.saturating_sub(age))
         .chain(retirements)
         .chain((!over.is_empty()).then_some(Duration::ZERO))
+        .chain(revocation)
         .map(|wait| wait.max(Duration::from_secs(1)))
         .min()
 }
 
-/// Ids of tokens that this object made and no Secret names, older than `age`.
+/// When the token that a Secret names was issued, if the registry knows it.
+pub fn issued(contents: &Contents, tokens: &[TokenInfo]) -> Option<Timestamp> {
+    known(tokens, contents.id.as_ref()?).map(TokenInfo::created)
+}
+
+/// Ids of tokens that this object made and that their own Secret does not name, older than `age`. `named` has what Secrets
+/// name, with what a record says of such a Secret's tokens.
 pub fn orphans<'a>(
     tokens: &'a [TokenInfo],
     creator: &str,
-    named: &BTreeSet<String>,
+    named: &BTreeSet<(String, TokenId)>,
     now: Timestamp,
     age: Duration,
-) -> Vec<&'a str> {
-    let is_old = |token: &TokenInfo| {
-        token
-            .created_at
-            .parse::<Timestamp>()
-            .is_ok_and(|made| elapsed(made, now) > age)
-    };
+) -> Vec<&'a TokenId> {
+    let is_old = |token: &TokenInfo| elapsed(token.created(), now) > age;
+    let is_named = |token: &TokenInfo| named.contains(&(token.description.clone(), token.id.clone()));
     tokens
         .iter()
-        .filter(|token| token.created_by == creator && !named.contains(&token.id) && is_old(token))
-        .map(|token| token.id.as_str())
+        .filter(|token| token.created_by == creator && !is_named(token) && is_old(token))
+        .map(|token| &token.id)
         .collect()
 }
 
-fn fresh(revoke: Vec<String>) -> Step {
+fn fresh(revoke: Vec<TokenId>) -> Step {
     Step::Issue {
         previous: Vec::new(),
         revoke,
     }
 }
 
-fn known<'a>(tokens: &'a [TokenInfo], id: &str) -> Option<&'a TokenInfo> {
-    tokens.iter().find(|token| token.id == id)
+fn known<'a>(tokens: &'a [TokenInfo], id: &TokenId) -> Option<&'a TokenInfo> {
+    tokens.iter().find(|token| token.id == *id)
+}
+
+/// Ids of the tokens that a Secret names and that are its own.
+pub fn named(contents: &Contents, own: &[TokenInfo]) -> Vec<TokenId> {
+    let mut ids = contents.ids();
+    ids.retain(|id| known(own, id).is_some());
+    ids
 }
 
 /// The predecessors that the registry knows: those that stay, the newest first, and the ids of those whose time is
 /// over.
-fn predecessors(contents: &Contents, tokens: &[TokenInfo], terms: Terms) -> (Vec<Predecessor>, Vec<String>) {
+fn predecessors(contents: &Contents, tokens: &[TokenInfo], terms: Terms) -> (Vec<Predecessor>, Vec<TokenId>) {
     let was_used = |info: &TokenInfo| info.last_used_at.is_some();
-    let present = contents.id.as_deref().and_then(|id| known(tokens, id));
+    let present = contents.id.as_ref().and_then(|id| known(tokens, id));
+    // Nothing was replaced since the present token was made.
+    let latest = present.and_then(|present| present.created().checked_add(SKEW).ok());
     let mut successor_used = present.is_some_and(was_used);
     let (mut valid, mut over) = (Vec::new(), Vec::new());
     for predecessor in &contents.previous {
         let Some(info) = known(tokens, &predecessor.id) else {
             continue;
         };
-        if is_over(predecessor, info, successor_used, terms) {
-            over.push(predecessor.id.clone());
+        let mut predecessor = predecessor.clone();
+        predecessor.replaced = latest.map_or(predecessor.replaced, |latest| predecessor.replaced.min(latest));
+        if is_over(&predecessor, info, successor_used, terms) {
+            over.push(predecessor.id);
         } else {
-            valid.push(predecessor.clone());
+            valid.push(predecessor);
         }
         // Whoever uses it has read the Secret later than those before it.
         successor_used |= was_used(info);
@@ -239,16 +294,16 @@ fn predecessors(contents: &Contents, tokens: &[TokenInfo], terms: Terms) -> (Vec
 
 /// The predecessors of the successor of the present token, and the ids of those that end with its replacement.
 fn replaced(
-    present: &str,
+    present: &TokenId,
     contents: &Contents,
     tokens: &[TokenInfo],
     terms: Terms,
-) -> (Vec<Predecessor>, Vec<String>) {
+) -> (Vec<Predecessor>, Vec<TokenId>) {
     let (mut previous, mut revoke) = predecessors(contents, tokens, terms);
     previous.insert(
         0,
         Predecessor {
-            id: present.to_owned(),
+            id: present.clone(),
             replaced: terms.now,
         },
     );
@@ -274,11 +329,7 @@ fn is_last_tenth(issued: Timestamp, end: Timestamp, now: Timestamp) -> bool {
 }
 
 fn is_over(predecessor: &Predecessor, info: &TokenInfo, successor_used: bool, terms: Terms) -> bool {
-    let revoked = terms.revoke_before.is_some_and(|before| {
-        let made = info.created_at.parse::<Timestamp>();
-        made.is_ok_and(|made| made < before)
-    });
-    revoked
+    terms.revokes(info.created())
         || elapsed(predecessor.replaced, terms.now) >= terms.grace
         || (successor_used && overlapped(predecessor, terms.now))
 }
@@ -301,8 +352,15 @@ pub fn renewal(wanted: &Credential, issued: Timestamp) -> Option<Timestamp> {
 }
 
 fn same_record(wanted: &Credential, info: &TokenInfo, issued: Timestamp) -> bool {
-    let end = |text: &String| text.parse::<Timestamp>().ok().map(Timestamp::as_second);
-    let same_end = info.expires_at.as_ref().and_then(end) == expiry(wanted, issued).map(Timestamp::as_second);
+    let same_end = match (info.expires(), expiry(wanted, issued)) {
+        (None, None) => true,
+        // The first record is written before the registry has told when it made the token.
+        (Some(recorded), Some(end)) => {
+            let tolerance = SKEW.min(elapsed(issued, end) / 100);
+            elapsed(recorded, end).max(elapsed(end, recorded)) <= tolerance
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+    };
     same_end && grants(&wanted.grants) == info.grants
 }
 

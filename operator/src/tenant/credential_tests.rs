@@ -27,9 +27,14 @@ fn credential() -> Credential {
     }
 }
 
-fn info(id: &str, used: bool) -> TokenInfo {
+fn id(text: &str) -> TokenId {
+    text.parse().unwrap()
+}
+
+fn info(text: &str, used: bool) -> TokenInfo {
     TokenInfo {
-        id: id.to_owned(),
+        id: id(text),
+        description: "Secret apps/berth-acme".to_owned(),
         grants: json!([{ "repositories": ["**"], "actions": ["pull"] }]),
         created_at: at(0).to_string(),
         created_by: "uid".to_owned(),
@@ -61,17 +66,21 @@ fn terms(now: i64) -> Terms {
     }
 }
 
-fn predecessor(id: &str, replaced: i64) -> Predecessor {
+fn predecessor(text: &str, replaced: i64) -> Predecessor {
     Predecessor {
-        id: id.to_owned(),
+        id: id(text),
         replaced: at(replaced),
     }
+}
+
+fn ids(texts: &[&str]) -> Vec<TokenId> {
+    texts.iter().copied().map(id).collect()
 }
 
 fn issue(previous: &[Predecessor], revoke: &[&str]) -> Step {
     Step::Issue {
         previous: previous.to_vec(),
-        revoke: revoke.iter().map(|id| (*id).to_owned()).collect(),
+        revoke: ids(revoke),
     }
 }
 
@@ -120,7 +129,7 @@ fn the_predecessor_ends_once_the_successor_was_used_or_after_the_grace() {
         [info(id, false), info("previous0000", true)],
         [info(id, true), info("previous0000", true)],
     );
-    let retire = Step::Retire(vec!["previous0000".to_owned()]);
+    let retire = Step::Retire(ids(&["previous0000"]));
     assert_eq!(
         step(&wanted, &ours, &used, terms(599)),
         Step::Keep,
@@ -206,7 +215,7 @@ fn a_predecessor_that_was_issued_before_ends_although_its_successor_was_issued_a
     };
     assert_eq!(
         step(&wanted, &ours, &tokens, revoking),
-        Step::Retire(vec!["previous0000".to_owned()])
+        Step::Retire(ids(&["previous0000"]))
     );
 }
 
@@ -256,7 +265,7 @@ fn a_predecessor_ends_once_any_token_after_it_was_used() {
     ));
     let tokens =
         |used: &str| [token.id().as_str(), "previous0001", "previous0000"].map(|id| info(id, id == used));
-    let retire = |ids: &[&str]| Step::Retire(ids.iter().map(|id| (*id).to_owned()).collect());
+    let retire = |texts: &[&str]| Step::Retire(ids(texts));
     let used = |used, now| step(&wanted, &ours, &tokens(used), terms(now));
     assert_eq!(used("previous0000", 600), Step::Keep, "no successor was used");
     assert_eq!(used("previous0001", 600), retire(&["previous0000"]));
@@ -275,10 +284,10 @@ fn many(token: &Token, count: usize, every: i64) -> (Vec<Predecessor>, Vec<Token
         .zip(seconds)
         .map(|(number, second)| predecessor(&format!("previous{number:04}"), second))
         .collect();
-    let ids = list.iter().map(|predecessor| predecessor.id.as_str());
-    let tokens = ids
+    let texts = list.iter().map(|predecessor| predecessor.id.as_str());
+    let tokens = texts
         .chain([token.id().as_str()])
-        .map(|id| info(id, false))
+        .map(|text| info(text, false))
         .collect();
     (list, tokens)
 }
@@ -361,6 +370,20 @@ fn a_change_of_grants_keeps_the_token_and_a_change_of_hosts_the_token_too() {
         ..wanted.clone()
     };
     assert_eq!(step(&ends, &ours, &tokens, terms(1)), Step::Record);
+    let recorded = |second| {
+        [TokenInfo {
+            expires_at: Some(at(second).to_string()),
+            ..info(token.id().as_str(), false)
+        }]
+    };
+    for second in [48 * HOUR - 50, 48 * HOUR + 50] {
+        assert_eq!(
+            step(&ends, &ours, &recorded(second), terms(1)),
+            Step::Keep,
+            "the clocks differ"
+        );
+    }
+    assert_eq!(step(&ends, &ours, &recorded(47 * HOUR), terms(1)), Step::Record);
     let hosts = Credential {
         hosts: vec!["else".to_owned()],
         ..wanted
@@ -402,9 +425,16 @@ fn only_old_tokens_of_the_same_maker_that_nobody_names_are_orphans() {
             ..info("young0000000", false)
         },
     ];
-    let named = BTreeSet::from(["named0000000".to_owned()]);
+    let named = BTreeSet::from([("Secret apps/berth-acme".to_owned(), id("named0000000"))]);
     let found = orphans(&tokens, "uid", &named, at(1000), Duration::from_secs(120));
-    assert_eq!(found, ["orphan000000"]);
+    assert_eq!(found, [&id("orphan000000")]);
+    let elsewhere = BTreeSet::from([("Secret other/berth-acme".to_owned(), id("named0000000"))]);
+    let found = orphans(&tokens, "uid", &elsewhere, at(1000), Duration::from_secs(120));
+    assert_eq!(
+        found,
+        [&id("named0000000"), &id("orphan000000")],
+        "another Secret cannot keep it alive"
+    );
 }
 
 #[test]
@@ -444,4 +474,155 @@ fn a_token_is_due_for_renewal_when_it_is_to_rotate_or_in_its_last_tenth() {
     assert_eq!(of(Some("24h"), Some("10h")), Some(1000 + 9 * HOUR));
     assert_eq!(of(Some("1h"), Some("10h")), Some(1000 + HOUR));
     assert_eq!(of(None, None), None);
+}
+
+#[test]
+fn what_a_secret_says_of_its_age_defeats_neither_rotation_nor_expiry_nor_revocation() {
+    let token = Token::generate();
+    let present = token.id().as_str();
+    let forged = |wanted: &Credential| {
+        let owner = OwnerReference::default();
+        let written = Written {
+            tenant: "acme",
+            owner: &owner,
+            previous: &[predecessor("previous0000", 1_000_000 * HOUR)],
+            issued: at(1_000_000 * HOUR),
+            rotation_requested: false,
+            accounts: &[],
+            replaces: None,
+        };
+        secret::read(&secret::write(wanted, &token, written))
+    };
+    let wanted = credential();
+    let ours = Observed::Ours(forged(&wanted));
+    let tokens = [info(present, false)];
+    assert_eq!(
+        step(&wanted, &ours, &tokens, terms(24 * HOUR)),
+        issue(&[predecessor(present, 24 * HOUR)], &[])
+    );
+    let revoking = Terms {
+        revoke_before: Some(at(HOUR)),
+        ..terms(2 * HOUR)
+    };
+    assert_eq!(step(&wanted, &ours, &tokens, revoking), issue(&[], &[present]));
+    let expiring = Credential {
+        rotate_every: None,
+        expires_after: Some("10h".parse().unwrap()),
+        ..wanted.clone()
+    };
+    let recorded = [TokenInfo {
+        expires_at: Some(at(10 * HOUR).to_string()),
+        ..info(present, false)
+    }];
+    let ours = Observed::Ours(forged(&expiring));
+    assert_eq!(step(&expiring, &ours, &recorded, terms(HOUR)), Step::Keep);
+    assert_eq!(
+        step(&expiring, &ours, &recorded, terms(9 * HOUR)),
+        issue(&[predecessor(present, 9 * HOUR)], &[])
+    );
+    let look = next_look(&expiring, &forged(&expiring), &recorded, terms(8 * HOUR));
+    assert_eq!(look, Some(Duration::from_secs(3600)));
+    // Nor does it keep a predecessor beyond the grace.
+    let lasting = Credential {
+        rotate_every: None,
+        ..wanted
+    };
+    let ours = Observed::Ours(forged(&lasting));
+    let both = [info(present, false), info("previous0000", true)];
+    assert_eq!(
+        step(&lasting, &ours, &both, terms(25 * HOUR)),
+        Step::Retire(ids(&["previous0000"]))
+    );
+}
+
+#[test]
+fn a_secret_has_the_tokens_that_the_registry_s_records_give_to_it() {
+    let (wanted, token, other) = (credential(), Token::generate(), Token::generate());
+    let present = token.id().as_str();
+    let foreign = |text: &str, creator: &str, description: &str| TokenInfo {
+        created_by: creator.to_owned(),
+        description: description.to_owned(),
+        ..info(text, true)
+    };
+    let all = [
+        info(present, true),
+        info("previous0000", true),
+        foreign("elsewhere000", "uid", "Secret other/berth-acme"),
+        foreign("byhand000000", "admin", "Secret apps/berth-acme"),
+        foreign(other.id().as_str(), "uid", "Secret apps/berth-ci"),
+    ];
+    let own = Own::of(&all, "uid");
+    let own = own.of_secret("apps", "berth-acme");
+    assert_eq!(own, &all[..2]);
+    assert!(Own::of(&all, "uid").of_secret("apps", "none").is_empty());
+    let named = ["previous0000", "elsewhere000", "byhand000000", "gone00000000"].map(|id| predecessor(id, 0));
+    let mut contents = observed(&wanted, &token, &named);
+    contents.revoke_requested = true;
+    assert_eq!(
+        step(&wanted, &Observed::Ours(contents.clone()), own, terms(2)),
+        issue(&[], &[present, "previous0000"]),
+        "nobody ends another's token by naming it"
+    );
+    contents.token = None;
+    assert_eq!(
+        step(&wanted, &Observed::Ours(contents), own, terms(2)),
+        issue(&[], &[present, "previous0000"])
+    );
+    // Another Secret's token in this one is neither kept nor ended.
+    let copied = Observed::Ours(observed(&wanted, &other, &[]));
+    assert_eq!(step(&wanted, &copied, own, terms(2)), issue(&[], &[]));
+}
+
+#[test]
+fn a_token_that_a_new_lifetime_would_have_ended_is_replaced_with_overlap() {
+    let (wanted, token) = (
+        Credential {
+            rotate_every: None,
+            ..credential()
+        },
+        Token::generate(),
+    );
+    let present = token.id().as_str();
+    let ours = Observed::Ours(observed(&wanted, &token, &[]));
+    let tokens = [info(present, true)];
+    let ends = |life: &str| Credential {
+        expires_after: Some(life.parse().unwrap()),
+        ..wanted.clone()
+    };
+    let now = 2400 * HOUR;
+    for life in ["2160h", "2500h"] {
+        assert_eq!(
+            step(&ends(life), &ours, &tokens, terms(now)),
+            issue(&[predecessor(present, now)], &[]),
+            "{life}"
+        );
+    }
+    assert_eq!(step(&ends("4800h"), &ours, &tokens, terms(now)), Step::Record);
+}
+
+#[test]
+fn a_revocation_waits_for_its_time() {
+    let (wanted, token) = (
+        Credential {
+            rotate_every: None,
+            ..credential()
+        },
+        Token::generate(),
+    );
+    let contents = observed(&wanted, &token, &[]);
+    let tokens = [info(token.id().as_str(), true)];
+    let at_noon = |now| Terms {
+        revoke_before: Some(at(12 * HOUR)),
+        ..terms(now)
+    };
+    let ours = Observed::Ours(contents.clone());
+    assert_eq!(step(&wanted, &ours, &tokens, at_noon(11 * HOUR)), Step::Keep);
+    assert_eq!(
+        next_look(&wanted, &contents, &tokens, at_noon(11 * HOUR)),
+        Some(Duration::from_secs(3600))
+    );
+    assert_eq!(
+        step(&wanted, &ours, &tokens, at_noon(12 * HOUR)),
+        issue(&[], &[token.id().as_str()])
+    );
 }

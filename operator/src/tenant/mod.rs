@@ -4,8 +4,9 @@
 //! live replica serves the tenant, so that whoever reads a Secret can use it.
 
 pub mod accounts;
+mod claim;
 pub mod credential;
-mod credentials;
+pub(crate) mod credentials;
 mod delete;
 mod exposure;
 pub mod predecessor;
@@ -19,19 +20,19 @@ use berth_crds::{PullSecretsStatus, Tenant, TenantStatus, TenantUsage, TokenStat
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::controller::Action;
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 
 use crate::backoff::jittered;
 use crate::condition::{Fact, State, Verdict, conditions};
 use crate::context::Context;
-use crate::declared::{self, RIVALRY, SOON, Told, outcome, put, seniority};
+use crate::declared::{self, RIVALRY, SOON, Told, outcome, patience, put};
 use crate::finalizer;
 use crate::follow::Followed;
 use crate::registry::Usage;
 use crate::status::fits;
 use crate::trouble::Trouble;
 use crate::{PAUSED, status};
-use credentials::Distributed;
+use credentials::{Distributed, Refusal};
 
 /// What was found out about a Tenant.
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ pub async fn reconcile(tenant: Arc<Tenant>, ctx: Arc<Context>) -> Result<Action,
                     if ctx.memory.waits_quietly(&uid, generation) {
                         return Ok(Action::requeue(SOON));
                     }
-                    Duration::from_secs(1)
+                    patience(ctx.memory.waited(&uid))
                 }
                 _ => {
                     ctx.memory.waits_no_more(&uid);
@@ -108,7 +109,7 @@ async fn look(tenant: &Tenant, ctx: &Context, findings: &mut Findings) -> Result
         .spec
         .validate()
         .map_err(|problems| Trouble::invalid(&problems))?;
-    claimed(tenant, ctx)?;
+    claim::claimed(tenant, ctx).await?;
     let followed = Followed::tenant(ctx, tenant).await?;
     let config = tenant
         .spec
@@ -143,13 +144,16 @@ async fn look(tenant: &Tenant, ctx: &Context, findings: &mut Findings) -> Result
         ctx.metrics.tokens(&name, times);
     }
     findings.again = distributed.again;
-    let refused = distributed.refused().map(str::to_owned);
+    let (refused, failed) = (distributed.refused(), distributed.failed());
     let Distributed {
         tokens, pull_secrets, ..
     } = distributed;
     (findings.tokens, findings.pull_secrets) = (tokens, pull_secrets);
-    if let Some(why) = refused {
-        return Err(Trouble::stalled("SecretConflict", why));
+    if let Some(Refusal { reason, message }) = refused {
+        return Err(Trouble::stalled(reason, message));
+    }
+    if let Some(why) = failed {
+        return Ok(Verdict::Failing("CredentialsRetrying", why));
     }
     if !is_exposed {
         return Ok(match exposed.state {
@@ -164,46 +168,6 @@ async fn look(tenant: &Tenant, ctx: &Context, findings: &mut Findings) -> Result
         ));
     }
     Ok(Verdict::Ready("Served", String::new()))
-}
-
-/// Hosts and names on the apex are unique in the installation: the oldest Tenant has them.
-fn claimed(tenant: &Tenant, ctx: &Context) -> Result<(), Trouble> {
-    let age = |tenant: &Tenant| {
-        let status = tenant.status.as_ref();
-        seniority(
-            tenant,
-            status
-                .map(|status| status.conditions.as_slice())
-                .unwrap_or_default(),
-        )
-    };
-    let spec = &tenant.spec;
-    if spec.hosts.is_empty() && spec.apex_aliases.is_empty() {
-        return Ok(());
-    }
-    for other in ctx.watched.tenants.all() {
-        if other.uid() == tenant.uid()
-            || other.meta().deletion_timestamp.is_some()
-            || age(&other) >= age(tenant)
-        {
-            continue;
-        }
-        let taken = spec.hosts.iter().find(|host| other.spec.hosts.contains(host));
-        let taken = taken.or_else(|| {
-            let aliases = &other.spec.apex_aliases;
-            spec.apex_aliases.iter().find(|alias| aliases.contains(alias))
-        });
-        if let Some(taken) = taken {
-            return Err(Trouble::stalled(
-                "Conflict",
-                format!(
-                    "{taken} is held by Tenant {}; choose another, or give it up there first",
-                    other.name_any()
-                ),
-            ));
-        }
-    }
-    Ok(())
 }
 
 async fn report(tenant: &Tenant, ctx: &Context, verdict: &Verdict, findings: Findings) -> TenantStatus {

@@ -3,6 +3,8 @@
 //! The list is all that remembers them and when each was replaced: `id=time`, the newest first, separated by commas.
 //! Others may write the annotation as well, so that reading it never fails.
 
+use std::collections::BTreeSet;
+
 use berth_crds::token::TokenId;
 use k8s_openapi::jiff::Timestamp;
 
@@ -10,21 +12,21 @@ use k8s_openapi::jiff::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Predecessor {
     /// Its public part.
-    pub id: String,
+    pub id: TokenId,
     /// When its successor was issued.
     pub replaced: Timestamp,
 }
 
 /// Reads a list, for a Secret whose present token was issued then. What is no token's id is passed over, and so is the
 /// present one's. A time that is missing, unreadable or later than that is that: nothing was replaced since.
-pub fn parse(text: &str, present: Option<&str>, issued: Timestamp) -> Vec<Predecessor> {
-    let mut list: Vec<Predecessor> = Vec::new();
+pub fn parse(text: &str, present: Option<&TokenId>, issued: Timestamp) -> Vec<Predecessor> {
+    let (mut list, mut seen) = (Vec::new(), BTreeSet::new());
     for entry in text.split(',') {
         let (id, time) = entry.split_once('=').unwrap_or((entry, ""));
-        let Ok(id) = id.trim().parse::<TokenId>().map(String::from) else {
+        let Ok(id) = id.trim().parse::<TokenId>() else {
             continue;
         };
-        if present == Some(id.as_str()) || list.iter().any(|before| before.id == id) {
+        if present == Some(&id) || !seen.insert(id.clone()) {
             continue;
         }
         let replaced = time.trim().parse().unwrap_or(issued).min(issued);
@@ -55,7 +57,7 @@ mod tests {
 
     fn predecessor(id: &str, second: i64) -> Predecessor {
         Predecessor {
-            id: id.to_owned(),
+            id: id.parse().unwrap(),
             replaced: at(second),
         }
     }
@@ -97,7 +99,7 @@ mod tests {
             "{present}, {A} = never ,?,{B}=9999-12-31T00:00:00Z=,{A}=1970-01-01T00:00:01Z,{present}="
         );
         assert_eq!(
-            parse(&text, Some(present), at(1000)),
+            parse(&text, present.parse().ok().as_ref(), at(1000)),
             [predecessor(A, 1000), predecessor(B, 1000)]
         );
         let future = format!("{A}=2999-12-31T00:00:00Z");

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use berth_crds::token::Token;
+use berth_crds::token::{Token, TokenId};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
 use serde_json::json;
 
 use super::credential::{Credential, Purpose};
@@ -17,7 +18,7 @@ use crate::{MANAGED_BY, MANAGER, TENANT};
 
 /// Public part of the token.
 pub const TOKEN_ID: &str = "berth.dev/token-id";
-/// When it was issued (RFC 3339).
+/// When it was issued (RFC 3339), for people: what counts is when the registry says that it was made.
 pub const ISSUED: &str = "berth.dev/issued-at";
 /// The predecessors that may still be valid.
 pub const PREVIOUS: &str = "berth.dev/previous-token-id";
@@ -30,6 +31,8 @@ pub const REVOKE: &str = "berth.dev/revoke";
 /// pull or organization.
 pub const PURPOSE: &str = "berth.dev/credential";
 
+/// As many as a Tenant may name.
+const ACCOUNTS_LIMIT: usize = 32;
 const TYPE: &str = "kubernetes.io/dockerconfigjson";
 const DOCKER: &str = ".dockerconfigjson";
 /// What clients send as user name; the registry does not look at it.
@@ -40,12 +43,10 @@ const USER: &str = "x-token";
 pub struct Contents {
     /// The token, if it is readable.
     pub token: Option<Token>,
-    /// Its id, as the annotation has it.
-    pub id: Option<String>,
+    /// Its id, as the annotation has it, if that is one.
+    pub id: Option<TokenId>,
     /// Its predecessors, the newest first.
     pub previous: Vec<Predecessor>,
-    /// When it was issued.
-    pub issued: Option<Timestamp>,
     /// Someone asks for a new token.
     pub rotation_requested: bool,
     /// Someone asks for a new token, and for the end of the old one.
@@ -58,7 +59,7 @@ pub struct Contents {
 
 impl Contents {
     /// Ids of all tokens that it names: its own, and those of the predecessors.
-    pub fn ids(&self) -> Vec<String> {
+    pub fn ids(&self) -> Vec<TokenId> {
         let previous = self.previous.iter().map(|predecessor| &predecessor.id);
         self.id.iter().chain(previous).cloned().collect()
     }
@@ -79,7 +80,18 @@ pub fn is_ours(secret: &Secret, tenant: &str) -> bool {
     label(MANAGED_BY) == Some(MANAGER) && label(TENANT) == Some(tenant)
 }
 
-/// Reads a Secret.
+/// Whether a Secret is this object's, so that it may be deleted.
+pub fn is_owned(secret: &Secret, uid: &str) -> bool {
+    secret.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+/// What the registry's record of a token says that it is for.
+pub fn description(namespace: &str, name: &str) -> String {
+    format!("Secret {namespace}/{name}")
+}
+
+/// Reads a Secret. Whoever may write it has a say in all of it: what is no token's id is passed over, and ids are those of
+/// tokens that the registry's records need not give to this Secret.
 pub fn read(secret: &Secret) -> Contents {
     let annotations = secret.metadata.annotations.clone().unwrap_or_default();
     let annotation = |key: &str| annotations.get(key).filter(|text| !text.is_empty()).cloned();
@@ -89,18 +101,17 @@ pub fn read(secret: &Secret) -> Contents {
         .flatten()
         .map(|(key, value)| (key.clone(), value.0.clone()))
         .collect();
-    let id = annotation(TOKEN_ID);
+    let id: Option<TokenId> = annotation(TOKEN_ID).and_then(|text| text.parse().ok());
     let issued: Option<Timestamp> = annotation(ISSUED).and_then(|text| text.parse().ok());
     let previous = annotation(PREVIOUS).unwrap_or_default();
     Contents {
         token: token(&data),
-        previous: predecessor::parse(&previous, id.as_deref(), issued.unwrap_or(Timestamp::UNIX_EPOCH)),
+        previous: predecessor::parse(&previous, id.as_ref(), issued.unwrap_or(Timestamp::UNIX_EPOCH)),
         id,
-        issued,
         rotation_requested: annotations.contains_key(ROTATE),
         revoke_requested: annotations.contains_key(REVOKE),
         accounts: annotation(ACCOUNTS)
-            .map(|names| names.split(',').map(str::to_owned).collect())
+            .map(|names| names.split(',').take(ACCOUNTS_LIMIT).map(str::to_owned).collect())
             .unwrap_or_default(),
         data,
         labels: secret.metadata.labels.clone().unwrap_or_default(),
@@ -237,7 +248,7 @@ mod tests {
     fn a_secret_is_read_as_it_was_written() {
         let (owner, token) = (OwnerReference::default(), Token::generate());
         let previous = [("previous0001", 1000), ("previous0000", 990)].map(|(id, second)| Predecessor {
-            id: id.to_owned(),
+            id: id.parse().unwrap(),
             replaced: Timestamp::from_second(second).unwrap(),
         });
         for purpose in [Purpose::Pull, Purpose::Organization] {
@@ -246,10 +257,9 @@ mod tests {
             assert!(is_ours(&secret, "acme") && !is_ours(&secret, "other"));
             let contents = read(&secret);
             assert_eq!(contents.token.as_ref(), Some(&token));
-            assert_eq!(contents.id.as_deref(), Some(token.id().as_str()));
+            assert_eq!(contents.id.as_ref(), Some(token.id()));
             assert_eq!(contents.previous, previous);
             assert!(!contents.rotation_requested);
-            assert_eq!(contents.issued, Timestamp::from_second(1000).ok());
             assert!(contents.is_for(&wanted, &token));
             let moved = Credential {
                 hosts: vec!["else".to_owned()],
@@ -257,6 +267,55 @@ mod tests {
             };
             assert!(!contents.is_for(&moved, &token));
         }
+    }
+
+    #[test]
+    fn an_annotation_that_is_no_id_names_no_token() {
+        let wanted = credential(Purpose::Pull);
+        for text in [
+            "../../victim?erase=true#",
+            "..",
+            "",
+            "aaaaaaaaaaa/",
+            "aaaaaaaaaaaaa",
+        ] {
+            let mut secret = write(
+                &wanted,
+                &Token::generate(),
+                written(&OwnerReference::default(), &[]),
+            );
+            let annotations = secret.metadata.annotations.get_or_insert_default();
+            annotations.insert(TOKEN_ID.to_owned(), text.to_owned());
+            annotations.insert(PREVIOUS.to_owned(), text.to_owned());
+            assert_eq!(read(&secret).ids(), [], "{text}");
+        }
+    }
+
+    #[test]
+    fn no_more_accounts_are_read_than_a_tenant_may_name() {
+        let names: Vec<String> = (0..1000).map(|number| format!("account-{number}")).collect();
+        let owner = OwnerReference::default();
+        let many = Written {
+            accounts: &names,
+            ..written(&owner, &[])
+        };
+        let secret = write(&credential(Purpose::Pull), &Token::generate(), many);
+        assert_eq!(read(&secret).accounts, names[..ACCOUNTS_LIMIT]);
+    }
+
+    #[test]
+    fn a_secret_is_the_object_s_that_it_names_as_its_owner() {
+        let owner = OwnerReference {
+            uid: "one".to_owned(),
+            ..OwnerReference::default()
+        };
+        let secret = write(
+            &credential(Purpose::Pull),
+            &Token::generate(),
+            written(&owner, &[]),
+        );
+        assert!(is_owned(&secret, "one") && !is_owned(&secret, "other"));
+        assert!(!is_owned(&Secret::default(), "one"));
     }
 
     #[test]

@@ -95,6 +95,7 @@ impl From<ConfigureError> for Failure {
             ConfigureError::Invalid { problems, .. } => problems.into(),
             ConfigureError::StaleTerm { .. } => Self::new(StatusCode::CONFLICT, "StaleTerm", message),
             ConfigureError::Taken { .. } => Self::new(StatusCode::CONFLICT, "Taken", message),
+            ConfigureError::Replaced { .. } => Self::new(StatusCode::CONFLICT, "Replaced", message),
             ConfigureError::NoTenant(_) => Self::new(StatusCode::NOT_FOUND, "NotFound", message),
             ConfigureError::Seal(_) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "Keys", message),
             ConfigureError::Store(error) => error.into(),

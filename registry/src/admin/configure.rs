@@ -41,7 +41,7 @@ pub struct Wanted {
     pub kind: ObjectKind,
     /// Its name; empty for the tenant itself.
     pub name: String,
-    /// Uid of its source.
+    /// Uid of its source. What is to go goes only if it comes from there, or from anywhere without one.
     pub uid: Option<String>,
     /// Generation of its source.
     pub generation: i64,
@@ -108,6 +108,12 @@ pub enum ConfigureError {
         name: String,
         /// By whom.
         by: String,
+    },
+    /// The object comes from another source than the one that is to go.
+    #[error("the object comes from another source than the one with this uid; look at it again")]
+    Replaced {
+        /// Position of the object.
+        at: usize,
     },
     /// There is no such tenant.
     #[error("there is no tenant {0}; make it first")]
@@ -182,6 +188,7 @@ impl Configurator {
         let done = match self.store.apply(set).await? {
             Applied::Done { version, changed } => Done { version, changed },
             Applied::StaleTerm { current } => return Err(ConfigureError::StaleTerm { current }),
+            Applied::Replaced { at } => return Err(ConfigureError::Replaced { at }),
             Applied::NoTenant(name) => return Err(ConfigureError::NoTenant(name)),
             Applied::Taken { at, claim, by } => {
                 let (what, name) = named(claim);
@@ -205,9 +212,16 @@ impl Configurator {
             state,
         } = wanted;
         check_name(kind, &name).map_err(Refused::Invalid)?;
+        let mut only_of = None;
         let wish = match state {
-            State::Gone => Wish::Delete,
-            State::Erased => Wish::Erase,
+            State::Gone | State::Erased => {
+                only_of = uid;
+                if matches!(state, State::Gone) {
+                    Wish::Delete
+                } else {
+                    Wish::Erase
+                }
+            }
             State::Is(spec) => {
                 self.validate(&spec).map_err(Refused::Invalid)?;
                 let hash = self.hash(&spec);
@@ -226,6 +240,7 @@ impl Configurator {
             tenant,
             kind,
             name,
+            only_of,
             wish,
         })
     }

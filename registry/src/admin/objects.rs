@@ -80,6 +80,7 @@ pub struct Removal {
     pub(super) term: Option<i64>,
     #[serde(default)]
     erase: bool,
+    uid: Option<String>,
 }
 
 pub(super) fn tenant_name(name: &str) -> Result<TenantName, Failure> {
@@ -365,7 +366,7 @@ fn wanted<T>(
 }
 
 /// Removes a tenant with its objects and tokens. What it stores stays for a tenant of that name, unless
-/// `erase=true` gives it up.
+/// `erase=true` gives it up. With `uid` only if it comes from the source with that uid, else 409.
 pub async fn delete_tenant(
     State(admin): State<Admin>,
     Path(tenant): Path<String>,
@@ -375,7 +376,8 @@ pub async fn delete_tenant(
     remove(&admin, tenant, ObjectKind::Tenant, String::new(), removal).await
 }
 
-/// Removes an object. What is stored stays, unless `erase=true` gives up the repository that it declares by name.
+/// Removes an object. What is stored stays, unless `erase=true` gives up the repository that it declares by name. With
+/// `uid` only if it comes from the source with that uid, else 409.
 pub async fn delete(
     State(admin): State<Admin>,
     Path((tenant, text, name)): Path<(String, String, String)>,
@@ -383,17 +385,20 @@ pub async fn delete(
 ) -> Answer<Changed> {
     let (tenant, kind) = (tenant_name(&tenant)?, kind(&text)?);
     if removal.erase && kind == ObjectKind::Repository {
-        erase(&admin, &tenant, &name, removal.term).await?;
+        erase(&admin, &tenant, &name, &removal).await?;
     }
     remove(&admin, tenant, kind, name, removal).await
 }
 
 /// Gives up what the repository stores that an object declares by its name. Before the object goes, so that a request
 /// that was cut in between does it when it is made again.
-async fn erase(admin: &Admin, tenant: &TenantName, object: &str, term: Option<i64>) -> Result<(), Failure> {
+async fn erase(admin: &Admin, tenant: &TenantName, object: &str, removal: &Removal) -> Result<(), Failure> {
     let Some(found) = admin.store.object(tenant, ObjectKind::Repository, object).await? else {
         return Ok(());
     };
+    if removal.uid.is_some() && removal.uid != found.uid {
+        return Err(ConfigureError::Replaced { at: 0 }.into());
+    }
     let spec: RepositoryConfig = serde_json::from_str(&found.spec.unwrap_or_default()).unwrap_or_default();
     // A glob shapes what others own.
     let Some(name) = spec.name.and_then(|name| name.parse().ok()) else {
@@ -406,7 +411,7 @@ async fn erase(admin: &Admin, tenant: &TenantName, object: &str, term: Option<i6
     let snapshot = admin.directory.now();
     let wish = EraseRepository {
         object: object.to_owned(),
-        term,
+        term: removal.term,
         now: Time::now(),
         announce: snapshot
             .by_name(tenant.as_str())
@@ -439,7 +444,7 @@ async fn remove(
         tenant,
         kind,
         name,
-        uid: None,
+        uid: removal.uid,
         generation: 0,
         state,
     };

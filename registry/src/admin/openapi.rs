@@ -122,6 +122,10 @@ const TERM: (&str, &str) = (
     "term",
     "The writer's term; an older one than the newest is refused",
 );
+const UID: (&str, &str) = (
+    "uid",
+    "Uid of the object's source; an object of the name that comes from another one is left alone, with 409",
+);
 const AFTER: (&str, &str) = ("after", "Where the page begins: the next of the page before");
 const BEFORE: (&str, &str) = ("before", "Where the page begins: the next of the page before");
 const LIMIT: (&str, &str) = ("limit", "Entries, at most 1000; 100 if absent");
@@ -187,7 +191,7 @@ pub fn routes() -> Vec<Route> {
             .on("put", objects::put_tenant, "Make a tenant what the body says", schema::<objects::Changed>)
             .takes(schema::<Put<TenantConfig>>)
             .on("delete", objects::delete_tenant, "Remove a tenant with its objects and tokens", schema::<objects::Changed>)
-            .asks(&[TERM, ("erase", "true: what it stores is given up too")]),
+            .asks(&[TERM, UID, ("erase", "true: what it stores is given up too")]),
         Route::at("/admin/v1/tenants/{tenant}/tokens")
             .on("get", tokens::list, "A page of a tenant's tokens", schema::<tokens::Page>)
             .asks(&[AFTER])
@@ -257,7 +261,7 @@ pub fn routes() -> Vec<Route> {
             .on("put", objects::put, "Make an object what the body says", schema::<objects::Changed>)
             .takes(object)
             .on("delete", objects::delete, "Remove an object", schema::<objects::Changed>)
-            .asks(&[TERM, ("erase", "true: the repository that it declares by its name is given up too")]),
+            .asks(&[TERM, UID, ("erase", "true: the repository that it declares by its name is given up too")]),
     ]
 }
 

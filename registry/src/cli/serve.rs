@@ -137,7 +137,6 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
         reading: standby.clone(),
         blobs: stores.blobs.clone(),
         regions: regions.clone(),
-        budget,
         directory: tenancy.directory.clone(),
         identity: tenancy.identity.clone(),
         pulls: tenancy.keeper.pulls.clone(),
@@ -342,6 +341,7 @@ impl Tenancy {
             names: settings.names(),
             origins: Rules {
                 trusted: settings.trusted_proxies.clone(),
+                headers: settings.proxy_headers,
                 scheme: settings.external_scheme,
             },
             only_reads: settings.read_only,

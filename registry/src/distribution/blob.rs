@@ -52,15 +52,10 @@ pub(super) async fn send_found(
     parts: &Parts,
 ) -> Result<Option<Response>, ApiError> {
     let registry = &asked.registry;
-    if conditions::has_it(&parts.headers, digest) {
-        let mut response = answer::empty(StatusCode::NOT_MODIFIED);
-        describe(response.headers_mut(), digest);
-        response.headers_mut().remove(CONTENT_LENGTH);
-        return Ok(Some(response));
-    }
-    if parts.method == Method::HEAD {
+    let is_head = parts.method == Method::HEAD;
+    if is_head {
         let now = Time::now();
-        // Whoever is told that a blob exists may go on to push a manifest of it.
+        // Whoever is told that a blob exists, by 304 too, may go on to push a manifest of it.
         if !registry.only_reads()
             && blob.leased_until < now.plus(registry.delays.lease_least())
             && !registry
@@ -70,6 +65,14 @@ pub(super) async fn send_found(
         {
             return Ok(None);
         }
+    }
+    if conditions::has_it(&parts.headers, digest) {
+        let mut response = answer::empty(StatusCode::NOT_MODIFIED);
+        describe(response.headers_mut(), digest);
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return Ok(Some(response));
+    }
+    if is_head {
         let mut response = Response::new(Body::empty());
         whole(response.headers_mut(), digest, blob.size);
         return Ok(Some(response));

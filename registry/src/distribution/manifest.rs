@@ -70,15 +70,10 @@ pub(super) async fn send(
     if at_hand.is_none() && !pulled(asked, repository, reference, &row.digest, &parts.method).await? {
         return Ok(None);
     }
-    if conditions::has_it(&parts.headers, &row.digest) {
-        let mut response = answer::empty(StatusCode::NOT_MODIFIED);
-        describe(response.headers_mut(), &row, reference);
-        response.headers_mut().remove(CONTENT_LENGTH);
-        return Ok(Some(response));
-    }
-    let bytes = if parts.method == Method::HEAD {
+    let is_head = parts.method == Method::HEAD;
+    if is_head {
         let now = Time::now();
-        // Whoever is told that a manifest exists may go on to push an index of it.
+        // Whoever is told that a manifest exists, by 304 too, may go on to push an index of it.
         if !registry.only_reads()
             && row.leased_until < now.plus(registry.delays.lease_least())
             && !registry
@@ -88,6 +83,14 @@ pub(super) async fn send(
         {
             return Ok(None);
         }
+    }
+    if conditions::has_it(&parts.headers, &row.digest) {
+        let mut response = answer::empty(StatusCode::NOT_MODIFIED);
+        describe(response.headers_mut(), &row, reference);
+        response.headers_mut().remove(CONTENT_LENGTH);
+        return Ok(Some(response));
+    }
+    let bytes = if is_head {
         Bytes::new()
     } else {
         let bytes = match at_hand {

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::response::Response;
-use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use http_body_util::BodyExt as _;
 
+use super::documents::Unread;
 use super::error::{ApiError, Code};
 use super::query::Query;
 use super::{Asked, Named, answer, conditions, uploads};
@@ -41,7 +40,7 @@ pub(super) async fn put(
         .status(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     }
 
-    // 2. The bytes, at most the limit, their memory taken from the budget.
+    // 2. The bytes, at most the limit, their memory taken as they come.
     let limit = registry.max_manifest_size;
     let declared = parts
         .headers
@@ -57,8 +56,12 @@ pub(super) async fn put(
     if declared.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let _memory = registry.budget.take(declared.unwrap_or(limit)).await;
-    let payload = read(body, limit).await?.ok_or_else(too_large)?;
+    let mut memory = registry.pushed.hold(asked.tenant.id);
+    let payload = memory.read(body, limit, 1).await.map_err(|unread| match unread {
+        Unread::TooLarge => too_large(),
+        Unread::Busy(busy) => busy.into(),
+        Unread::Broken(error) => uploads::body_failed(&error),
+    })?;
 
     // 3. Its digest, in the algorithm of the reference.
     let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
@@ -159,19 +162,4 @@ fn wanted(reference: &str, parts: &Parts) -> Result<(Option<Digest>, BTreeSet<Ta
         )),
         Reference::Tag(tag) => Ok((None, BTreeSet::from([tag]))),
     }
-}
-
-/// The body, or `None` if it is longer than `limit`.
-async fn read(mut body: Body, limit: u64) -> Result<Option<Bytes>, ApiError> {
-    let mut payload = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(bytes) = frame.map_err(|error| uploads::body_failed(&error))?.into_data() else {
-            continue;
-        };
-        if payload.len() as u64 + bytes.len() as u64 > limit {
-            return Ok(None);
-        }
-        payload.extend_from_slice(&bytes);
-    }
-    Ok(Some(payload.into()))
 }

@@ -12,6 +12,7 @@ mod blob_body;
 mod cached;
 mod catalog;
 mod conditions;
+mod documents;
 mod error;
 mod manifest;
 mod manifest_put;

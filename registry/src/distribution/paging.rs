@@ -47,10 +47,12 @@ impl Page {
         let more = entries.len() > self.limit as usize;
         entries.truncate(self.limit as usize);
         let last = entries.last().filter(|_| more)?;
+        Some(self.next(link, last))
+    }
+
+    /// The link to the page that begins behind `last`.
+    pub fn next(&self, link: &str, last: &str) -> HeaderValue {
         let last = utf8_percent_encode(last, NON_ALPHANUMERIC);
-        Some(answer::value(format!(
-            "<{link}n={}&last={last}>; rel=\"next\"",
-            self.limit
-        )))
+        answer::value(format!("<{link}n={}&last={last}>; rel=\"next\"", self.limit))
     }
 }

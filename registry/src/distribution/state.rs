@@ -1,8 +1,7 @@
 //! What every request shares.
 
-use std::collections::HashMap;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +9,8 @@ use moka::sync::Cache;
 use uuid::Uuid;
 
 use super::cached::{CacheParts, Cached};
-use crate::blobs::budget::Budget;
+use super::documents::Documents;
+use super::uploads::opened::Opened;
 use crate::blobs::{BlobStore, ObjectKey};
 use crate::domain::Digest;
 use crate::identity::Identity;
@@ -50,7 +50,8 @@ pub struct Shared {
     pub(super) identity: Arc<Identity>,
     pub(super) names: Names,
     pub(super) origins: Rules,
-    pub(super) budget: Budget,
+    /// Memory for manifests that are being pushed.
+    pub(super) pushed: Documents,
     may_be_open: bool,
     pub(super) redirect: Redirect,
     pub(super) max_manifest_size: u64,
@@ -65,8 +66,8 @@ pub struct Shared {
     pub(super) lifecycle: Arc<dyn Lifecycle>,
     /// What tells webhooks of quotas.
     pub(super) teller: Arc<Teller>,
-    /// Open sessions of each tenant: counted now and then, and raised by each new one in between.
-    open_uploads: Mutex<HashMap<TenantId, u64>>,
+    /// Open uploads of each tenant.
+    pub(super) opened: Opened,
     /// What caches share.
     pub(super) cached: Cached,
     /// Manifest bytes. Immutable under their digest; whether a repository has them is asked each time.
@@ -124,30 +125,6 @@ impl Shared {
     pub(super) fn only_reads(&self) -> bool {
         self.reading.is_some()
     }
-
-    /// Counts a session in; false if its tenant has too many.
-    pub(super) fn upload_begins(&self, tenant: TenantId) -> bool {
-        let mut open = self.open_uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(tenant).or_default();
-        let fits = *count < self.max_open_uploads;
-        *count += u64::from(fits);
-        fits
-    }
-
-    /// Counts a session out that was closed, cancelled or refused.
-    pub(super) fn upload_ended(&self, tenant: TenantId) {
-        let mut open = self.open_uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&tenant) {
-            // Without wrapping: the count is an estimate that is renewed now and then.
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    /// Renews the counts of open sessions.
-    pub(super) fn uploads_counted(&self, counts: Vec<(TenantId, u64)>) {
-        let mut open = self.open_uploads.lock().unwrap_or_else(PoisonError::into_inner);
-        *open = counts.into_iter().collect();
-    }
 }
 
 /// What the API is made of.
@@ -162,8 +139,6 @@ pub struct Parts {
     pub blobs: Arc<dyn BlobStore>,
     /// Buckets that are nearer to some clients.
     pub regions: Option<Arc<Regions>>,
-    /// Memory for uploads.
-    pub budget: Budget,
     /// Who lives here.
     pub directory: Arc<Directory>,
     /// Who may do what.
@@ -189,7 +164,6 @@ impl Registry {
             reading,
             blobs,
             regions,
-            budget,
             directory,
             identity,
             pulls,
@@ -223,9 +197,10 @@ impl Registry {
             names: settings.names(),
             origins: Rules {
                 trusted: settings.trusted_proxies.clone(),
+                headers: settings.proxy_headers,
                 scheme: settings.external_scheme,
             },
-            budget,
+            pushed: Documents::new(settings.max_manifest_size),
             may_be_open: settings.may_be_open(),
             redirect: settings.redirect,
             max_manifest_size: settings.max_manifest_size,
@@ -236,8 +211,8 @@ impl Registry {
             traffic,
             lifecycle,
             teller,
-            cached: Cached::new(caches),
-            open_uploads: Mutex::default(),
+            cached: Cached::new(caches, settings.max_manifest_size),
+            opened: Opened::default(),
             payloads: Cache::builder()
                 .max_capacity(PAYLOAD_CACHE)
                 .weigher(|_, payload: &Bytes| u32::try_from(payload.len() + 256).unwrap_or(u32::MAX))

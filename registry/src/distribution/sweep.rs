@@ -51,8 +51,8 @@ pub fn start(registry: &Registry) {
 }
 
 async fn sweep(registry: &Registry, listing: bool) -> Result<(), SweepError> {
-    registry.uploads_counted(registry.metadata.open_uploads().await?);
     expire_uploads(registry).await?;
+    registry.opened.counted(&registry.metadata.open_uploads().await?);
     if listing {
         sweep_leftovers(registry).await?;
     }

@@ -104,7 +104,7 @@ async fn preview(visit: &Visit, repository: &Repository, reference: &Reference) 
     let frees = match manifest_goes {
         true => {
             let going = BTreeMap::from([(row.digest, lost)]);
-            let _permit = explorer.walks().await?;
+            let _permit = explorer.walks(visit.tenant.id).await?;
             explorer.keeper.store().reclaimable(repository, going).await?
         }
         false => 0,
@@ -193,7 +193,7 @@ pub async fn retag(
     let digest = digest.ok_or_else(|| Failure::Bad("the form names no digest".into()))?;
     let object = format!("{}:{tag}", repository.name);
     // The manifest is in memory meanwhile, which has a few MiB at most.
-    let _permit = visit.explorer.large().await?;
+    let _permit = visit.explorer.large(visit.tenant.id).await?;
     match changes(visit).retag(&repository, &digest, tag.clone()).await? {
         Ok(()) => visit.note("push", &object, Outcome::Done, &digest.to_string()),
         Err(refusal) => return Err(refused(visit, "push", &object, &refusal)),

@@ -142,7 +142,7 @@ pub async fn get(
 
 /// A walk through all paths, which may be long: not on a thread that serves others.
 async fn found(visit: &Visit, content: Arc<Content>, text: String) -> Result<Vec<Row>, Failure> {
-    let turn = visit.explorer.walks().await?;
+    let turn = visit.explorer.walks(visit.tenant.id).await?;
     let found = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         let Content::Files(tree) = &*content else {

@@ -50,7 +50,6 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{Router, any};
 use http::Method;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::answer::Failure;
 use self::parsed::Parsed;
@@ -60,10 +59,11 @@ use crate::blobs::BlobStore;
 use crate::domain::RepositoryName;
 use crate::identity::Identity;
 use crate::lifecycle::Keeper;
-use crate::metadata::Store;
 use crate::metadata::configuration::Configuration;
 use crate::metadata::explore::Explore;
 use crate::metadata::pull_through::PullThrough;
+use crate::metadata::{Store, TenantId};
+use crate::shares::{Share, Shares};
 use crate::tenancy::origin::Rules;
 use crate::tenancy::{Directory, Names, Origin};
 
@@ -102,47 +102,40 @@ pub struct Explorer(Arc<Shared>);
 struct Shared {
     parts: Parts,
     /// For manifests whose pages take memory worth counting.
-    large: Arc<Semaphore>,
+    large: Shares,
     /// For answers that walk a repository's tags.
-    walks: Arc<Semaphore>,
+    walks: Shares,
     /// What was read of blobs.
     parsed: Parsed,
 }
 
 /// Large manifests that are made into pages at the same time.
-const LARGE_AT_ONCE: usize = 4;
+const LARGE_AT_ONCE: u32 = 4;
 /// Longest wait for a turn.
 const WAIT: Duration = Duration::from_secs(15);
 /// Walks of repositories at the same time.
-const WALKS_AT_ONCE: usize = 2;
+const WALKS_AT_ONCE: u32 = 2;
 
 impl Explorer {
     /// Puts the parts together.
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(Shared {
             parts,
-            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
-            walks: Arc::new(Semaphore::new(WALKS_AT_ONCE)),
+            large: Shares::new(LARGE_AT_ONCE, LARGE_AT_ONCE / 2),
+            walks: Shares::new(WALKS_AT_ONCE, WALKS_AT_ONCE / 2),
             parsed: Parsed::default(),
         }))
     }
 
-    /// Waits for its turn to read documents that take memory worth counting.
-    async fn large(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        turn(&self.0.large).await
+    /// Waits for a tenant's turn to read documents that take memory worth counting. Whoever waits for long is sent away
+    /// rather than queued without an end.
+    async fn large(&self, tenant: TenantId) -> Result<Share, Failure> {
+        self.0.large.take(tenant, 1, WAIT).await.ok_or(Failure::Busy)
     }
 
-    /// Waits for its turn to walk a repository's tags, or through what was read of a blob.
-    async fn walks(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        turn(&self.0.walks).await
-    }
-}
-
-/// A turn at what only a few may do at once. Whoever waits for long is sent away rather than queued without an end.
-async fn turn(turns: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Failure> {
-    match tokio::time::timeout(WAIT, turns.clone().acquire_owned()).await {
-        Ok(Ok(permit)) => Ok(permit),
-        Ok(Err(_)) | Err(_) => Err(Failure::Busy),
+    /// Waits for a tenant's turn to walk a repository's tags, or through what was read of a blob.
+    async fn walks(&self, tenant: TenantId) -> Result<Share, Failure> {
+        self.0.walks.take(tenant, 1, WAIT).await.ok_or(Failure::Busy)
     }
 }
 

@@ -72,7 +72,7 @@ pub async fn get(
     };
     let (packages, found) = {
         let (content, search) = (content.clone(), search.clone());
-        let turn = visit.explorer.walks().await?;
+        let turn = visit.explorer.walks(visit.tenant.id).await?;
         // Through all packages, which may be many: not on a thread that serves others.
         let found = tokio::task::spawn_blocking(move || {
             let _turn = turn;

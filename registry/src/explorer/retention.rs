@@ -48,7 +48,7 @@ pub async fn get(
     visit.known()?;
     visit.listed_tag(&repository, &tag)?;
     // A walk is work that may be large: only so many at once, each as long as its reader waits.
-    let _permit = visit.explorer.walks().await?;
+    let _permit = visit.explorer.walks(visit.tenant.id).await?;
     let found = visit
         .explorer
         .keeper

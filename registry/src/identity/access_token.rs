@@ -46,6 +46,9 @@ pub struct Claims {
     /// What it is for; empty for what only proves a login.
     #[serde(default)]
     pub access: Vec<Access>,
+    /// All that it could have been for, if it was issued on the strength of a confined token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub within: Option<Vec<Access>>,
     /// What its owner was recognised by.
     pub credential: Credential,
     /// When its owner signed in, for sessions.

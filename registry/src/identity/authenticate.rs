@@ -12,7 +12,7 @@ use super::keys::{self, KeyRing, TokenRefused};
 use super::presented::{Presented, shown_user};
 use super::principal::{Access, Credential, Principal, Rights};
 use super::sign_in::Providers;
-use super::throttle::{Login, Throttle};
+use super::throttle::{Login, Telling, Throttle};
 use super::tokens::{self, Known, Tokens};
 use super::trust::{Refused, Verifier};
 use crate::audit::{Audit, Event, Outcome};
@@ -60,6 +60,8 @@ pub struct Identity {
 
 /// What is wrong with a password that is none.
 const NO_LOGIN: &str = "the password is no valid token of this tenant; the user name does not matter";
+/// The user name in the audit trail of failures that are too many to tell apart.
+const MANY: &str = "(many)";
 /// What is wrong with a bearer token that is none.
 const NO_BEARER: &str = "the bearer token is not valid here; ask for a new one";
 
@@ -173,7 +175,7 @@ impl Identity {
         secret: &str,
         origin: &Origin,
     ) -> Result<Principal, Refusal> {
-        if let Some(wait) = self.throttle.wait(&login, Instant::now()) {
+        if let Some(wait) = self.throttle.wait(&login, secret, Instant::now()) {
             return Err(Refusal::Throttled(wait));
         }
         let found = if token::looks_like(secret) {
@@ -187,7 +189,7 @@ impl Identity {
         };
         match found {
             Ok(principal) => {
-                self.throttle.succeeded(&login);
+                self.throttle.succeeded(&login, secret);
                 Ok(Principal {
                     user: shown_user(user),
                     ..principal
@@ -198,8 +200,11 @@ impl Identity {
                     refusal,
                     Refusal::Unknown(_) | Refusal::Foreign(Refused::NoRule(_))
                 ) {
-                    self.throttle.failed(&login, secret, Instant::now());
-                    self.audit_failure(tenant, user, &refusal, origin);
+                    let user = match self.throttle.failed(&login, secret, Instant::now()) {
+                        Telling::Single => shown_user(user),
+                        Telling::OneOfMany => MANY.to_owned(),
+                    };
+                    self.audit_failure(tenant, &user, &refusal, origin);
                 }
                 Err(refusal)
             }
@@ -208,12 +213,13 @@ impl Identity {
 
     fn audit_failure(&self, tenant: Option<&Tenant>, user: &str, refusal: &Refusal, origin: &Origin) {
         let detail = match refusal {
-            Refusal::Foreign(Refused::NoRule(why)) => why.clone(),
+            Refusal::Foreign(Refused::NoRule(why)) if user != MANY => why.clone(),
+            Refusal::Foreign(Refused::NoRule(_)) => "no trust rule accepts this token".to_owned(),
             refusal => refusal.to_string(),
         };
         self.audit.add(Event {
             tenant: tenant.map_or_else(Default::default, |tenant| (tenant.id.0, tenant.name.to_string())),
-            actor: format!("user:{}", shown_user(user)),
+            actor: format!("user:{user}"),
             action: "login",
             object: String::new(),
             outcome: Outcome::Denied,
@@ -283,7 +289,8 @@ impl Identity {
             }
         };
         let principal = self.behind(tenant, &claims.credential, now).await?;
-        Ok(scoped(principal, claims.access.clone().into()))
+        let within = claims.within.clone().map(Arc::from);
+        Ok(scoped(principal, claims.access.clone().into(), within))
     }
 
     /// What is wrong with a confined token is told in the words for any password.
@@ -295,7 +302,10 @@ impl Identity {
             .verify::<Claims>(text, CONFINED, &tenant.uid, now)
             .map_err(|_| Refusal::Unknown(NO_LOGIN))?;
         match self.behind(tenant, &claims.credential, now).await {
-            Ok(principal) => Ok(scoped(principal, claims.access.into())),
+            Ok(principal) => {
+                let access: Arc<[Access]> = claims.access.into();
+                Ok(scoped(principal, access.clone(), Some(access)))
+            }
             Err(Refusal::Unknown(_)) => Err(Refusal::Unknown(NO_LOGIN)),
             Err(refusal) => Err(refusal),
         }
@@ -392,7 +402,7 @@ impl Identity {
         origin: &Origin,
     ) -> Result<Principal, Refusal> {
         let login = self.throttle.login(scope, "(refresh)", origin.address);
-        if let Some(wait) = self.throttle.wait(&login, Instant::now()) {
+        if let Some(wait) = self.throttle.wait(&login, text, Instant::now()) {
             return Err(Refusal::Throttled(wait));
         }
         let now = seconds();
@@ -407,10 +417,16 @@ impl Identity {
             Some((tenant, Ok(claims))) => self.behind(tenant, &claims.credential, now).await,
             Some((_, Err(_))) | None => Err(refused()),
         };
+        if principal.is_ok() {
+            self.throttle.is_right(&login, text);
+        }
         principal.map_err(|refusal| match refusal {
             Refusal::Unknown(_) => {
-                self.throttle.failed(&login, text, Instant::now());
-                self.audit_failure(tenant, "(refresh token)", &refused(), origin);
+                let user = match self.throttle.failed(&login, text, Instant::now()) {
+                    Telling::Single => "(refresh token)",
+                    Telling::OneOfMany => MANY,
+                };
+                self.audit_failure(tenant, user, &refused(), origin);
                 refused()
             }
             refusal => refusal,
@@ -431,9 +447,13 @@ impl Identity {
 }
 
 /// Somebody, as far as a token names what they may do.
-fn scoped(principal: Principal, access: Arc<[Access]>) -> Principal {
+fn scoped(principal: Principal, access: Arc<[Access]>, within: Option<Arc<[Access]>>) -> Principal {
     let rights = match principal.rights {
-        Rights::Granted(granted) => Rights::Scoped { granted, access },
+        Rights::Granted(granted) => Rights::Scoped {
+            granted,
+            access,
+            within,
+        },
         rights @ (Rights::All | Rights::None | Rights::Scoped { .. }) => rights,
     };
     Principal { rights, ..principal }
@@ -465,6 +485,7 @@ pub(super) fn claims(
         iat: now,
         jti: uuid::Uuid::new_v4().simple().to_string(),
         access,
+        within: principal.rights.within().map(|within| within.to_vec()),
         credential: principal.credential.clone(),
         since: None,
     }

@@ -33,6 +33,8 @@ pub enum Rights {
         granted: Arc<Grants>,
         /// What the token names.
         access: Arc<[Access]>,
+        /// What any token of the same login can name, if that is a confined token.
+        within: Option<Arc<[Access]>>,
     },
 }
 
@@ -94,22 +96,43 @@ impl Rights {
             Self::All => Actions::all(),
             Self::None => Actions::none(),
             Self::Granted(grants) => grants.actions_on(name),
-            Self::Scoped { granted, access } => {
-                let named = access
-                    .iter()
-                    .filter(|access| access.kind == "repository" && access.name == name.as_str());
-                let mut actions: Actions = named.flat_map(|access| access.actions.iter().copied()).collect();
-                actions.imply();
-                actions.intersect(granted.actions_on(name))
-            }
+            Self::Scoped { granted, access, .. } => named(access, name).intersect(granted.actions_on(name)),
         }
     }
 
-    /// What a fresh credential could do, where the present one is narrower.
+    /// What a fresh token of the same login could do, where the present one is narrower.
     pub fn beyond(&self, name: &RepositoryName) -> Actions {
         match self {
-            Self::Scoped { granted, .. } => granted.actions_on(name),
+            Self::Scoped { granted, within, .. } => {
+                let granted = granted.actions_on(name);
+                match within {
+                    Some(within) => named(within, name).intersect(granted),
+                    None => granted,
+                }
+            }
             Self::All | Self::None | Self::Granted(_) => self.on(name),
+        }
+    }
+
+    /// Whether a fresh token of the same login could do this with every repository, whatever its name.
+    pub fn reaches_all(&self, action: Action) -> bool {
+        match self {
+            Self::All => true,
+            Self::None | Self::Scoped { within: Some(_), .. } => false,
+            Self::Granted(granted)
+            | Self::Scoped {
+                granted,
+                within: None,
+                ..
+            } => granted.covers_all(action),
+        }
+    }
+
+    /// What a confined token confines to.
+    pub fn within(&self) -> Option<&Arc<[Access]>> {
+        match self {
+            Self::Scoped { within, .. } => within.as_ref(),
+            Self::All | Self::None | Self::Granted(_) => None,
         }
     }
 
@@ -138,4 +161,14 @@ impl Rights {
             Self::Granted(granted) | Self::Scoped { granted, .. } => Some(granted),
         }
     }
+}
+
+/// What is named for a repository.
+fn named(access: &[Access], name: &RepositoryName) -> Actions {
+    let named = access
+        .iter()
+        .filter(|access| access.kind == "repository" && access.name == name.as_str());
+    let mut actions: Actions = named.flat_map(|access| access.actions.iter().copied()).collect();
+    actions.imply();
+    actions
 }

@@ -363,7 +363,7 @@ impl<S: Store> Store for Cached<S> {
         self.store.create_upload(upload).await
     }
 
-    async fn open_uploads(&self) -> Result<Vec<(TenantId, u64)>> {
+    async fn open_uploads(&self) -> Result<Vec<OpenUploads>> {
         self.store.open_uploads().await
     }
 

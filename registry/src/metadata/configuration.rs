@@ -187,6 +187,8 @@ pub struct Change {
     pub kind: ObjectKind,
     /// Its name; empty for the tenant itself.
     pub name: String,
+    /// Uid of its source, if the change is meant for that one's object alone and not for another of its name.
+    pub only_of: Option<String>,
     /// What becomes of it.
     pub wish: Wish,
 }
@@ -235,6 +237,11 @@ pub enum Applied {
     },
     /// There is no such tenant.
     NoTenant(String),
+    /// The object of change number `at` comes from another source than the change is meant for.
+    Replaced {
+        /// Position in the set.
+        at: usize,
+    },
     /// Another object holds a name that change number `at` claims.
     Taken {
         /// Position in the set.

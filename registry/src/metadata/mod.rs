@@ -264,8 +264,8 @@ pub trait Store: Send + Sync + 'static {
     /// Makes a session.
     async fn create_upload(&self, upload: NewUpload) -> Result<()>;
 
-    /// How many uncommitted sessions each tenant has; proportional to them, not for a request's path.
-    async fn open_uploads(&self) -> Result<Vec<(TenantId, u64)>>;
+    /// The uncommitted sessions of each tenant that has any; proportional to them, not for a request's path.
+    async fn open_uploads(&self) -> Result<Vec<OpenUploads>>;
 
     /// Ends the leases of all writers. Only for a process that knows that it is alone with the store: what
     /// holds a lease then is a writer that died with an earlier process.

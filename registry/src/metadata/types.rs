@@ -138,6 +138,17 @@ pub struct NewUpload {
     pub now: Time,
 }
 
+/// The uncommitted sessions of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenUploads {
+    /// Whose.
+    pub tenant: TenantId,
+    /// How many.
+    pub count: u64,
+    /// Bytes that they hold durably.
+    pub bytes: u64,
+}
+
 /// A session.
 #[derive(Debug, Clone)]
 pub struct UploadRow {
@@ -182,6 +193,8 @@ pub enum Quota {
     Tags,
     /// Bytes of a repository.
     RepositoryStorage,
+    /// Manifests that refer to one subject.
+    Referrers,
 }
 
 /// What a push may not exceed.
@@ -195,6 +208,8 @@ pub struct Limits {
     pub tags: Option<u64>,
     /// Bytes of the repository.
     pub repository_storage: Option<u64>,
+    /// Manifests that refer to one subject.
+    pub referrers: Option<u64>,
 }
 
 impl Limits {
@@ -205,6 +220,7 @@ impl Limits {
             Quota::Repositories => self.repositories,
             Quota::Tags => self.tags,
             Quota::RepositoryStorage => self.repository_storage,
+            Quota::Referrers => self.referrers,
         }
     }
 }

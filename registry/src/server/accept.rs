@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -18,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use super::handler::{Handler, Shared};
 use super::request_id::RequestIds;
 use super::socket::Socket;
+use super::streams::Streams;
 use super::{Connection, Limits, connection};
 use crate::ops::metrics::Metrics;
 
@@ -93,7 +93,7 @@ impl Server {
             limits: self.limits,
             metrics: self.metrics.clone(),
         });
-        let builder = Arc::new(connection::builder());
+        let builder = Arc::new(connection::builder(self.limits));
         let slots = Arc::new(Semaphore::new(self.limits.connections));
         let connections = TaskTracker::new();
         let mut pause = SHORTEST_PAUSE;
@@ -139,7 +139,7 @@ impl Server {
 /// What one connection's task holds.
 struct One {
     shared: Arc<Shared>,
-    builder: Arc<Builder<TokioExecutor>>,
+    builder: Arc<Builder<Streams>>,
     tls: Option<Arc<ServerConfig>>,
     drain: CancellationToken,
 }

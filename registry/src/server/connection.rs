@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::{Activity, Verdict, Watch};
 use super::handler::Handler;
+use super::streams::Streams;
 use super::{HEAD_LIMIT, Limits};
 
 /// Go's flow control is slow with small windows (BuildKit turned HTTP/2 off for pushes because of it).
@@ -27,8 +28,8 @@ const HEADER_LIST: u32 = 128 * 1024;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-pub(super) fn builder() -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+pub(super) fn builder(limits: Limits) -> Builder<Streams> {
+    let mut builder = Builder::new(Streams::new(limits.idle_timeout));
     // The time limits on heads and pauses are ours (activity.rs): hyper's would arm a timer per request.
     builder.http1().header_read_timeout(None).max_buf_size(HEAD_LIMIT);
     builder
@@ -46,7 +47,7 @@ pub(super) fn builder() -> Builder<TokioExecutor> {
 
 /// Serves requests until the client leaves, the connection is stuck or idle, or a drain finds it done.
 pub(super) async fn serve<I>(
-    builder: &Builder<TokioExecutor>,
+    builder: &Builder<Streams>,
     io: I,
     handler: Handler,
     limits: Limits,

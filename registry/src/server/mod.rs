@@ -25,6 +25,7 @@ mod request_body;
 mod request_id;
 mod response_body;
 mod socket;
+mod streams;
 pub mod tls;
 
 use std::net::SocketAddr;

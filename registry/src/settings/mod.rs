@@ -30,7 +30,7 @@ use crate::tenancy::Names;
 use crate::tenancy::names::Apex;
 
 pub use resolve::{Resolved, Source};
-pub use values::{ApexTenant, LogFormat, Open, Redirect, Scheme, Sparse};
+pub use values::{ApexTenant, LogFormat, Open, ProxyHeaders, Redirect, Scheme, Sparse};
 use values::{
     BlobsUrl, CollectorUrl, Currency, HostName, List, LogFilter, MetadataUrl, PeerAddress, Price, Share,
 };
@@ -159,6 +159,8 @@ pub struct Settings {
     pub external_scheme: Scheme,
     /// Peers whose forwarded headers are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Which of their headers.
+    pub proxy_headers: ProxyHeaders,
     /// What the bare domain serves; `None`: what the store says, `default` on a first run.
     pub apex_tenant: Option<ApexTenant>,
     /// Further names of the apex, lower case.
@@ -283,6 +285,7 @@ impl Settings {
                 .find::<List<IpNet>>("trusted-proxies")?
                 .unwrap_or_default()
                 .0,
+            proxy_headers: resolved.get("proxy-headers")?,
             apex_tenant: resolved.find("apex-tenant")?,
             apex_hosts: host_names(resolved.find::<List<HostName>>("apex-hosts")?),
             open: resolved.get("open")?,

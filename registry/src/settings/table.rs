@@ -13,7 +13,7 @@ use super::resolve::Lookup;
 use super::units::{Rate, Size, Span};
 use super::values::{
     ApexTenant, BlobsUrl, CollectorUrl, Currency, HostName, List, LogFilter, LogFormat, MetadataUrl, Open,
-    PeerAddress, Price, Redirect, Scheme, Share, Sparse,
+    PeerAddress, Price, ProxyHeaders, Redirect, Scheme, Share, Sparse,
 };
 use crate::egress::AllowEntry;
 
@@ -132,7 +132,7 @@ use Fallback::{Derived, Fixed};
 
 /// Every setting, in the order in which it is shown.
 #[rustfmt::skip]
-pub static SETTINGS: [Setting; 57] = [
+pub static SETTINGS: [Setting; 58] = [
     setting(LISTENERS, "listen", "ADDRESS", "127.0.0.1:5000", check::<SocketAddr>, Fixed("127.0.0.1:5000"),
         "The OCI API: HTTP/1.1 and h2c, or TLS with --tls-cert and --tls-key"),
     setting(LISTENERS, "tls-cert", "FILE", "/etc/berth/tls.crt", check_path, Fallback::None,
@@ -185,6 +185,9 @@ pub static SETTINGS: [Setting; 57] = [
         "Scheme of realms and absolute links: http or https"),
     setting(NAMES, "trusted-proxies", "CIDR", "10.0.0.0/8", check::<List<IpNet>>, Fallback::None,
         "Peers whose forwarded headers are believed; repeatable, or separated by commas").list(),
+    setting(NAMES, "proxy-headers", "WHICH", "Forwarded", check::<ProxyHeaders>, Fixed("X-Forwarded"),
+        "Which headers of --trusted-proxies are believed: X-Forwarded (-For, -Host and -Proto) or Forwarded (RFC 7239); \
+         the others are ignored, since a client can have sent them"),
     setting(NAMES, "apex-tenant", "TENANT", "default", check::<ApexTenant>, Fallback::None,
         "The tenant that the bare domain serves: `default` on a first run, then as stored; \
          `none`: /{tenant}/{repository}"),

@@ -65,6 +65,16 @@ choice! {
 }
 
 choice! {
+    /// Which headers of trusted proxies are believed.
+    ProxyHeaders {
+        /// `X-Forwarded-For`, `-Host` and `-Proto`.
+        XForwarded = "X-Forwarded",
+        /// `Forwarded` (RFC 7239).
+        Forwarded = "Forwarded",
+    }
+}
+
+choice! {
     /// The scheme by which clients reach the registry.
     Scheme {
         /// Plain HTTP.

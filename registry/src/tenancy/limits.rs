@@ -20,6 +20,8 @@ impl Tenant {
                 .quota(name, |quota| some(quota.tags))
                 .or(some(config.quota.tags_per_repository)),
             repository_storage: rules.quota(name, |quota| quota.storage.as_ref().and_then(|q| q.limit())),
+            // Those of a cache are its upstream's.
+            referrers: some(config.policy.referrers_per_subject).filter(|_| self.caches.of(name).is_none()),
         }
     }
 
@@ -43,6 +45,7 @@ pub fn of_quota(quota: Quota) -> (&'static str, &'static str) {
         Quota::Repositories => ("repositories", "repositories"),
         Quota::Tags => ("the repository's tags", "tags"),
         Quota::RepositoryStorage => ("the repository's storage", "bytes"),
+        Quota::Referrers => ("the subject's referrers", "manifests"),
     }
 }
 

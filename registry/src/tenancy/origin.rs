@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
 use crate::server::Connection;
-use crate::settings::Scheme;
+use crate::settings::{ProxyHeaders, Scheme};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -59,6 +59,8 @@ pub enum OriginError {
 pub struct Rules {
     /// Proxies whose headers are believed.
     pub trusted: Vec<IpNet>,
+    /// Which of their headers: a client's own are passed on where a proxy knows nothing of them.
+    pub headers: ProxyHeaders,
     /// Scheme of links unless a trusted proxy says otherwise.
     pub scheme: Scheme,
 }
@@ -88,7 +90,7 @@ impl Origin {
                 .keys()
                 .any(|name| name.as_str().starts_with("x-forwarded-"));
         let proxy = if trusted {
-            Proxy::read(headers)
+            Proxy::read(headers, rules.headers)
         } else {
             Proxy::default()
         };
@@ -181,32 +183,35 @@ struct Proxy {
 }
 
 impl Proxy {
-    fn read(headers: &HeaderMap) -> Self {
+    fn read(headers: &HeaderMap, which: ProxyHeaders) -> Self {
+        match which {
+            ProxyHeaders::XForwarded => Self {
+                host: list(headers, &FORWARDED_HOST).last(),
+                scheme: list(headers, &FORWARDED_PROTO)
+                    .last()
+                    .and_then(|text| text.parse().ok()),
+                addresses: list(headers, &FORWARDED_FOR)
+                    .filter_map(|text| address(&text))
+                    .collect(),
+            },
+            ProxyHeaders::Forwarded => Self::read_standard(headers),
+        }
+    }
+
+    fn read_standard(headers: &HeaderMap) -> Self {
         let mut proxy = Self::default();
-        // RFC 7239 where it is spoken, else the older headers.
-        let standard: Vec<String> = list(headers, &FORWARDED).collect();
-        if !standard.is_empty() {
-            for element in &standard {
-                for pair in element.split(';') {
-                    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    let value = value.trim().trim_matches('"');
-                    match key.trim().to_ascii_lowercase().as_str() {
-                        "for" => proxy.addresses.extend(address(value)),
-                        "host" => proxy.host = Some(value.to_owned()),
-                        "proto" => proxy.scheme = value.parse().ok(),
-                        _ => {}
-                    }
+        for element in list(headers, &FORWARDED) {
+            for pair in element.split(';') {
+                let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+                let value = value.trim().trim_matches('"');
+                match key.trim().to_ascii_lowercase().as_str() {
+                    "for" => proxy.addresses.extend(address(value)),
+                    "host" => proxy.host = Some(value.to_owned()),
+                    "proto" => proxy.scheme = value.parse().ok(),
+                    _ => {}
                 }
             }
-            return proxy;
         }
-        proxy.addresses = list(headers, &FORWARDED_FOR)
-            .filter_map(|text| address(&text))
-            .collect();
-        proxy.host = list(headers, &FORWARDED_HOST).last();
-        proxy.scheme = list(headers, &FORWARDED_PROTO)
-            .last()
-            .and_then(|text| text.parse().ok());
         proxy
     }
 

@@ -69,7 +69,9 @@ impl Teller {
             return;
         };
         let (subject, place) = match quota {
-            Quota::Tags | Quota::RepositoryStorage => (repository.to_string(), format!("quota:{repository}")),
+            Quota::Tags | Quota::RepositoryStorage | Quota::Referrers => {
+                (repository.to_string(), format!("quota:{repository}"))
+            }
             Quota::Storage | Quota::Repositories => (tenant.name.to_string(), "quota".to_owned()),
         };
         let (what, unit) = of_quota(quota);
@@ -140,6 +142,7 @@ fn quota_name(quota: Quota) -> &'static str {
         Quota::Repositories => "repositories",
         Quota::Tags => "tags",
         Quota::RepositoryStorage => "repositoryStorage",
+        Quota::Referrers => "referrersPerSubject",
     }
 }
 

@@ -167,6 +167,69 @@ async fn a_client_that_takes_no_byte_of_its_answer_is_cut() {
     target.survived().await;
 }
 
+/// A frame of HTTP/2 (RFC 9113, section 4.1).
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).expect("a short frame").to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()].concat();
+    [&head, payload].concat()
+}
+
+/// The headers of a request without a body, in literals of HPACK (RFC 7541, section 6.2.2).
+fn headers(stream: u32, method: &str, path: &str) -> Vec<u8> {
+    let mut block = vec![0x86];
+    for (name, value) in [(2, method), (4, path), (1, "localhost")] {
+        block.extend([name, u8::try_from(value.len()).expect("a short value")]);
+        block.extend(value.as_bytes());
+    }
+    frame(1, 0x5, stream, &block)
+}
+
+/// The next frame that a server sends: its kind and its stream.
+async fn next_frame(wire: &mut Wire) -> Option<(u8, u32)> {
+    let head = wire.exactly(9).await?;
+    let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+    wire.exactly(length).await?;
+    Some((head[3], u32::from_be_bytes([head[5], head[6], head[7], head[8]])))
+}
+
+#[tokio::test]
+async fn a_stream_of_http2_whose_window_never_opens_is_reset_and_its_connection_goes_on() {
+    const RST_STREAM: u8 = 3;
+    const HEADERS: u8 = 1;
+    let target = impatient().await;
+    let digest = target.repository.push_blob(&blob(1000, 2)).await;
+    let path = format!("/v2/team-a/app/blobs/{digest}");
+    let mut wire = Wire::connect(&target.berth.address()).await;
+    let no_window = frame(4, 0, 0, &[0, 4, 0, 0, 0, 0]);
+
+    wire.send([b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &*no_window].concat())
+        .await;
+    let streams: Vec<u32> = (1..16).step_by(2).collect();
+    for stream in &streams {
+        wire.send(headers(*stream, "GET", &path)).await;
+    }
+
+    let resets = async {
+        let mut reset = Vec::new();
+        while reset.len() < streams.len() {
+            let (kind, stream) = next_frame(&mut wire).await.expect("the connection goes on");
+            reset.extend((kind == RST_STREAM).then_some(stream));
+        }
+        reset
+    };
+    let mut reset = within("the streams are reset", LIMIT, resets).await;
+    reset.sort_unstable();
+    assert_eq!(reset, streams);
+    wire.send(headers(17, "HEAD", &path)).await;
+    let answered =
+        async { while next_frame(&mut wire).await.expect("the connection goes on") != (HEADERS, 17) {} };
+    within("an answer on the same connection", LIMIT, answered).await;
+    let metrics = harness::http::client().get(target.berth.ops_url("/metrics"));
+    let metrics = harness::http::send(metrics).await.text();
+    assert!(metrics.contains("berth_http_requests_in_flight 0\n"), "{metrics}");
+    target.survived().await;
+}
+
 #[tokio::test]
 async fn many_connections_that_say_nothing_leave_room_for_one_that_does() {
     let builder = Berth::builder()

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use harness::Wire;
 use harness::content::{blob, sha256};
 use harness::http::{send, streamed};
 use reqwest::Method;
@@ -137,6 +138,35 @@ async fn a_content_range_that_contradicts_the_body_is_a_size_error_and_costs_not
         .await
         .expect(201);
     repository.assert_blob(&sha256(&content), &content).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_keeps_what_has_arrived() {
+    let (berth, repository) = registry().await;
+    let content = blob(100, 9);
+    for head in [
+        "Content-Length: 100\r\n\r\n",
+        "Content-Length: 100\r\nContent-Range: 0-99\r\n\r\n",
+        "Transfer-Encoding: chunked\r\n\r\n64\r\n",
+    ] {
+        let location = repository.start_upload().await;
+        let mut wire = Wire::connect(&berth.address()).await;
+        wire.send(format!("PATCH {location} HTTP/1.1\r\nHost: localhost\r\n{head}"))
+            .await;
+        wire.send(&content[..60]).await;
+        wire.end().await;
+        wire.rest().await;
+
+        assert_eq!(repository.progress(&location).await, "0-59", "{head}");
+        repository
+            .patch(&location, Some("60-99"), content[60..].to_vec())
+            .await
+            .expect(202);
+        repository
+            .close(&location, &sha256(&content), "")
+            .await
+            .expect(201);
+    }
 }
 
 #[tokio::test]

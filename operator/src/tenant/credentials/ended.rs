@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_crds::Tenant;
+use berth_crds::token::TokenId;
 use futures_util::stream::{StreamExt as _, TryStreamExt as _, iter};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
@@ -40,12 +41,24 @@ pub(super) fn ours(ctx: &Context, tenant: &str) -> BTreeMap<(String, String), Ar
         .collect()
 }
 
-/// Ends a Secret that is wanted no longer: nothing names it, its tokens are void, then it goes.
-pub(super) async fn withdraw(ctx: &Context, tenant: &str, secret: &Secret) -> Result<(), Trouble> {
+/// Ends a Secret that is wanted no longer: nothing names it, its own tokens are void, then it goes. One that only looks
+/// like the tenant's stays.
+pub(super) async fn withdraw(
+    ctx: &Context,
+    tenant: &Tenant,
+    own: &[TokenInfo],
+    secret: &Secret,
+) -> Result<(), Trouble> {
     let (namespace, name) = (secret.namespace().unwrap_or_default(), secret.name_any());
-    let contents = secret::read(secret);
-    accounts::release(ctx, &namespace, &name, &contents.accounts).await?;
-    end(ctx, tenant, contents.ids()).await?;
+    let is_owned = secret::is_owned(secret, &tenant.uid().unwrap_or_default());
+    if is_owned {
+        accounts::release(ctx, &namespace, &name, &secret::read(secret).accounts).await?;
+    }
+    let ids = own.iter().map(|token| token.id.clone()).collect();
+    end(ctx, &tenant.name_any(), ids).await?;
+    if !is_owned {
+        return Ok(());
+    }
     let params = DeleteParams {
         preconditions: Some(Preconditions {
             uid: secret.uid(),
@@ -64,7 +77,11 @@ pub(super) async fn withdraw(ctx: &Context, tenant: &str, secret: &Secret) -> Re
 
 /// Service accounts no longer name the tenant's Secrets.
 pub async fn release_accounts(tenant: &Tenant, ctx: &Context) -> Result<(), Trouble> {
+    let uid = tenant.uid().unwrap_or_default();
     for ((namespace, name), secret) in ours(ctx, &tenant.name_any()) {
+        if !secret::is_owned(&secret, &uid) {
+            continue;
+        }
         accounts::release(ctx, &namespace, &name, &secret::read(&secret).accounts).await?;
     }
     Ok(())
@@ -93,19 +110,24 @@ pub(super) async fn remove_orphans(
     }
     let known = named(there.iter());
     for id in credential::orphans(tokens, &uid, &known, now, ORPHAN_AGE) {
-        tracing::info!(tenant = name, id, "a token that no Secret names is ended");
+        tracing::info!(tenant = name, %id, "a token that no Secret names is ended");
         ctx.registry.delete_token(&name, id).await?;
     }
     Ok(all > old)
 }
 
-/// Ids of the tokens that Secrets name.
-fn named<'a>(secrets: impl Iterator<Item = &'a Secret>) -> BTreeSet<String> {
-    secrets.flat_map(|secret| secret::read(secret).ids()).collect()
+/// What the records of Secrets' tokens say of each, and the ids that it names.
+fn named<'a>(secrets: impl Iterator<Item = &'a Secret>) -> BTreeSet<(String, TokenId)> {
+    let of = |secret: &Secret| {
+        let description = secret::description(&secret.namespace().unwrap_or_default(), &secret.name_any());
+        let ids = secret::read(secret).ids().into_iter();
+        ids.map(move |id| (description.clone(), id))
+    };
+    secrets.flat_map(of).collect()
 }
 
 /// Ends tokens: those of a list, however long, within the second that is promised.
-pub(super) async fn end(ctx: &Context, tenant: &str, ids: Vec<String>) -> Result<(), RegistryError> {
+pub(super) async fn end(ctx: &Context, tenant: &str, ids: Vec<TokenId>) -> Result<(), RegistryError> {
     iter(ids)
         .map(async |id| ctx.registry.delete_token(tenant, &id).await)
         .buffer_unordered(ENDED_AT_ONCE)

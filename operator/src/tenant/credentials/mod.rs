@@ -1,11 +1,12 @@
-//! All credentials of a tenant: [`wanted`] says which there are to be, [`one`] takes the next step of each, and [`ended`] ends
-//! those that are wanted no longer.
+//! All credentials of a tenant: [`wanted`] says which there are to be, [`one`] takes the next step of each, [`retries`]
+//! says when what failed is tried again, and [`ended`] ends those that are wanted no longer.
 
 mod ended;
 mod one;
+mod retries;
 mod wanted;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use berth_crds::{PullSecretsStatus, Tenant, TokenStatus};
 use k8s_openapi::jiff::Timestamp;
@@ -13,7 +14,9 @@ use kube::ResourceExt as _;
 
 use self::ended::{ORPHAN_AGE, ours, remove_orphans, withdraw};
 use self::one::{Done, One};
-use super::credential::{Credential, Purpose};
+use self::retries::Basis;
+use super::credential::{Credential, Own, Purpose};
+use crate::REVOKE_BEFORE;
 use crate::condition::{Fact, State};
 use crate::context::Context;
 use crate::metrics::TokenTimes;
@@ -21,11 +24,30 @@ use crate::registry::TokenInfo;
 use crate::trouble::Trouble;
 
 pub use self::ended::release_accounts;
+pub use self::retries::Retries;
 
 /// Most failures that a status names.
 const FAILED_LIMIT: usize = 32;
 /// What a status says about use is not renewed more often.
 const USE_RESOLUTION: Duration = Duration::from_secs(600);
+
+/// What a person must change before a Secret can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// As a word for programs.
+    pub reason: &'static str,
+    /// What to change.
+    pub message: String,
+}
+
+/// Why a Secret could not be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failure {
+    /// A person must change something.
+    Refused(Refusal),
+    /// It may come right by itself.
+    Passing(String),
+}
 
 /// How the credentials fare.
 #[derive(Debug, Default)]
@@ -39,7 +61,7 @@ pub struct Distributed {
     /// When the first of its tokens is to be replaced, and ends.
     times: TokenTimes,
     /// What a person must change.
-    refused: Vec<String>,
+    refused: Vec<Refusal>,
     /// What is tried again.
     failed: Vec<String>,
     written: usize,
@@ -51,7 +73,7 @@ impl Distributed {
         let fact =
             |state, reason, message: String| Fact::new("CredentialsDistributed", state, reason, message);
         match (self.refused.first(), self.failed.first()) {
-            (Some(why), _) => fact(State::False, "SecretConflict", why.clone()),
+            (Some(refusal), _) => fact(State::False, refusal.reason, refusal.message.clone()),
             (None, Some(why)) => fact(State::False, "Retrying", why.clone()),
             (None, None) => fact(State::True, "Distributed", format!("{} Secrets", self.written)),
         }
@@ -63,15 +85,21 @@ impl Distributed {
     }
 
     /// What a person must change.
-    pub fn refused(&self) -> Option<&str> {
-        self.refused.first().map(String::as_str)
+    pub fn refused(&self) -> Option<Refusal> {
+        self.refused.first().cloned()
+    }
+
+    /// What is tried again.
+    pub fn failed(&self) -> Option<String> {
+        self.failed.first().cloned()
     }
 }
 
 /// Takes the next step of every credential.
 pub async fn ensure(tenant: &Tenant, ctx: &Context) -> Result<Distributed, Trouble> {
-    let name = tenant.name_any();
+    let (name, uid) = (tenant.name_any(), tenant.uid().unwrap_or_default());
     let (wanted, refused) = wanted::wanted(tenant, ctx);
+    ctx.memory.retries(&uid, |retries| retries.only(&wanted));
     let existing = ours(ctx, &name);
     let mut distributed = Distributed {
         refused,
@@ -82,20 +110,19 @@ pub async fn ensure(tenant: &Tenant, ctx: &Context) -> Result<Distributed, Troub
             .map(|_| PullSecretsStatus::default()),
         ..Distributed::default()
     };
-    if wanted.is_empty() && existing.is_empty() {
+    let status = tenant.status.as_ref();
+    let had_some = status.is_some_and(|status| !status.tokens.is_empty() || status.pull_secrets.is_some());
+    if distributed.pull_secrets.is_none() && tenant.spec.tokens.is_empty() && existing.is_empty() && !had_some
+    {
         return Ok(distributed);
     }
     let tokens = ctx.registry.tokens(&name).await?;
+    let own = Own::of(&tokens, &uid);
     for credential in &wanted {
-        let one = One {
-            tenant,
-            ctx,
-            wanted: credential,
-            tokens: &tokens,
-        };
-        match one.ensure().await {
-            Ok(done) => distributed.count(tenant, credential, &tokens, done),
-            Err(trouble) => distributed.fail(credential, trouble)?,
+        let tokens = own.of_secret(&credential.namespace, &credential.secret);
+        match attempt(tenant, ctx, credential, tokens).await? {
+            Attempt::Done(done) => distributed.count(tenant, credential, tokens, done),
+            Attempt::Failed(why, wait) => distributed.fail(credential, why, wait),
         }
     }
     for secret in existing.values() {
@@ -103,7 +130,8 @@ pub async fn ensure(tenant: &Tenant, ctx: &Context) -> Result<Distributed, Troub
             secret.namespace().as_deref() == Some(&wanted.namespace) && secret.name_any() == wanted.secret
         };
         if !wanted.iter().any(is_wanted) {
-            withdraw(ctx, &name, secret).await?;
+            let tokens = own.of_secret(&secret.namespace().unwrap_or_default(), &secret.name_any());
+            withdraw(ctx, tenant, tokens, secret).await?;
         }
     }
     if remove_orphans(tenant, ctx, &tokens).await? {
@@ -111,6 +139,60 @@ pub async fn ensure(tenant: &Tenant, ctx: &Context) -> Result<Distributed, Troub
         distributed.again = Some(distributed.again.map_or(soon, |again| again.min(soon)));
     }
     Ok(distributed)
+}
+
+/// What came of a credential.
+enum Attempt {
+    Done(Done),
+    /// How long until it is tried again.
+    Failed(Failure, Duration),
+}
+
+/// Takes the next steps of a credential whose own tokens these are, unless it failed just now.
+async fn attempt(
+    tenant: &Tenant,
+    ctx: &Context,
+    wanted: &Credential,
+    tokens: &[TokenInfo],
+) -> Result<Attempt, Trouble> {
+    let uid = tenant.uid().unwrap_or_default();
+    let existing = one::cached(ctx, wanted);
+    let basis = Basis {
+        generation: tenant.metadata.generation.unwrap_or_default(),
+        revoke_before: tenant.annotations().get(REVOKE_BEFORE).cloned(),
+        secret: existing.as_ref().and_then(|secret| secret.resource_version()),
+    };
+    let now = Instant::now();
+    let (held, has_failed) = ctx.memory.retries(&uid, |retries| {
+        (retries.held(wanted, &basis, now), retries.has_failed(wanted))
+    });
+    if let Some((why, wait)) = held {
+        return Ok(Attempt::Failed(why, wait));
+    }
+    let one = One {
+        tenant,
+        ctx,
+        wanted,
+        tokens,
+        has_failed,
+    };
+    let why = match one.ensure(existing).await {
+        Ok(done) => {
+            ctx.memory.retries(&uid, |retries| retries.done(wanted));
+            return Ok(Attempt::Done(done));
+        }
+        // Nothing works without it.
+        Err(trouble @ Trouble::Registry(_)) => return Err(trouble),
+        Err(Trouble::Stalled { reason, message }) => Failure::Refused(Refusal { reason, message }),
+        Err(trouble @ Trouble::Kube(_)) => {
+            let told = format!("Secret {}/{}: {trouble}", wanted.namespace, wanted.secret);
+            Failure::Passing(told)
+        }
+    };
+    let wait = ctx.memory.retries(&uid, |retries| {
+        retries.failed(wanted, basis, why.clone(), Instant::now())
+    });
+    Ok(Attempt::Failed(why, wait))
 }
 
 impl Distributed {
@@ -125,17 +207,18 @@ impl Distributed {
                 }
             }
             Purpose::Organization => {
-                let info = tokens.iter().find(|token| token.id == done.id);
+                let info = tokens.iter().find(|token| Some(&token.id) == done.id.as_ref());
+                let id = done.id.map(String::from);
                 let before = tenant.status.as_ref().and_then(|status| {
                     status
                         .tokens
                         .iter()
-                        .find(|token| token.name == credential.name && token.id.as_deref() == Some(&done.id))
+                        .find(|token| token.name == credential.name && token.id == id)
                 });
                 let used = info.and_then(|info| info.last_used_at.clone());
                 self.tokens.push(TokenStatus {
                     name: credential.name.clone(),
-                    id: Some(done.id),
+                    id,
                     expires_at: done.expires_at,
                     last_used_at: coarse(before.and_then(|before| before.last_used_at.clone()), used),
                 });
@@ -143,28 +226,22 @@ impl Distributed {
         }
     }
 
-    fn fail(&mut self, credential: &Credential, trouble: Trouble) -> Result<(), Trouble> {
-        let told = format!("Secret {}/{}: {trouble}", credential.namespace, credential.secret);
-        match trouble {
-            // Nothing works without it.
-            Trouble::Registry(_) => return Err(trouble),
-            Trouble::Stalled { message, .. } => self.refused.push(message),
-            Trouble::Kube(_) => {
-                self.failed.push(told.clone());
-                self.again = Some(
-                    self.again
-                        .unwrap_or(Duration::from_secs(5))
-                        .min(Duration::from_secs(5)),
-                );
-            }
-        }
+    fn fail(&mut self, credential: &Credential, why: Failure, wait: Duration) {
+        self.again = Some(self.again.map_or(wait, |again| again.min(wait)));
+        let told = match &why {
+            Failure::Refused(refusal) => &refusal.message,
+            Failure::Passing(told) => told,
+        };
         if credential.purpose == Purpose::Pull
             && let Some(status) = &mut self.pull_secrets
             && status.failed.len() < FAILED_LIMIT
         {
             status.failed.push(told.chars().take(500).collect());
         }
-        Ok(())
+        match why {
+            Failure::Refused(refusal) => self.refused.push(refusal),
+            Failure::Passing(told) => self.failed.push(told),
+        }
     }
 }
 
@@ -183,6 +260,22 @@ fn coarse(old: Option<String>, new: Option<String>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_that_a_person_must_change_is_told_before_what_is_tried_again() {
+        let mut distributed = Distributed::default();
+        assert_eq!(distributed.fact().state, State::True);
+        distributed.failed.push("forbidden".to_owned());
+        assert_eq!(distributed.fact().reason, "Retrying");
+        assert_eq!(distributed.failed().as_deref(), Some("forbidden"));
+        let refusal = Refusal {
+            reason: "NotAdmitted",
+            message: "apps".to_owned(),
+        };
+        distributed.refused.push(refusal.clone());
+        assert_eq!(distributed.fact().reason, "NotAdmitted");
+        assert_eq!(distributed.refused(), Some(refusal));
+    }
 
     #[test]
     fn the_time_of_use_moves_in_coarse_steps() {

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use berth_crds::Tenant;
 use berth_crds::admin::{TokenConfig, TokenKind};
-use berth_crds::token::Token;
+use berth_crds::token::{Token, TokenId};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::PostParams;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt as _};
 
 use super::super::accounts;
@@ -23,12 +24,14 @@ use crate::metrics::TokenTimes;
 use crate::registry::TokenInfo;
 use crate::trouble::Trouble;
 
-/// A credential, and the tokens that the registry has of its tenant.
+/// A credential, and its own tokens by the registry's records.
 pub(super) struct One<'a> {
     pub tenant: &'a Tenant,
     pub ctx: &'a Context,
     pub wanted: &'a Credential,
     pub tokens: &'a [TokenInfo],
+    /// The last attempt failed.
+    pub has_failed: bool,
 }
 
 /// What a Secret is to say of its token.
@@ -39,10 +42,17 @@ struct Said<'a> {
     rotation_requested: bool,
 }
 
+/// When a token was issued, and when it ends.
+#[derive(Clone, Copy)]
+struct Life {
+    issued: Timestamp,
+    end: Option<Timestamp>,
+}
+
 /// How a credential is, once there is nothing to do.
 pub(super) struct Done {
     /// Its token's.
-    pub id: String,
+    pub id: Option<TokenId>,
     pub expires_at: Option<String>,
     pub times: TokenTimes,
     /// When to look again.
@@ -55,9 +65,13 @@ impl One<'_> {
     }
 
     /// Takes steps until there is nothing to do: few are ever due at once.
-    pub async fn ensure(&self) -> Result<Done, Trouble> {
+    pub async fn ensure(&self, mut existing: Option<Arc<Secret>>) -> Result<Done, Trouble> {
         let terms = self.terms()?;
-        let mut existing = self.cached();
+        if self.has_failed && existing.is_none() {
+            // Others' Secrets are not watched. That one has the name is found out by writing, which costs a token, or by
+            // looking, which every new Secret would have to wait for.
+            existing = self.secrets().get_opt(&self.wanted.secret).await?.map(Arc::new);
+        }
         for _ in 0..4 {
             let observed = match existing.as_deref() {
                 None => Observed::Absent,
@@ -76,15 +90,20 @@ impl One<'_> {
             match (step, &observed) {
                 (Step::Conflict, _) => return Err(self.conflict()),
                 (Step::Issue { previous, revoke }, _) => {
-                    let written = self.issue(existing.as_deref(), &previous, terms.now).await?;
-                    end(self.ctx, &self.tenant.name_any(), revoke).await?;
-                    return self.finish(&secret::read(&written), terms).await;
+                    let life = self.planned(terms.now);
+                    let written = self.issue(existing.as_deref(), &previous, life).await;
+                    // What is revoked does not wait for a Secret that cannot be written.
+                    if !matches!(&written, Err(Trouble::Kube(error)) if is_outdated(error)) {
+                        end(self.ctx, &self.tenant.name_any(), revoke).await?;
+                    }
+                    return self.finish(&secret::read(&written?), life, terms).await;
                 }
                 (Step::Record, Observed::Ours(contents)) => {
+                    let life = self.planned(self.life(contents, terms).issued);
                     if let Some(token) = &contents.token {
-                        self.record(token, contents.issued.unwrap_or(terms.now)).await?;
+                        self.record(token, life).await?;
                     }
-                    return self.finish(contents, terms).await;
+                    return self.finish(contents, life, terms).await;
                 }
                 (Step::Rewrite, Observed::Ours(contents)) => {
                     let Some(token) = &contents.token else { continue };
@@ -95,11 +114,10 @@ impl One<'_> {
                         .cloned()
                         .collect();
                     accounts::release(self.ctx, &self.wanted.namespace, &self.wanted.secret, &gone).await?;
-                    let issued = contents.issued.unwrap_or(terms.now);
                     let said = Said {
                         token,
                         previous: &contents.previous,
-                        issued,
+                        issued: self.life(contents, terms).issued,
                         rotation_requested: contents.rotation_requested,
                     };
                     let written = self.write(said, existing.as_deref()).await?;
@@ -107,9 +125,11 @@ impl One<'_> {
                 }
                 (Step::Retire(over), Observed::Ours(contents)) => {
                     end(self.ctx, &self.tenant.name_any(), over).await?;
-                    return self.finish(contents, terms).await;
+                    return self.finish(contents, self.life(contents, terms), terms).await;
                 }
-                (_, Observed::Ours(contents)) => return self.finish(contents, terms).await,
+                (_, Observed::Ours(contents)) => {
+                    return self.finish(contents, self.life(contents, terms), terms).await;
+                }
                 // Steps other than these have a Secret of ours.
                 (_, Observed::Absent | Observed::Foreign) => break,
             }
@@ -133,10 +153,27 @@ impl One<'_> {
         })
     }
 
-    fn cached(&self) -> Option<Arc<Secret>> {
-        let key =
-            kube::runtime::reflector::ObjectRef::new(&self.wanted.secret).within(&self.wanted.namespace);
-        self.ctx.watched.secrets.get(&key)
+    /// A token that was issued then, as it is to be recorded.
+    fn planned(&self, issued: Timestamp) -> Life {
+        Life {
+            issued,
+            end: credential::expiry(self.wanted, issued),
+        }
+    }
+
+    /// The token that a Secret names, as it is recorded.
+    fn life(&self, contents: &Contents, terms: Terms) -> Life {
+        let info = self
+            .tokens
+            .iter()
+            .find(|token| Some(&token.id) == contents.id.as_ref());
+        info.map_or_else(
+            || self.planned(terms.now),
+            |info| Life {
+                issued: info.created(),
+                end: info.expires(),
+            },
+        )
     }
 
     fn conflict(&self) -> Trouble {
@@ -165,21 +202,21 @@ impl One<'_> {
         names
     }
 
-    async fn record(&self, token: &Token, issued: Timestamp) -> Result<(), Trouble> {
+    async fn record(&self, token: &Token, life: Life) -> Result<(), Trouble> {
         let config = TokenConfig {
             name: self.wanted.name.clone(),
             kind: TokenKind::Organization,
-            description: Some(format!("Secret {}/{}", self.wanted.namespace, self.wanted.secret)),
+            description: Some(secret::description(&self.wanted.namespace, &self.wanted.secret)),
             hash: hex::encode(token.hash().as_bytes()),
             grants: self.wanted.grants.clone(),
-            expires_at: credential::expiry(self.wanted, issued).map(|end| end.to_string()),
+            expires_at: life.end.map(|end| end.to_string()),
         };
         let uid = self.tenant.uid().unwrap_or_default();
         let name = self.tenant.name_any();
         Ok(self
             .ctx
             .registry
-            .put_token(&name, token.id().as_str(), &uid, &config)
+            .put_token(&name, token.id(), &uid, &config)
             .await?)
     }
 
@@ -189,14 +226,14 @@ impl One<'_> {
         &self,
         existing: Option<&Secret>,
         previous: &[Predecessor],
-        issued: Timestamp,
+        life: Life,
     ) -> Result<Secret, Trouble> {
         let token = Token::generate();
-        self.record(&token, issued).await?;
+        self.record(&token, life).await?;
         let said = Said {
             token: &token,
             previous,
-            issued,
+            issued: life.issued,
             rotation_requested: false,
         };
         self.write(said, existing).await
@@ -233,7 +270,7 @@ impl One<'_> {
         }
     }
 
-    async fn finish(&self, contents: &Contents, terms: Terms) -> Result<Done, Trouble> {
+    async fn finish(&self, contents: &Contents, life: Life, terms: Terms) -> Result<Done, Trouble> {
         accounts::ensure(
             self.ctx,
             &self.wanted.namespace,
@@ -241,20 +278,25 @@ impl One<'_> {
             &self.accounts(),
         )
         .await?;
-        let issued = contents.issued.unwrap_or(terms.now);
-        let expiry = credential::expiry(self.wanted, issued);
         Ok(Done {
-            id: contents
-                .token
-                .as_ref()
-                .map(|token| token.id().to_string())
-                .unwrap_or_default(),
-            expires_at: expiry.map(|end| end.to_string()),
+            id: contents.token.as_ref().map(|token| token.id().clone()),
+            expires_at: life.end.map(|end| end.to_string()),
             times: TokenTimes {
-                renewal: credential::renewal(self.wanted, issued),
-                expiry,
+                renewal: credential::renewal(self.wanted, life.issued),
+                expiry: life.end,
             },
             again: credential::next_look(self.wanted, contents, self.tokens, terms),
         })
     }
+}
+
+/// The Secret of that name, if it is one of a tenant's.
+pub(super) fn cached(ctx: &Context, wanted: &Credential) -> Option<Arc<Secret>> {
+    let key = ObjectRef::new(&wanted.secret).within(&wanted.namespace);
+    ctx.watched.secrets.get(&key)
+}
+
+/// What is watched lags behind what was to be replaced.
+fn is_outdated(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(error) if error.code == 409)
 }

@@ -223,7 +223,9 @@ enum Refused {
 fn refused(error: ConfigureError, documents: &[Document]) -> Refused {
     let why = error.to_string();
     let at = match &error {
-        ConfigureError::Invalid { at, .. } | ConfigureError::Taken { at, .. } => documents.get(*at),
+        ConfigureError::Invalid { at, .. }
+        | ConfigureError::Taken { at, .. }
+        | ConfigureError::Replaced { at } => documents.get(*at),
         ConfigureError::NoTenant(name) => documents.iter().find(|document| {
             document.wanted.tenant.as_str() == name && document.wanted.kind != ObjectKind::Tenant
         }),

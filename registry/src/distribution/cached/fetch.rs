@@ -36,6 +36,8 @@ mod elsewhere;
 const TRIES: u32 = 5;
 /// Most requests for one blob, whatever each of them brings.
 const REQUESTS: u32 = 100;
+/// Longest wait for a turn: clients wait for 30 s.
+const TURN: Duration = Duration::from_secs(20);
 /// First pause between them; it doubles.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -96,17 +98,13 @@ impl Fetches {
             key,
             growing: growing.clone(),
         };
-        let cached = &wanted.registry.cached;
-        let (all, own) = (
-            cached.permits.clone(),
-            cached.permits_of(wanted.repository.tenant),
-        );
         let task = async move {
-            // Before the claim, so that whoever holds one goes on; and as long as its window takes memory. The tenant's own
-            // first: one with slow upstreams waits for itself.
-            let _own = own.acquire_owned().await;
-            let _permit = all.acquire_owned().await;
+            // Before the claim, so that whoever holds one goes on; and as long as its window takes memory.
             let growing = ending.growing.clone();
+            let turns = &wanted.registry.cached.fetch_turns;
+            let Some(_turn) = turns.take(wanted.repository.tenant, 1, TURN).await else {
+                return growing.set(Phase::Failed(Trouble::busy()));
+            };
             let phase = match (Fetch {
                 wanted,
                 growing: &growing,

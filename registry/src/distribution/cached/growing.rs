@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 pub(super) use self::reader::{Next, Reader};
@@ -25,8 +26,11 @@ mod reader;
 pub(super) const WINDOW: u64 = 8 << 20;
 /// Bytes that go to a spool at once, at least.
 const BATCH: u64 = 1 << 20;
-/// How long the fetch waits for a reader that does not move.
+/// How long the fetch waits for readers that do not move, or move too slowly.
 const STALL: Duration = Duration::from_secs(10);
+/// Bytes that the fastest reader must let in while it is waited for so long. Who is slower falls behind: a fetch keeps
+/// others from theirs.
+const LEAST: u64 = 4 << 20;
 
 /// How far it is.
 #[derive(Debug, Clone)]
@@ -84,6 +88,10 @@ struct Ring {
     next_reader: u64,
     /// Readers that wait behind the window.
     behind: usize,
+    /// How long readers were waited for since the end was here.
+    waited: (Duration, u64),
+    /// Nobody is waited for before the end is here.
+    alone_until: u64,
 }
 
 /// What a reader finds at its place.
@@ -259,13 +267,16 @@ impl Growing {
         loop {
             let mut moved = std::pin::pin!(self.moved.notified());
             moved.as_mut().enable();
-            if self.ring().has_room(bytes as u64) {
-                return;
-            }
-            if tokio::time::timeout(STALL, moved).await.is_err() {
-                // Nobody moves. They count again when they do.
-                self.ring().along.clear();
-            }
+            let patience = {
+                let ring = self.ring();
+                if ring.has_room(bytes as u64) {
+                    return;
+                }
+                STALL.saturating_sub(ring.waited.0)
+            };
+            let begun = Instant::now();
+            let _ = tokio::time::timeout(patience, moved).await;
+            self.ring().has_waited(begun.elapsed());
         }
     }
 
@@ -293,7 +304,21 @@ impl Ring {
         let Some(fastest) = self.along.values().max() else {
             return true;
         };
-        self.behind > 0 || self.end + bytes <= fastest + WINDOW
+        self.behind > 0 || self.end < self.alone_until || self.end + bytes <= fastest + WINDOW
+    }
+
+    /// Readers were waited for. Those that are too slow are left behind, and count again when they have caught up.
+    fn has_waited(&mut self, wait: Duration) {
+        let (waited, since) = (self.waited.0 + wait, self.waited.1);
+        if waited < STALL {
+            self.waited.0 = waited;
+            return;
+        }
+        if self.end - since < LEAST {
+            self.along.clear();
+            self.alone_until = self.end + WINDOW;
+        }
+        self.waited = (Duration::ZERO, self.end);
     }
 
     /// What leaves the window when so many bytes come: where it goes, from which place on, and the pieces. To a spool in

@@ -7,11 +7,11 @@ use axum::response::Response;
 use http::header::{ACCEPT, CONTENT_TYPE, LINK};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use http_body_util::{BodyExt as _, Limited};
 use moka::sync::Cache as Memory;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::super::documents::{Held, Unread};
 use super::super::error::{ApiError, Code};
 use super::super::paging::Page;
 use super::super::query::Query;
@@ -25,9 +25,13 @@ use crate::metadata::Repository;
 use crate::upstream::{Kind, Question, Remote, UpstreamError, next_query};
 
 /// Most bytes of a page, and of all pages of referrers: clients read no more of a list.
-const PAGE_LIMIT: usize = 4 << 20;
-/// Memory that reading one list takes, of the uploads' budget.
-const LIST_MEMORY: u64 = 16 << 20;
+const PAGE_LIMIT: u64 = 4 << 20;
+/// How many bytes of memory each byte of a list takes until it is read and written.
+const WEIGHT: u64 = 4;
+/// Most memory that one list takes.
+pub(super) const MEMORY: u64 = WEIGHT * PAGE_LIMIT;
+/// Longest wait for a turn to ask.
+const TURN: Duration = Duration::from_secs(5);
 /// Most pages of referrers that are read.
 const PAGES: usize = 16;
 /// For how long the referrers of a manifest are remembered, and how many bytes of them.
@@ -76,8 +80,8 @@ pub(in crate::distribution) async fn tags(at: &Mirrored<'_>, parts: &Parts) -> R
     let remote = at.remote().map_err(|trouble| trouble.answer(unknown))?;
     let listed = share(at, path.clone(), {
         let (remote, upstream) = (remote.clone(), at.upstream.to_owned());
-        async move {
-            let (body, next) = page(&remote, &upstream, &path, "application/json").await?;
+        |mut memory: Held| async move {
+            let (body, next) = page(&remote, &upstream, &path, "application/json", &mut memory).await?;
             let read: TagsPage = read(&remote, &body)?;
             Ok((Arc::new(read.tags.unwrap_or_default()), next))
         }
@@ -135,14 +139,13 @@ pub(in crate::distribution) async fn referrers(
     let listed = match memory.get(&key) {
         Some(known) => Ok((known, None)),
         None => {
+            let what = format!("referrers/{subject}");
             let (remote, upstream, subject) = (remote.clone(), at.upstream.to_owned(), subject.to_owned());
-            share(at, format!("referrers/{subject}"), async move {
-                Ok((
-                    Arc::new(ask_for_referrers(&remote, &upstream, &subject).await?),
-                    None,
-                ))
-            })
-            .await
+            let work = |mut memory: Held| async move {
+                let found = ask_for_referrers(&remote, &upstream, &subject, &mut memory).await?;
+                Ok((Arc::new(found), None))
+            };
+            share(at, what, work).await
         }
     };
     let descriptors = match listed {
@@ -182,34 +185,41 @@ pub(in crate::distribution) async fn referrers(
 }
 
 /// What comes of a question that others may be asking as well.
-async fn share(
-    at: &Mirrored<'_>,
-    what: String,
-    work: impl Future<Output = Listed> + Send + 'static,
-) -> Listed {
+async fn share<F>(at: &Mirrored<'_>, what: String, work: impl FnOnce(Held) -> F + Send + 'static) -> Listed
+where
+    F: Future<Output = Listed> + Send + 'static,
+{
     let lists = &at.asked.registry.cached.lists;
     let key = (at.repository.repository.clone(), what);
-    let budget = at.asked.registry.budget.clone();
+    let registry = at.asked.registry.clone();
+    let tenant = at.asked.tenant.id;
     let bounded = async move {
-        let _memory = budget.take(LIST_MEMORY).await;
-        work.await
+        let cached = &registry.cached;
+        let turn = cached.list_turns.take(tenant, 1, TURN).await;
+        let _turn = turn.ok_or_else(Trouble::busy)?;
+        work(cached.documents.hold(tenant)).await
     };
     let (listed, _) = lists.share(key, || bounded).await;
     listed.unwrap_or_else(|| Err(Trouble::ended()))
 }
 
-async fn ask_for_referrers(remote: &Remote, upstream: &str, subject: &str) -> Result<Vec<Value>, Trouble> {
+async fn ask_for_referrers(
+    remote: &Remote,
+    upstream: &str,
+    subject: &str,
+    memory: &mut Held,
+) -> Result<Vec<Value>, Trouble> {
     let (mut found, mut bytes) = (Vec::new(), 0);
     let mut path = format!("referrers/{subject}");
     for pages in 0..PAGES {
-        let (body, next) = match page(remote, upstream, &path, OCI_INDEX).await {
+        let (body, next) = match page(remote, upstream, &path, OCI_INDEX, memory).await {
             Ok(page) => page,
             Err(Trouble::Upstream(error)) if pages == 0 && has_no_api(&error) => {
-                return by_tag(remote, upstream, subject).await;
+                return by_tag(remote, upstream, subject, memory).await;
             }
             Err(trouble) => return Err(trouble),
         };
-        bytes += body.len();
+        bytes += body.len() as u64;
         if bytes > PAGE_LIMIT {
             let why = format!("it lists more than {PAGE_LIMIT} bytes of referrers of {subject}");
             let host = remote.host().to_owned();
@@ -235,9 +245,14 @@ fn has_no_api(error: &UpstreamError) -> bool {
 }
 
 /// The index that clients of registries without the API keep by a tag (distribution-spec, "Referrers Tag Schema").
-async fn by_tag(remote: &Remote, upstream: &str, subject: &str) -> Result<Vec<Value>, Trouble> {
+async fn by_tag(
+    remote: &Remote,
+    upstream: &str,
+    subject: &str,
+    memory: &mut Held,
+) -> Result<Vec<Value>, Trouble> {
     let path = format!("manifests/{}", subject.replace(':', "-"));
-    match page(remote, upstream, &path, OCI_INDEX).await {
+    match page(remote, upstream, &path, OCI_INDEX, memory).await {
         Ok((body, _)) => {
             let index: Index = read(remote, &body)?;
             Ok(index.manifests.unwrap_or_default())
@@ -253,6 +268,7 @@ async fn page(
     upstream: &str,
     path: &str,
     accept: &'static str,
+    memory: &mut Held,
 ) -> Result<(bytes::Bytes, Option<String>), Trouble> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -269,19 +285,22 @@ async fn page(
         .and_then(|value| value.to_str().ok())
         .and_then(next_query)
         .map(forwarded);
-    let read = Limited::new(answer.into_body(), PAGE_LIMIT).collect();
+    let read = memory.read(answer.into_body(), PAGE_LIMIT, WEIGHT);
     let read = tokio::time::timeout(remote.timeout(), read).await;
     let host = || remote.host().to_owned();
-    let body = read
-        .map_err(|_| UpstreamError::Late {
-            host: host(),
-            timeout: remote.timeout(),
-        })?
-        .map_err(|error| UpstreamError::Strange {
-            host: host(),
-            why: format!("a list cannot be read: {error}"),
-        })?
-        .to_bytes();
+    let late = |_| UpstreamError::Late {
+        host: host(),
+        timeout: remote.timeout(),
+    };
+    let unreadable = |why: String| UpstreamError::Strange {
+        host: host(),
+        why: format!("a list cannot be read: {why}"),
+    };
+    let body = read.map_err(late)?.map_err(|unread| match unread {
+        Unread::Busy(busy) => ApiError::from(busy).into(),
+        Unread::TooLarge => Trouble::from(unreadable(format!("it has more than {PAGE_LIMIT} bytes"))),
+        Unread::Broken(error) => unreadable(error.to_string()).into(),
+    })?;
     remote.news.fetched(body.len() as u64);
     Ok((body, next))
 }

@@ -242,9 +242,8 @@ impl Asking {
     }
 
     async fn fetch_claimed(&self, reference: &Reference, tag: Option<&TagName>) -> Result<Outcome, Trouble> {
-        // As for a manifest that is pushed.
-        let _memory = self.registry.budget.take(self.registry.max_manifest_size).await;
-        let fetched = self.source().get(reference).await?;
+        let mut memory = self.registry.cached.documents.hold(self.repository.tenant);
+        let fetched = self.source().get(reference, &mut memory).await?;
         self.keep(fetched, tag, true).await
     }
 

@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::super::uploads::{Hashes, LEASE, new_session};
+use super::super::uploads::{Hashes, LEASE, ending, new_session};
 use super::fetch::Wanted;
 use super::trouble::Trouble;
-use crate::blobs::ObjectKey;
 use crate::metadata::{
     BlobRow, CommitUpload, Linked, SessionKey, TakeUpload, Taken, Time, UploadRow, row_id,
 };
@@ -67,6 +66,7 @@ impl Wanted {
         let registry = &self.registry;
         let dropped = async {
             if let Some(row) = registry.metadata.cancel_upload(&self.key(*id)).await? {
+                registry.opened.of(self.tenant.id).freed(row.offset);
                 registry.blobs.discard(*id, &row.state).await?;
             }
             Ok::<_, Trouble>(())
@@ -97,11 +97,15 @@ impl Wanted {
             spare_due: now.plus(registry.delays.object),
         };
         match registry.metadata.commit_upload(repository, commit).await? {
-            Linked::Done(_) => {}
-            Linked::Gone => return Err(Trouble::ended()),
+            Linked::Done(_) => registry.opened.of(tenant.id).freed(size),
+            Linked::Gone => {
+                ending::free_unowned::<Trouble>(&*registry.metadata, &*registry.blobs, session.id).await?;
+                return Err(Trouble::ended());
+            }
             Linked::OverQuota(over) => {
-                self.drop_session(&session.id).await;
-                registry.blobs.delete(&ObjectKey::of_upload(session.id)).await?;
+                let key = self.key(session.id);
+                ending::drop_published::<Trouble>(&*registry.metadata, &*registry.blobs, &key).await?;
+                registry.opened.of(tenant.id).freed(size);
                 tracing::warn!(
                     tenant = tenant.name.as_str(),
                     repository = repository.name.as_str(),

@@ -4,24 +4,27 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use moka::sync::Cache as Memory;
-use tokio::sync::Semaphore;
 
+use super::super::documents::Documents;
 use super::fetch::Fetches;
 use super::lists::Listed;
 use super::manifest::Outcome;
 use super::spool::Spools;
 use crate::flights::Flights;
-use crate::metadata::{Reference, Repository, TenantId, Time};
+use crate::metadata::{Reference, Repository, Time};
+use crate::shares::Shares;
 use crate::upstream::Remotes;
 
 /// Tags of which is remembered when they were last looked at.
 const CHECKED: u64 = 100_000;
 /// Blobs that are fetched or taken in at the same time; more wait.
-const FETCHES: usize = 48;
+const FETCHES: u32 = 48;
 /// Of these for one tenant.
-const TENANT_FETCHES: usize = 16;
-/// Tenants whose fetches are counted.
-const TENANTS: u64 = 10_000;
+const TENANT_FETCHES: u32 = 16;
+/// Lists that are asked for at the same time.
+const LISTS: u32 = 32;
+/// Of these for one tenant.
+const TENANT_LISTS: u32 = 8;
 
 /// What caches need of the process.
 pub struct CacheParts {
@@ -52,14 +55,16 @@ pub(in crate::distribution) struct Cached {
     pub(super) referrers: Memory<(Repository, String), Arc<Vec<serde_json::Value>>>,
     /// Blobs that are being fetched.
     pub(super) fetches: Fetches,
-    pub(super) permits: Arc<Semaphore>,
-    tenant_permits: Memory<TenantId, Arc<Semaphore>>,
+    pub(super) fetch_turns: Shares,
+    pub(super) list_turns: Shares,
+    /// Memory for manifests and lists of upstreams.
+    pub(super) documents: Documents,
     pub(super) spools: Spools,
 }
 
 impl Cached {
     /// Begins with nothing.
-    pub fn new(parts: CacheParts) -> Self {
+    pub fn new(parts: CacheParts, max_manifest_size: u64) -> Self {
         let CacheParts {
             remotes,
             shared,
@@ -76,15 +81,10 @@ impl Cached {
             lists: Flights::default(),
             referrers: super::lists::memory(),
             fetches: Fetches::default(),
-            permits: Arc::new(Semaphore::new(FETCHES)),
-            tenant_permits: Memory::new(TENANTS),
+            fetch_turns: Shares::new(FETCHES, TENANT_FETCHES),
+            list_turns: Shares::new(LISTS, TENANT_LISTS),
+            documents: Documents::new(max_manifest_size.max(super::lists::MEMORY)),
             spools: Spools::new(spool_folder, spool_size),
         }
-    }
-
-    /// The permits of a tenant.
-    pub(super) fn permits_of(&self, tenant: TenantId) -> Arc<Semaphore> {
-        let fresh = || Arc::new(Semaphore::new(TENANT_FETCHES));
-        self.tenant_permits.get_with(tenant, fresh)
     }
 }

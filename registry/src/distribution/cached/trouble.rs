@@ -52,6 +52,13 @@ impl Trouble {
         ))
     }
 
+    /// Too much is being asked of upstreams at the moment.
+    pub fn busy() -> Self {
+        let message = "this tenant's caches are fetching all that they may fetch at once; try again";
+        let error = ApiError::of(Code::Unavailable, message);
+        Self::Here(error.header(RETRY_AFTER, HeaderValue::from_static("5")))
+    }
+
     /// The cache has no room to keep what was fetched.
     pub fn over_quota(over: &OverQuota) -> Self {
         Self::Here(ApiError::of(Code::Denied, exhausted(over)))

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Method};
-use http_body_util::{BodyExt as _, Limited};
 
 use super::super::answer::CONTENT_DIGEST;
+use super::super::documents::{Held, Unread};
+use super::super::error::ApiError;
 use super::super::state::Registry;
 use super::trouble::Trouble;
 use crate::domain::manifest::Manifest;
@@ -76,8 +77,8 @@ impl Source<'_> {
         Ok(named.and_then(|text| text.parse().ok()))
     }
 
-    /// The manifest that a tag or a digest names.
-    pub async fn get(&self, reference: &Reference) -> Result<Fetched, UpstreamError> {
+    /// The manifest that a tag or a digest names, in memory that is taken as it comes.
+    pub async fn get(&self, reference: &Reference, memory: &mut Held) -> Result<Fetched, Trouble> {
         let name = match reference {
             Reference::Tag(tag) => tag.to_string(),
             Reference::Digest(digest) => digest.to_string(),
@@ -88,22 +89,23 @@ impl Source<'_> {
             .ask(&self.question(Method::GET, &path), Kind::Manifest)
             .await?;
         let (parts, body) = answer.into_parts();
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
         let late = |_| UpstreamError::Late {
             host: self.remote.host().to_owned(),
             timeout: self.remote.timeout(),
         };
-        let read = tokio::time::timeout(self.remote.timeout(), Limited::new(body, limit).collect());
+        let unreadable = |why: String| self.strange(format!("manifest {name} cannot be read: {why}"));
+        let read = tokio::time::timeout(self.remote.timeout(), memory.read(body, self.limit, 1));
         let read = match read.await.map_err(late) {
-            Ok(read) => {
-                read.map_err(|error| self.strange(format!("manifest {name} cannot be read: {error}")))
-            }
+            Ok(Ok(read)) => Ok(read),
+            Ok(Err(Unread::Busy(busy))) => return Err(ApiError::from(busy).into()),
+            Ok(Err(Unread::TooLarge)) => Err(unreadable(format!("it has more than {} bytes", self.limit))),
+            Ok(Err(Unread::Broken(error))) => Err(unreadable(error.to_string())),
             Err(late) => Err(late),
         };
         if let Err(error) = &read {
             self.remote.met(Kind::Manifest, Some(error));
         }
-        let payload = read?.to_bytes();
+        let payload = read?;
         self.remote.news.fetched(payload.len() as u64);
 
         // 1. The bytes are what was asked for.
@@ -113,7 +115,9 @@ impl Source<'_> {
         };
         let computed = Digest::of(digest.algorithm(), &payload);
         if computed != digest {
-            return Err(self.strange(format!("it sent a manifest of digest {computed} for {name}")));
+            return Err(self
+                .strange(format!("it sent a manifest of digest {computed} for {name}"))
+                .into());
         }
         let named = parts
             .headers
@@ -122,9 +126,8 @@ impl Source<'_> {
         if let Some(Ok(named)) = named.map(str::parse::<Digest>)
             && Digest::of(named.algorithm(), &payload) != named
         {
-            return Err(self.strange(format!(
-                "it calls manifest {name} {named}, which is not its digest"
-            )));
+            let why = format!("it calls manifest {name} {named}, which is not its digest");
+            return Err(self.strange(why).into());
         }
 
         // 2. They are a manifest. Some send them as plain JSON, and the document has its type.

@@ -10,7 +10,7 @@ use super::super::{Asked, Named};
 use super::hashes::Hashes;
 use super::lease::{self, Session};
 use super::start::room;
-use super::writing::Writing;
+use super::writing::{Cut, Writing};
 use super::{Sent, accepted, out_of_order, parse_id, unknown};
 use crate::metadata::{Checkpoint, Time, UploadRow};
 
@@ -39,8 +39,7 @@ pub async fn append(
         return Ok(accepted(repository, id, row.offset));
     }
     let hashes = hashes(&row)?;
-    let declared = row.offset.saturating_add(sent.length.unwrap_or_default());
-    let room = match room(asked, repository, declared).await {
+    let room = match room(asked, repository, row.offset, sent.length).await {
         Ok(room) => room,
         Err(refused) => {
             release(asked, &row).await?;
@@ -50,7 +49,7 @@ pub async fn append(
     let mut writing = Writing::open(&asked.registry, asked.tenant.id, &row, hashes, None).await?;
     writing.room = room;
     let end = sent.range.map(|range| range.end);
-    receive(asked, &row, &mut writing, body, end).await?;
+    receive(asked, repository, &row, &mut writing, body, end).await?;
     writing.flush().await?;
     Ok(accepted(repository, id, writing.offset))
 }
@@ -59,25 +58,32 @@ pub async fn append(
 /// send the next request at once.
 pub(super) async fn receive(
     asked: &Asked,
+    repository: &Named,
     row: &UploadRow,
     writing: &mut Writing,
     body: Body,
     end: Option<u64>,
 ) -> Result<(), ApiError> {
-    let received = match writing.append(body, end).await {
-        Ok(()) if end.is_some_and(|end| writing.offset != end) => Err(ApiError::of(
-            Code::SizeInvalid,
-            "the body is shorter than it was declared to be",
-        )),
-        received => received,
-    };
-    match &received {
-        Ok(()) => {}
-        // A chunk that contradicts its own range counts for nothing.
-        Err(refused) if refused.code() == Some(Code::SizeInvalid) => restore(asked, row).await?,
-        Err(_) => release(asked, row).await?,
+    match writing.append(body, end).await {
+        Ok(()) if end.is_some_and(|end| writing.offset != end) => {
+            restore(asked, row, writing.offset).await?;
+            let message = "the body is shorter than it was declared to be";
+            Err(ApiError::of(Code::SizeInvalid, message))
+        }
+        Ok(()) => Ok(()),
+        Err(Cut::Contradicts(refused)) => {
+            restore(asked, row, writing.offset).await?;
+            Err(refused)
+        }
+        Err(Cut::NoRoom(refused)) => {
+            super::status::drop_session(asked, repository, row.id).await?;
+            Err(refused)
+        }
+        Err(Cut::Ended(error)) => {
+            release(asked, row).await?;
+            Err(error)
+        }
     }
-    received
 }
 
 /// The running hashes of a session.
@@ -98,8 +104,8 @@ pub(super) async fn release(asked: &Asked, row: &UploadRow) -> Result<(), ApiErr
     Ok(())
 }
 
-/// Puts a session back to where it stood when the lease was taken, and ends the lease.
-async fn restore(asked: &Asked, row: &UploadRow) -> Result<(), ApiError> {
+/// Puts a session back from this offset to where it stood when the lease was taken, and ends the lease.
+async fn restore(asked: &Asked, row: &UploadRow, from: u64) -> Result<(), ApiError> {
     let now = Time::now();
     let before = Checkpoint {
         epoch: row.epoch,
@@ -114,5 +120,7 @@ async fn restore(asked: &Asked, row: &UploadRow) -> Result<(), ApiError> {
         .metadata
         .checkpoint_upload(asked.tenant.id, row.id, before)
         .await?;
+    let taken_back = from.saturating_sub(row.offset);
+    asked.registry.opened.of(asked.tenant.id).freed(taken_back);
     Ok(())
 }

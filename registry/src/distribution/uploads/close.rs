@@ -9,12 +9,13 @@ use uuid::Uuid;
 
 use super::super::error::{ApiError, Code};
 use super::super::query::Query;
-use super::super::{Asked, Named, Registry, answer};
+use super::super::{Asked, Named, answer};
 use super::append::{hashes, receive, release};
 use super::hashes::Hashes;
 use super::lease::{self, Renewal, Session};
+use super::start::room;
 use super::writing::Writing;
-use super::{Sent, out_of_order, parse_id, unknown};
+use super::{Sent, ending, out_of_order, parse_id, unknown};
 use crate::blobs::ObjectKey;
 use crate::domain::Digest;
 use crate::domain::hasher::Hasher;
@@ -100,34 +101,33 @@ pub(super) async fn finish(
     };
     match asked.registry.metadata.commit_upload(repository, commit).await? {
         Linked::Done(standing) => {
-            asked.registry.upload_ended(asked.tenant.id);
+            asked.registry.opened.of(asked.tenant.id).ended(size);
             let mut response = created(repository, &digest);
             asked.warn(&mut response, &repository.name, standing, &limits);
             Ok(response)
         }
         Linked::Gone => {
-            free_unowned(&asked.registry, row.id).await?;
+            let registry = &asked.registry;
+            ending::free_unowned::<ApiError>(&*registry.metadata, &*registry.blobs, row.id).await?;
             Err(unknown(row.id))
         }
         Linked::OverQuota(over) => {
             // What exceeds a quota is not kept for another try.
-            super::status::drop_session(asked, repository, row.id).await?;
-            asked.registry.blobs.delete(&ObjectKey::of_upload(row.id)).await?;
+            drop_published(asked, repository, row.id).await?;
             Err(asked.over_quota(repository, &over))
         }
     }
 }
 
-/// Frees the object of a session that was cancelled or has expired while it was made, and whose bytes were freed before
-/// that: nobody would look for it again. If another writer has the session, or has published it, the object is its own.
-async fn free_unowned(registry: &Registry, id: Uuid) -> Result<(), ApiError> {
-    // In this order: a session becomes a blob, never the other way.
-    let owners = [
-        registry.metadata.live_uploads(&[id]).await?,
-        registry.metadata.live_objects(&[id]).await?,
-    ];
-    if owners.iter().all(Vec::is_empty) {
-        registry.blobs.delete(&ObjectKey::of_upload(id)).await?;
+/// Forgets a session that was published and is not to be kept, and frees its object, unless the session is another
+/// writer's by now.
+async fn drop_published(asked: &Asked, repository: &Named, id: Uuid) -> Result<(), ApiError> {
+    let registry = &asked.registry;
+    let key = asked.session(repository, id);
+    if let Some(dropped) =
+        ending::drop_published::<ApiError>(&*registry.metadata, &*registry.blobs, &key).await?
+    {
+        registry.opened.of(asked.tenant.id).ended(dropped.offset);
     }
     Ok(())
 }
@@ -174,9 +174,16 @@ async fn publish_rest(
         .range
         .map(|range| range.end)
         .or(sent.length.map(|length| row.offset + length));
+    let room = match room(asked, repository, row.offset, sent.length).await {
+        Ok(room) => room,
+        Err(refused) => {
+            release(asked, row).await?;
+            return Err(refused);
+        }
+    };
     let mut writing = Writing::open(&asked.registry, asked.tenant.id, row, running, end).await?;
-    writing.room = super::start::room(asked, repository, 0).await?;
-    receive(asked, row, &mut writing, body, end).await?;
+    writing.room = room;
+    receive(asked, repository, row, &mut writing, body, end).await?;
     match writing.hashes.digest(digest.algorithm()) {
         Some(computed) if computed == digest => writing.finish().await,
         Some(computed) => Err(mismatch(asked, repository, row, Some(computed)).await),
@@ -214,9 +221,8 @@ async fn verify_again(
     if hasher.digest() == digest {
         return Ok(());
     }
-    let error = mismatch(asked, repository, row, Some(hasher.digest())).await;
-    asked.registry.blobs.delete(&key).await?;
-    Err(error)
+    drop_published(asked, repository, row.id).await?;
+    Err(other_digest(Some(hasher.digest())))
 }
 
 /// Drops the session and its bytes: what does not match is never kept.
@@ -224,6 +230,10 @@ async fn mismatch(asked: &Asked, repository: &Named, row: &UploadRow, computed: 
     if let Err(error) = super::status::drop_session(asked, repository, row.id).await {
         return error;
     }
+    other_digest(computed)
+}
+
+fn other_digest(computed: Option<Digest>) -> ApiError {
     let computed = computed.map(|digest| digest.to_string()).unwrap_or_default();
     ApiError::of(
         Code::DigestInvalid,

@@ -7,8 +7,11 @@
 
 pub mod append;
 pub mod close;
+pub(super) mod ending;
 pub(crate) mod hashes;
 mod lease;
+pub(super) mod opened;
+mod pace;
 pub mod start;
 pub mod status;
 mod writing;

@@ -44,22 +44,28 @@ pub async fn start(
     };
     let hint: Option<Algorithm> = query.first("digest-algorithm").map(str::parse).transpose()?;
     let Some(digest) = digest else {
-        room(asked, repository, 0).await?;
+        room(asked, repository, 0, None).await?;
         let row = create(asked, repository, Hashes::new(hint)).await?;
         return Ok(accepted(repository, row.id, 0));
     };
     let sent = Sent::of(parts)?;
     let nothing = Digest::of(digest.algorithm(), b"");
     let without_body = sent.length == Some(0) || body.is_end_stream();
-    room(asked, repository, sent.length.unwrap_or_default()).await?;
+    room(asked, repository, 0, sent.length).await?;
     let row = create(asked, repository, Hashes::new(Some(digest.algorithm()))).await?;
     if without_body && digest != nothing {
         // A client that names the digest up front and sends the bytes later.
         return Ok(accepted(repository, row.id, 0));
     }
-    // The session's id is known to nobody else, so that its first lease needs no taking.
-    let closing = close::Closing { digest, sent, body };
-    close::finish(asked, repository, row, closing).await
+    // The session's id is known to nobody else, so that its first lease needs no taking, and nobody goes on with it.
+    let (id, closing) = (row.id, close::Closing { digest, sent, body });
+    let finished = close::finish(asked, repository, row, closing).await;
+    if finished.is_err()
+        && let Err(error) = super::status::drop_session(asked, repository, id).await
+    {
+        tracing::debug!(?error, upload = %id, "what was sent in vain stays until its session expires");
+    }
+    finished
 }
 
 /// Links the blob, if the tenant has it where the client says; `None` for every other case alike.
@@ -109,11 +115,10 @@ async fn source(
     if let Some(from) = from {
         return Ok(asked.source(repository, from)?.map(Some));
     }
-    // What the credential behind an access token may pull counts: a client that names no repository cannot have
+    // What the login behind an access token may pull counts: a client that names no repository cannot have
     // asked for it in the token's scope.
     let rights = &asked.principal.rights;
-    let grants = rights.grants();
-    if grants.is_none_or(|grants| grants.covers_all(Action::Pull)) {
+    if rights.reaches_all(Action::Pull) {
         return Ok(Some(None));
     }
     let metadata = &asked.registry.metadata;
@@ -129,32 +134,65 @@ async fn source(
     Ok(names.find(pullable).map(Some))
 }
 
-/// How many bytes an upload may have as far as the quotas go; `None` for no limit. Refuses one that is declared to
-/// have more. What is sent is counted exactly when it is committed; this keeps it from being sent in vain.
-pub(super) async fn room(asked: &Asked, repository: &Named, declared: u64) -> Result<Option<u64>, ApiError> {
+/// By how many bytes a tenant's open uploads may exceed its quota together: which of them fit shows when they are closed, and
+/// some may turn out to be there already.
+const BEYOND: u64 = 1 << 30;
+
+/// Where an upload ends as far as the quotas go; nothing where there is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Most bytes of the upload.
+    own: Option<u64>,
+    /// Most bytes of all open uploads of the tenant.
+    all: Option<u64>,
+}
+
+impl Room {
+    /// Whether so many more bytes fit.
+    pub fn fits(&self, own: u64, all: u64, more: u64) -> bool {
+        let fits = |room: Option<u64>, taken: u64| room.is_none_or(|room| taken.saturating_add(more) <= room);
+        fits(self.own, own) && fits(self.all, all)
+    }
+}
+
+/// The room for an upload that has `own` bytes and is to get so many more, if that is known. Refuses what is declared to
+/// have more. What is sent is counted exactly when it is committed; this keeps it from being sent in vain, and keeps
+/// uploads that nobody closes from taking many times the quota.
+pub(super) async fn room(
+    asked: &Asked,
+    repository: &Named,
+    own: u64,
+    more: Option<u64>,
+) -> Result<Room, ApiError> {
     let limits = asked.limits(&repository.name);
     if limits.storage.is_none() && limits.repository_storage.is_none() {
-        return Ok(None);
+        return Ok(Room::default());
     }
     let standing = asked.registry.metadata.standing(repository).await?;
-    let mut room = u64::MAX;
+    let open = asked.registry.opened.of(asked.tenant.id).bytes();
+    let more = more.unwrap_or_default().max(1);
+    let mut room = Room::default();
     for (quota, usage) in [
         (Quota::Storage, standing.tenant.bytes),
         (Quota::RepositoryStorage, standing.repository.bytes),
     ] {
         let Some(limit) = limits.of(quota) else { continue };
-        if usage.saturating_add(declared.max(1)) > limit {
+        let left = limit.saturating_sub(usage);
+        room.own = Some(room.own.unwrap_or(u64::MAX).min(left));
+        if quota == Quota::Storage {
+            room.all = Some(left.saturating_add(BEYOND));
+        }
+        if !room.fits(own, open, more) {
             return Err(asked.over_quota(repository, &OverQuota { quota, usage, limit }));
         }
-        room = room.min(limit - usage);
     }
-    Ok(Some(room))
+    Ok(room)
 }
 
 async fn create(asked: &Asked, repository: &Named, hashes: Hashes) -> Result<UploadRow, ApiError> {
     let registry = &asked.registry;
     let limit = registry.max_open_uploads;
-    if !registry.upload_begins(asked.tenant.id) {
+    if !registry.opened.of(asked.tenant.id).begins(limit) {
         let message = format!("{limit} uploads are open; finish or cancel some of them");
         return Err(
             ApiError::of(Code::TooManyRequests, message).header(RETRY_AFTER, HeaderValue::from_static("60"))
@@ -192,4 +230,26 @@ pub async fn new_session(
     };
     registry.metadata.create_upload(new).await?;
     Ok(row)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_that_each_fit_do_not_take_many_times_the_quota_together() {
+        let (gib, mut open) = (1_u64 << 30, 0);
+        let room = Room {
+            own: Some(10 * gib),
+            all: Some(10 * gib + BEYOND),
+        };
+        for _ in 0..100 {
+            for piece in 0..9 {
+                open += if room.fits(piece * gib, open, gib) { gib } else { 0 };
+            }
+        }
+        assert_eq!(open, 11 * gib);
+        assert!(!room.fits(10 * gib, 0, 1) && room.fits(10 * gib - 1, 0, 1));
+        assert!(Room::default().fits(u64::MAX, u64::MAX, 1));
+    }
 }

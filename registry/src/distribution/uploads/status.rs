@@ -46,7 +46,7 @@ pub(super) async fn drop_session(
     else {
         return Ok(false);
     };
-    registry.upload_ended(asked.tenant.id);
+    registry.opened.of(asked.tenant.id).ended(row.offset);
     registry.blobs.discard(id, &row.state).await?;
     Ok(true)
 }

@@ -1,7 +1,8 @@
 //! Streaming a body into a session: hash, write, store progress.
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::Instant;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -12,12 +13,28 @@ use super::super::error::{ApiError, Code};
 use super::super::state::Registry;
 use super::hashes::Hashes;
 use super::lease::{LEASE, Renewal};
+use super::opened::Open;
+use super::pace::Pace;
+use super::start::Room;
 use super::{body_failed, unknown};
 use crate::blobs::{BlobWriter, UploadState};
 use crate::metadata::{Checkpoint, TenantId, Time, UploadRow};
 
-/// A client that sends nothing for this long gives its buffers back.
-const SILENCE: Duration = Duration::from_secs(3);
+/// Why a body was not appended to its end.
+pub enum Cut {
+    /// It is not as long as it was declared to be, and counts for nothing.
+    Contradicts(ApiError),
+    /// There is no room for it, nor is there for what came before.
+    NoRoom(ApiError),
+    /// Anything else: what has arrived of it is kept.
+    Ended(ApiError),
+}
+
+impl From<ApiError> for Cut {
+    fn from(error: ApiError) -> Self {
+        Self::Ended(error)
+    }
+}
 
 /// Most bytes hashed at once on the reactor: about 0.15 ms.
 const STEP: u64 = 256 * 1024;
@@ -36,8 +53,10 @@ pub struct Writing {
     renewal: Renewal,
     /// Everything before it is stored.
     settled: u64,
-    /// Most bytes of the whole upload that the quotas leave room for.
-    pub room: Option<u64>,
+    /// Where the quotas end it.
+    pub(super) room: Room,
+    /// All open uploads of the tenant.
+    open: Arc<Open>,
 }
 
 impl Writing {
@@ -66,48 +85,45 @@ impl Writing {
             marks: VecDeque::new(),
             renewal,
             settled: row.offset,
-            room: None,
+            room: Room::default(),
+            open: registry.opened.of(tenant),
         })
     }
 
     /// Appends a body. `limit` is where it must end, if the client said so. On an error of the client's, what
     /// has arrived is kept, which is what resuming is for.
-    pub async fn append(&mut self, mut body: Body, limit: Option<u64>) -> Result<(), ApiError> {
+    pub async fn append(&mut self, mut body: Body, limit: Option<u64>) -> Result<(), Cut> {
+        let mut pace = Pace::new(self.offset);
         loop {
-            let frame = match tokio::time::timeout(SILENCE, body.frame()).await {
+            let asked_at = Instant::now();
+            let came = tokio::time::timeout(pace.patience(), body.frame()).await;
+            if pace.waited(asked_at.elapsed(), self.offset, self.settled) {
+                // What a slow client has sent goes to the store, and its buffers back to the others.
+                self.settle().await?;
+            }
+            let frame = match came {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(()),
-                Err(_) => {
-                    // What a silent client has sent goes to the store, and its buffers back to the others.
-                    if self.offset > self.settled {
-                        self.settle().await?;
-                    }
-                    continue;
-                }
+                Err(_) => continue,
             };
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
                     self.flush().await?;
-                    return Err(body_failed(&error));
+                    return Err(body_failed(&error).into());
                 }
             };
             let Ok(bytes) = frame.into_data() else {
                 continue;
             };
             if limit.is_some_and(|limit| self.offset + bytes.len() as u64 > limit) {
-                return Err(ApiError::of(
-                    Code::SizeInvalid,
-                    "the body is longer than it was declared to be",
-                ));
+                let message = "the body is longer than it was declared to be";
+                return Err(Cut::Contradicts(ApiError::of(Code::SizeInvalid, message)));
             }
-            if self
-                .room
-                .is_some_and(|room| self.offset + bytes.len() as u64 > room)
-            {
+            if !self.room.fits(self.offset, self.open.bytes(), bytes.len() as u64) {
                 let message = "the quota leaves no room for more of this upload; delete what is not needed, or have \
                                the quota raised";
-                return Err(ApiError::of(Code::Denied, message));
+                return Err(Cut::NoRoom(ApiError::of(Code::Denied, message)));
             }
             self.add(bytes).await?;
         }
@@ -121,6 +137,7 @@ impl Writing {
             let piece = bytes.split_to(usize::try_from(step).unwrap_or(bytes.len()));
             self.hashes.update(&piece);
             self.offset += piece.len() as u64;
+            self.open.received(piece.len() as u64);
             self.writer.write(piece).await?;
             if self.writer.at_boundary() {
                 self.marks.push_back((self.offset, self.hashes.to_stored()));
@@ -169,7 +186,11 @@ impl Writing {
             .metadata
             .checkpoint_upload(self.tenant, self.id, checkpoint)
             .await?;
-        if mine { Ok(()) } else { Err(unknown(self.id)) }
+        if !mine {
+            return Err(unknown(self.id));
+        }
+        self.settled = offset;
+        Ok(())
     }
 
     /// Makes everything so far durable, stores it, and ends the lease.

@@ -99,7 +99,7 @@ async fn compare(
     platform: Option<String>,
 ) -> Result<(), Failure> {
     // Documents of some size, two at a time.
-    let _permit = visit.explorer.large().await?;
+    let _permit = visit.explorer.large(visit.tenant.id).await?;
     let from = Side::read(visit, repository, &page.from).await?;
     let to = Side::read(visit, repository, &page.to).await?;
 

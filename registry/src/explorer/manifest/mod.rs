@@ -203,7 +203,7 @@ pub async fn get(
     let row = found.ok_or_else(|| read::absent(visit, &repository, &reference))?;
     // A page takes several times the manifest's own bytes while it is made.
     let _permit = match row.size > LARGE {
-        true => Some(visit.explorer.large().await?),
+        true => Some(visit.explorer.large(visit.tenant.id).await?),
         false => None,
     };
     let page = read::page(visit, &repository, &reference, row).await?;

@@ -180,7 +180,7 @@ impl Identity {
 
         // 2. Each try asks the issuer for something.
         let login = self.throttle.login(Some(tenant.id), SIGN_IN, origin.address);
-        if let Some(wait) = self.throttle.wait(&login, Instant::now()) {
+        if let Some(wait) = self.throttle.wait(&login, &pending.state, Instant::now()) {
             return Err(SignInRefused::Throttled(wait));
         }
         let record = |actor: String, outcome: Outcome, detail: String| {
@@ -196,7 +196,7 @@ impl Identity {
         };
         match self.redeem(tenant, &offer, &pending, answer).await {
             Ok((principal, known_as)) => {
-                self.throttle.succeeded(&login);
+                self.throttle.succeeded(&login, &pending.state);
                 record(principal.label.clone(), Outcome::Done, known_as);
                 let back = pending.back;
                 Ok(SignedIn { principal, back })

@@ -163,6 +163,9 @@ pub(super) async fn apply(c: &mut Connection, set: &ChangeSet) -> Result<Applied
                 Wish::Delete | Wish::Erase => continue,
             }
         };
+        if is_of_another(c, tenant, change).await? {
+            return Ok(Applied::Replaced { at });
+        }
         let differs = match &change.wish {
             Wish::Put(spec) => {
                 if let Some((claim, by)) = claim(c, tenant, change, spec).await? {
@@ -206,6 +209,24 @@ async fn tenant_of(c: &mut Connection, change: &Change, now: Time) -> Result<Opt
     .fetch_one(&mut *c)
     .await?;
     Ok(Some(id))
+}
+
+/// Whether the object is there and comes from another source than the change is meant for.
+async fn is_of_another(c: &mut Connection, tenant: i64, change: &Change) -> Result<bool> {
+    let Some(uid) = &change.only_of else {
+        return Ok(false);
+    };
+    let found = sqlx::query(
+        "SELECT 1 FROM config WHERE tenant_id = $1 AND kind = $2 AND name = $3 AND spec IS NOT NULL \
+         AND coalesce(uid, '') <> $4",
+    )
+    .bind(tenant)
+    .bind(change.kind.to_stored())
+    .bind(&change.name)
+    .bind(uid)
+    .fetch_optional(&mut *c)
+    .await?;
+    Ok(found.is_some())
 }
 
 /// Whether the object differs from what it was.

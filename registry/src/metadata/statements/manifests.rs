@@ -6,9 +6,10 @@ use sqlx::Row as _;
 
 use super::super::events::Kind;
 use super::super::{
-    Deleted, Deletion, Limits, MetadataError, PutManifest, PutOutcome, Repository, Result, Sparse, Time,
+    Deleted, Deletion, Limits, MetadataError, OverQuota, PutManifest, PutOutcome, Quota, Repository, Result,
+    Sparse, Time,
 };
-use super::lookups::digest as read_digest;
+use super::lookups::{digest as read_digest, size};
 use super::outbox::{self, Described, Told};
 use super::usage::{self, Growth};
 use super::{Connection, builds, dialect, tags};
@@ -114,6 +115,14 @@ pub(super) async fn put(
         insert_child_edges(c, &place, &put.digest, &listed, kind).await?;
     }
     if let Some(subject) = &manifest.subject {
+        // A manifest that was there already refers to it already.
+        if let (true, Some(limit)) = (bytes > 0, put.limits.referrers) {
+            let usage = count_referrers(c, &place, subject, limit).await?;
+            if usage >= limit {
+                let quota = Quota::Referrers;
+                return Ok(PutOutcome::OverQuota(OverQuota { quota, usage, limit }));
+            }
+        }
         insert_referrer(c, &place, put, subject).await?;
     }
 
@@ -316,6 +325,21 @@ async fn insert_child_edges(
     .execute(&mut *c)
     .await?;
     Ok(())
+}
+
+/// How many manifests refer to a subject, as far as that is below `most`: a range of the primary key.
+async fn count_referrers(c: &mut Connection, place: &Place, subject: &str, most: u64) -> Result<u64> {
+    let counted = sqlx::query_scalar(
+        "SELECT count(*) FROM (SELECT 1 FROM referrer WHERE tenant_id = $1 AND repository_id = $2 AND subject = $3 \
+         LIMIT $4) AS counted",
+    )
+    .bind(place.tenant)
+    .bind(place.repository)
+    .bind(subject)
+    .bind(i64::try_from(most).unwrap_or(i64::MAX))
+    .fetch_one(&mut *c)
+    .await?;
+    size(counted)
 }
 
 async fn insert_referrer(c: &mut Connection, place: &Place, put: &PutManifest, subject: &str) -> Result<()> {

@@ -97,7 +97,7 @@ impl Store for Database {
             .await
     }
 
-    async fn open_uploads(&self) -> Result<Vec<(TenantId, u64)>> {
+    async fn open_uploads(&self) -> Result<Vec<OpenUploads>> {
         self.read((), |c, ()| Box::pin(uploads::count_open(c))).await
     }
 

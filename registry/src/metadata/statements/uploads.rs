@@ -4,8 +4,8 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::super::{
-    Checkpoint, CommitUpload, Linked, MetadataError, NewUpload, Repository, Result, SessionKey, TakeUpload,
-    Taken, TenantId, Time, UploadRow,
+    Checkpoint, CommitUpload, Linked, MetadataError, NewUpload, OpenUploads, Repository, Result, SessionKey,
+    TakeUpload, Taken, TenantId, Time, UploadRow,
 };
 use super::lookups::{digest, size};
 use super::{Connection, dialect};
@@ -63,14 +63,21 @@ pub(super) async fn end_leases(c: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-pub(super) async fn count_open(c: &mut Connection) -> Result<Vec<(TenantId, u64)>> {
-    let rows =
-        sqlx::query("SELECT tenant_id, count(*) FROM upload WHERE committed_at IS NULL GROUP BY tenant_id")
-            .fetch_all(&mut *c)
-            .await?;
-    rows.iter()
-        .map(|row| Ok((TenantId(row.try_get(0)?), size(row.try_get(1)?)?)))
-        .collect()
+pub(super) async fn count_open(c: &mut Connection) -> Result<Vec<OpenUploads>> {
+    let rows = sqlx::query(
+        "SELECT tenant_id, count(*), CAST(sum(byte_offset) AS BIGINT) FROM upload WHERE committed_at IS NULL \
+         GROUP BY tenant_id",
+    )
+    .fetch_all(&mut *c)
+    .await?;
+    let counted = |row: &dialect::Row| {
+        Ok(OpenUploads {
+            tenant: TenantId(row.try_get(0)?),
+            count: size(row.try_get(1)?)?,
+            bytes: size(row.try_get(2)?)?,
+        })
+    };
+    rows.iter().map(counted).collect()
 }
 
 pub(super) async fn find(c: &mut Connection, key: &SessionKey) -> Result<Option<UploadRow>> {

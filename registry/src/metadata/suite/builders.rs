@@ -335,8 +335,8 @@ impl TestStore {
         let counts = self.inner().open_uploads().await?;
         Ok(counts
             .iter()
-            .find(|(of, _)| *of == tenant)
-            .map_or(0, |(_, count)| *count))
+            .find(|open| open.tenant == tenant)
+            .map_or(0, |open| open.count))
     }
 }
 

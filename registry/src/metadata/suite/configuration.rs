@@ -20,6 +20,7 @@ on_both_stores! {
     an_older_term_is_refused
     a_deleted_tenant_comes_back_with_its_content_and_another_uid
     an_erased_tenant_gives_its_name_to_a_new_one
+    what_is_meant_for_one_source_does_not_touch_anothers_object
     of_many_writers_at_once_each_gets_a_version_of_its_own
     replicas_tell_what_they_serve
     a_change_is_heard_of_where_the_store_can_tell
@@ -30,6 +31,7 @@ fn put(tenant: &str, kind: ObjectKind, name: &str, json: &str, claims: Vec<Claim
         tenant: tenant.parse().unwrap(),
         kind,
         name: name.to_owned(),
+        only_of: None,
         wish: Wish::Put(NewSpec {
             uid: None,
             generation: 1,
@@ -49,6 +51,7 @@ fn wish(tenant: &str, kind: ObjectKind, name: &str, wish: Wish) -> Change {
         tenant: tenant.parse().unwrap(),
         kind,
         name: name.to_owned(),
+        only_of: None,
         wish,
     }
 }
@@ -364,6 +367,35 @@ async fn a_deleted_tenant_comes_back_with_its_content_and_another_uid(store: Arc
     assert_eq!(again.tenant, before.tenant);
     assert_ne!(again.tenant_uid, before.tenant_uid);
     assert_eq!(target(&store, &place, "v1").await, Some(manifest));
+}
+
+async fn what_is_meant_for_one_source_does_not_touch_anothers_object(store: Arc<TestStore>) {
+    let of = |uid: Option<&str>, mut change: Change| {
+        if let Wish::Put(spec) = &mut change.wish {
+            spec.uid = uid.map(str::to_owned);
+        } else {
+            change.only_of = uid.map(str::to_owned);
+        }
+        change
+    };
+    let gone = || wish("acme", ObjectKind::Tenant, "", Wish::Delete);
+    let absent = apply(&store, vec![of(Some("first"), gone())]).await;
+    assert!(matches!(absent, Applied::Done { changed: 0, .. }), "{absent:?}");
+    for (uid, meant) in [
+        (Some("second"), "first"),
+        (None, "first"),
+        (Some("first"), "second"),
+    ] {
+        done(&store, vec![of(uid, tenant("acme"))]).await;
+        let refused = apply(&store, vec![of(Some(meant), gone())]).await;
+        assert_eq!(refused, Applied::Replaced { at: 0 }, "{uid:?} {meant}");
+    }
+    assert!(all(&store).await.iter().all(|object| object.spec.is_some()));
+    done(&store, vec![of(Some("first"), gone())]).await;
+    assert!(all(&store).await.iter().all(|object| object.spec.is_none()));
+    // What is gone already is no other's.
+    let again = apply(&store, vec![of(Some("other"), gone())]).await;
+    assert!(matches!(again, Applied::Done { changed: 0, .. }), "{again:?}");
 }
 
 async fn an_erased_tenant_gives_its_name_to_a_new_one(store: Arc<TestStore>) {

@@ -15,6 +15,7 @@ on_both_stores! {
     referrers_are_listed_with_type_size_and_annotations
     referrers_are_filtered_by_any_of_several_types
     a_subject_need_not_exist
+    a_subject_has_no_more_referrers_than_its_limit
     a_descriptor_larger_than_a_page_has_a_page_of_its_own
     pages_of_any_size_list_every_referrer_once
 }
@@ -32,6 +33,37 @@ fn all_of(subject: &Digest) -> ReferrersQuery {
 async fn listed(store: &TestStore, place: &Repository, query: ReferrersQuery) -> Vec<Digest> {
     let page = store.referrers(place, &query).await.expect("the store answers");
     page.descriptors.into_iter().map(|(digest, _)| digest).collect()
+}
+
+async fn a_subject_has_no_more_referrers_than_its_limit(store: Arc<TestStore>) {
+    let here = repository("app");
+    let subject = put(&store, &here, note("subject").push()).await;
+    let about = |text: &str| {
+        let mut push = note(text).about(subject).push();
+        push.limits.referrers = Some(2);
+        push
+    };
+    for text in ["one", "two"] {
+        put(&store, &here, about(text)).await;
+    }
+
+    let refused = store.put_manifest(&here, about("three")).await.unwrap();
+    let over = OverQuota {
+        quota: Quota::Referrers,
+        usage: 2,
+        limit: 2,
+    };
+    assert!(
+        matches!(refused, PutOutcome::OverQuota(told) if told == over),
+        "{refused:?}"
+    );
+    assert_eq!(listed(&store, &here, all_of(&subject)).await.len(), 2);
+    // What refers to it already may be pushed again, and another subject has its own.
+    put(&store, &here, about("two")).await;
+    let other = put(&store, &here, note("other").push()).await;
+    let mut push = note("three").about(other).push();
+    push.limits.referrers = Some(2);
+    put(&store, &here, push).await;
 }
 
 async fn referrers_are_listed_with_type_size_and_annotations(store: Arc<TestStore>) {

@@ -309,6 +309,15 @@ async fn open_sessions_are_counted_and_told_apart_from_dead_ones(store: Arc<Test
     let published = push_object(&store, &here, "layer").await;
     store.cancel_upload(&here, cancelled).await.unwrap();
 
+    assert!(
+        store
+            .checkpoint_upload(here.tenant, open, progress(0, 7))
+            .await
+            .unwrap()
+    );
+    let counted = store.inner().open_uploads().await.unwrap();
+    let ours = counted.iter().find(|open| open.tenant == TenantId(1));
+    assert_eq!(ours.map(|open| (open.count, open.bytes)), Some((1, 7)));
     assert_eq!(store.open_uploads(TenantId(1)).await.unwrap(), 1);
     assert_eq!(store.open_uploads(TenantId(3)).await.unwrap(), 0);
     let asked = [open, cancelled, elsewhere, published, Uuid::new_v4()];

@@ -6,6 +6,7 @@ use super::*;
 fn rules() -> Rules {
     Rules {
         trusted: vec!["10.0.0.0/8".parse().unwrap()],
+        headers: ProxyHeaders::XForwarded,
         scheme: Scheme::Http,
     }
 }
@@ -16,7 +17,11 @@ fn read(host: &str, extra: &[(&'static str, &str)], peer: &str) -> Result<Origin
     for (name, value) in extra {
         headers.append(*name, HeaderValue::from_str(value).unwrap());
     }
-    Origin::read(None, &headers, peer.parse().unwrap(), Scheme::Http, &rules())
+    read_by(headers, peer, &rules())
+}
+
+fn read_by(headers: HeaderMap, peer: &str, rules: &Rules) -> Result<Origin, OriginError> {
+    Origin::read(None, &headers, peer.parse().unwrap(), Scheme::Http, rules)
 }
 
 fn is_local(host: &str, extra: &[(&'static str, &str)], peer: &str) -> bool {
@@ -146,15 +151,47 @@ fn the_client_is_the_last_address_that_no_trusted_proxy_has() {
     assert_eq!(client("10.3.3.3, 10.2.2.2"), "10.3.3.3");
     assert_eq!(client("unknown"), "10.0.0.1");
     assert_eq!(client("[2001:db8::1]:443"), "2001:db8::1");
-    let standard = [(
-        "forwarded",
-        "for=198.51.100.7;host=acme.example.com;proto=https, for=\"10.1.1.1:80\"",
-    )];
-    let origin = read("a", &standard, "10.0.0.1").unwrap();
-    assert_eq!(
-        (origin.address.to_string().as_str(), origin.host.as_str()),
-        ("198.51.100.7", "acme.example.com")
-    );
+}
+
+#[test]
+fn one_sort_of_headers_is_believed_and_the_other_may_be_the_clients() {
+    let headers = || {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("host", "a"),
+            (
+                "forwarded",
+                "for=198.51.100.7;host=acme.example.com;proto=https, for=\"10.1.1.1:80\"",
+            ),
+            ("x-forwarded-for", "203.0.113.9"),
+            ("x-forwarded-host", "other.example.com"),
+        ] {
+            headers.append(name, HeaderValue::from_static(value));
+        }
+        headers
+    };
+    for (which, address, host, scheme) in [
+        (
+            ProxyHeaders::XForwarded,
+            "203.0.113.9",
+            "other.example.com",
+            Scheme::Http,
+        ),
+        (
+            ProxyHeaders::Forwarded,
+            "198.51.100.7",
+            "acme.example.com",
+            Scheme::Https,
+        ),
+    ] {
+        let rules = Rules {
+            headers: which,
+            ..rules()
+        };
+        let origin = read_by(headers(), "10.0.0.1", &rules).unwrap();
+        assert_eq!(origin.address.to_string(), address);
+        assert_eq!((origin.host.as_str(), origin.scheme), (host, scheme));
+    }
 }
 
 proptest! {
@@ -164,7 +201,14 @@ proptest! {
             prop_assert!(!origin.host.is_empty());
             prop_assert!(origin.host.bytes().all(|b| !b.is_ascii_uppercase() && b != b'/' && b != b'@' && b != b' '));
         }
-        let _ = read(&host, &[("forwarded", &forwarded), ("x-forwarded-host", &forwarded)], "10.0.0.1");
+        for which in [ProxyHeaders::XForwarded, ProxyHeaders::Forwarded] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [("host", &host), ("forwarded", &forwarded), ("x-forwarded-host", &forwarded)] {
+                headers.append(name, HeaderValue::from_str(value).unwrap());
+            }
+            let rules = Rules { headers: which, ..rules() };
+            let _ = read_by(headers, "10.0.0.1", &rules);
+        }
     }
 }
 

@@ -154,3 +154,24 @@ async fn what_is_in_the_window_is_read_to_its_end_when_it_is_over() {
     assert_eq!(bytes(&mut reader).await, piece(10, 1));
     assert!(matches!(reader.next().await, Next::Otherwise(Phase::Failed(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_always_moves_and_never_fast_does_not_hold_the_fetch() {
+    let growing = Growing::new(digest(b""));
+    growing.begin(1 << 30, 0, Source::Replica, None);
+    let mut slow = growing.reader(0);
+    let reads = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let Next::Bytes(_) = slow.next().await else { return };
+        }
+    });
+    let begun = Instant::now();
+    for _ in 0..512 {
+        push(&growing, piece(64 << 10, 1)).await;
+    }
+    let took = begun.elapsed();
+    assert!(took >= STALL && took < STALL * 3, "{took:?}");
+    // It is told that it has fallen behind.
+    reads.await.unwrap();
+}
