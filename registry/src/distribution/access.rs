@@ -267,7 +267,7 @@ impl<'r> Arrival<'r> {
             if !principal.is_known() {
                 return Err(self.challenge(scope, short, &needed(Wish::Do(action))));
             }
-            if principal.rights.beyond(name).contains(action) {
+            if principal.rights.behind(name).contains(action) {
                 let message = format!("the token was not issued to {verb} here; ask for one that is");
                 return Err(self.challenge(scope, Some("insufficient_scope"), &message));
             }

@@ -114,6 +114,14 @@ impl Rights {
         }
     }
 
+    /// What the credential behind is granted, whatever a token of it names.
+    pub fn behind(&self, name: &RepositoryName) -> Actions {
+        match self {
+            Self::Scoped { granted, .. } => granted.actions_on(name),
+            Self::All | Self::None | Self::Granted(_) => self.on(name),
+        }
+    }
+
     /// Whether a fresh token of the same login could do this with every repository, whatever its name.
     pub fn reaches_all(&self, action: Action) -> bool {
         match self {
