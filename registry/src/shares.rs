@@ -2,22 +2,30 @@
 //!
 //! A tenant has at most its share of it at a time, so that none keeps the others waiting with all there is.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use moka::sync::Cache;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::metadata::TenantId;
 
-/// Tenants whose shares are counted.
-const TENANTS: u64 = 10_000;
+/// Tenants that are known before those that have and want nothing are looked for.
+const KNOWN: usize = 1024;
 
 /// So many units of something.
 pub struct Shares {
     all: Arc<Semaphore>,
-    each: Cache<TenantId, Arc<Semaphore>>,
+    each: Mutex<Each>,
     share: u32,
+}
+
+/// What is left of each tenant's share, for as long as it has or wants something: two counts for one tenant would be two
+/// shares.
+struct Each {
+    tenants: HashMap<TenantId, Weak<Semaphore>>,
+    /// With so many of them it is looked who has and wants nothing.
+    crowded: usize,
 }
 
 /// Units that were taken; given back when dropped.
@@ -32,7 +40,10 @@ impl Shares {
     pub fn new(all: u32, share: u32) -> Self {
         Self {
             all: Arc::new(Semaphore::new(all as usize)),
-            each: Cache::new(TENANTS),
+            each: Mutex::new(Each {
+                tenants: HashMap::new(),
+                crowded: KNOWN,
+            }),
             share: share.min(all),
         }
     }
@@ -43,8 +54,7 @@ impl Shares {
         if units > self.share {
             return None;
         }
-        let fresh = || Arc::new(Semaphore::new(self.share as usize));
-        let (own, all) = (self.each.get_with(tenant, fresh), self.all.clone());
+        let (own, all) = (self.of(tenant), self.all.clone());
         let both = async {
             // The tenant's own first: whoever has too much waits for itself.
             let own = own.acquire_many_owned(units).await.ok()?;
@@ -52,6 +62,20 @@ impl Shares {
             Some(Share { own, all })
         };
         tokio::time::timeout(patience, both).await.ok().flatten()
+    }
+
+    fn of(&self, tenant: TenantId) -> Arc<Semaphore> {
+        let mut each = self.each.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = each.tenants.get(&tenant).and_then(Weak::upgrade) {
+            return own;
+        }
+        if each.tenants.len() >= each.crowded {
+            each.tenants.retain(|_, own| own.strong_count() > 0);
+            each.crowded = KNOWN.max(each.tenants.len() * 2);
+        }
+        let own = Arc::new(Semaphore::new(self.share as usize));
+        each.tenants.insert(tenant, Arc::downgrade(&own));
+        own
     }
 }
 
@@ -81,5 +105,18 @@ mod tests {
         drop(held);
         assert!(shares.take(one, 2, SOON).await.is_some());
         assert!(shares.take(one, 3, SOON).await.is_none(), "more than a share");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_stays_the_same_however_many_tenants_come_and_go() {
+        let shares = Shares::new(3, 2);
+        let one = TenantId(0);
+        let mut held = shares.take(one, 1, SOON).await.unwrap();
+        for other in 1..40_000 {
+            assert!(shares.take(TenantId(other), 2, SOON).await.is_some());
+        }
+        held.merge(shares.take(one, 1, SOON).await.unwrap());
+        assert!(shares.take(one, 1, SOON).await.is_none());
+        assert!(shares.each.lock().unwrap().tenants.len() <= KNOWN);
     }
 }
