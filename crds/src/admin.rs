@@ -371,6 +371,15 @@ pub struct TokenConfig {
     pub expires_at: Option<String>,
 }
 
+/// What a token may do from now on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenGrants {
+    /// 1 to 64.
+    #[schemars(length(min = 1, max = 64))]
+    pub grants: Vec<Grant>,
+}
+
 /// What a token stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -490,6 +499,15 @@ impl TokenConfig {
         if self.hash.len() != 64 || !self.hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             problems.add("hash", "is no SHA-256 in 64 hexadecimal digits");
         }
+        grant::validate(&self.grants, &mut problems);
+        problems.end()
+    }
+}
+
+impl TokenGrants {
+    /// Checks them.
+    pub fn validate(&self) -> Result<(), Vec<Invalid>> {
+        let mut problems = Problems::new("spec");
         grant::validate(&self.grants, &mut problems);
         problems.end()
     }

@@ -262,7 +262,8 @@ pub enum Redirect {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(transform = super::schema::open)]
 pub struct TenantPolicy {
-    /// Reserved. Manifests of media types that the registry cannot read are refused whatever it says.
+    /// Whether manifests of other media types than OCI's and Docker's are stored: any `application/...+json`. What such a
+    /// document names by keys `digest` is kept for it; it may be missing.
     #[serde(default)]
     pub opaque_media_types: bool,
     /// Most manifests that refer to one subject, except in caches; 0 for no limit.

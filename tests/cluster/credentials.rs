@@ -194,6 +194,53 @@ async fn a_token_is_rotated_with_overlap_on_request_and_revoked_at_once_on_reque
 }
 
 #[tokio::test]
+async fn grants_that_are_taken_away_are_taken_from_replaced_tokens_too() {
+    let berth = Installation::start().await;
+    let name = berth.name("acme");
+    let ci = berth.namespace("ci", json!({})).await;
+    let spec = |actions: &[&str]| {
+        json!({
+            "allowedNamespaces": { "from": "All" },
+            "tokens": [{
+                "name": "ci",
+                "secretRef": { "namespace": ci, "name": "berth-ci" },
+                "grants": [{ "repositories": ["team-a/**"], "actions": actions }],
+            }],
+        })
+    };
+    berth.ready_tenant(&name, spec(&["pull", "push"])).await;
+    let host = format!("{name}.registry.test");
+    let first = berth.plane.find("Secret", &ci, "berth-ci").await;
+    let old = text(&first.expect("the token's Secret"), "token");
+    let rotate = json!({ "metadata": { "annotations": { "berth.dev/rotate": "now" } } });
+    berth.plane.merge("Secret", &ci, "berth-ci", rotate).await;
+    let second = berth
+        .plane
+        .wait("Secret", &ci, "berth-ci", |secret| text(secret, "token") != old)
+        .await;
+    let new = text(&second, "token");
+    let upload = async |token: &str| {
+        let request = harness::http::client()
+            .post(berth.registry.url("/v2/team-a/app/blobs/uploads/"))
+            .header("host", &host)
+            .basic_auth("x-token", Some(token));
+        harness::http::send(request).await.status.as_u16()
+    };
+    assert_eq!((upload(&old).await, upload(&new).await), (202, 202));
+    let narrowed = json!({ "spec": spec(&["pull"]) });
+    berth.plane.merge("Tenant", "", &name, narrowed).await;
+    eventually("neither may push any more", PATIENCE, async || {
+        ((upload(&old).await, upload(&new).await) == (403, 403)).then_some(())
+    })
+    .await;
+    assert_eq!(
+        (ping(&berth, &host, &old).await, ping(&berth, &host, &new).await),
+        (200, 200),
+        "both are still valid"
+    );
+}
+
+#[tokio::test]
 async fn tokens_that_are_rotated_in_a_row_are_all_valid_until_they_are_revoked() {
     let berth = Installation::start().await;
     let name = berth.name("acme");

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use harness::content::sha256;
 use harness::http::{Repository, send};
-use harness::{Admin, Backend, Berth, Cluster, Dice, eventually};
+use harness::{Admin, Backend, Berth, Cluster, Dice, RoundRobin, eventually};
 use reqwest::Method;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::place::*;
@@ -55,6 +58,84 @@ async fn who_is_told_by_a_304_that_content_is_there_may_rely_on_it() {
 
     repository.assert_blob(&blob, b"asked for").await;
     assert_there(&repository, &image).await;
+}
+
+#[tokio::test]
+async fn what_a_manifest_of_an_unknown_format_names_stays_with_it() {
+    const BUNDLE: &str = "application/vnd.acme.bundle.v1+json";
+    let berth = short(Berth::builder()).start().await;
+    let admin = Admin::of(&berth);
+    admin.put_tenant("default", json!({})).await;
+    let token = admin.token("default", &["**"], &["pull", "push", "delete"]).await;
+    let login = STANDARD.encode(format!("x-token:{token}"));
+    let login = HeaderValue::from_str(&format!("Basic {login}")).expect("a header");
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, login)]);
+    let door = RoundRobin::adding(vec![berth.address()], headers).await;
+    let repository = Repository::new(&format!("http://{}", door.address()), "team/app");
+    let (named, left) = (
+        repository.push_blob(b"named").await,
+        repository.push_blob(b"left alone").await,
+    );
+    let child = push(&repository, 1, "child").await;
+    let subject = sha256(b"a subject that is not there");
+    let bundle = json!({
+        "mediaType": BUNDLE,
+        "parts": { "first": { "digest": named }, "second": [{ "digest": child.digest() }] },
+        "elsewhere": [{ "digest": sha256(b"what nobody has pushed") }],
+        "artifactType": "application/vnd.acme.bundle",
+        "subject": { "mediaType": MANIFEST, "digest": subject, "size": 7 },
+    });
+    let bundle = bundle.to_string().into_bytes();
+    let refused = repository.put_manifest("v1", BUNDLE, &bundle).await.expect(415);
+    assert!(refused.text().contains("opaqueMediaTypes"), "{}", refused.text());
+    let policy = json!({ "policy": { "opaqueMediaTypes": true } });
+    admin.put_tenant("default", policy).await;
+
+    let stored = repository.put_manifest("v1", BUNDLE, &bundle).await.expect(201);
+    assert_eq!(stored.header("oci-subject"), subject);
+    repository
+        .put_manifest("v1", "application/vnd.acme.other+json", &bundle)
+        .await
+        .expect(400);
+    repository
+        .put_manifest("v1", "text/html", &bundle)
+        .await
+        .expect(415);
+    repository.delete("manifests/child").await.expect(202);
+    eventually("what nothing names is collected", WAIT, async || {
+        let found = repository.get(&format!("blobs/{left}")).await;
+        (found.status == 404).then_some(())
+    })
+    .await;
+    settled(&admin).await;
+
+    let answer = repository.get_manifest("v1").await.expect(200);
+    assert_eq!((answer.header("content-type"), &answer.body), (BUNDLE, &bundle));
+    repository.assert_blob(&named, b"named").await;
+    assert_there(&repository, &child).await;
+    let listed = repository
+        .get(&format!("referrers/{subject}"))
+        .await
+        .expect(200)
+        .json();
+    assert_eq!(listed["manifests"][0]["mediaType"], BUNDLE);
+    assert_eq!(
+        listed["manifests"][0]["artifactType"],
+        "application/vnd.acme.bundle"
+    );
+
+    // It goes as any manifest does, and with it what it has named; also where no more of its kind is taken.
+    admin.put_tenant("default", json!({})).await;
+    repository
+        .delete(&format!("manifests/{}", sha256(&bundle)))
+        .await
+        .expect(202);
+    eventually("all of it is collected", WAIT, async || {
+        let gone = status(&repository, &child.digest()).await == 404;
+        let blob = repository.get(&format!("blobs/{named}")).await;
+        (gone && blob.status == 404).then_some(())
+    })
+    .await;
 }
 
 async fn bytes_become_free(backend: Backend) {

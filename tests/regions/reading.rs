@@ -12,8 +12,8 @@ use serde_json::json;
 use super::WAIT;
 
 const DOMAIN: &str = "registry.test";
-/// Where pushes go, as readers tell.
-const PRIMARY: &str = "https://registry.test";
+/// Where pushes go, as readers tell. Nothing listens there.
+const PRIMARY: &str = "https://127.0.0.1:9";
 
 /// Both registries with both databases.
 struct Pair {
@@ -58,13 +58,18 @@ impl Pair {
 
 /// A reader on the stores of a primary, with another database and with the same keys.
 pub(super) fn reading(primary: &Berth, database: &OwnServer) -> Builder {
+    reading_of(primary, database, PRIMARY)
+}
+
+/// The same, with the primary at a URL.
+fn reading_of(primary: &Berth, database: &OwnServer, url: &str) -> Builder {
     let keys = primary.data().join("keys");
     Berth::builder()
         .storage(primary.storage().clone(), 1)
         .variable("BERTH_METADATA", &database.url())
         .flag("--keys", keys.to_str().expect("a plain name"))
         .flag("--read-only", "true")
-        .flag("--primary", PRIMARY)
+        .flag("--primary", url)
         .flag("--max-lag", "1s")
 }
 
@@ -194,6 +199,55 @@ async fn what_is_pushed_at_the_primary_is_pulled_at_the_reader_by_whoever_waits_
     let status = pair.reader.terminate(WAIT).await;
     assert!(status.success());
     pair.nothing_was_written();
+}
+
+#[tokio::test]
+async fn pulls_at_the_reader_count_at_the_primary() {
+    let database = OwnServer::postgres();
+    let builder = Berth::builder()
+        .backend(Backend::Distributed)
+        .variable("BERTH_METADATA", &database.url());
+    let mut primary = builder.start().await;
+    let standby = database.follower();
+    let url = primary.url("");
+    let mut berth = reading_of(&primary, &standby, &url).start().await;
+    let (repository, reader) = (
+        Repository::new(&url, "app"),
+        Repository::new(&berth.url(""), "app"),
+    );
+    let images = [Image::new(1, 1000), Image::new(2, 1000)];
+    images[0].push(&repository, "v1").await;
+    images[1].push(&repository, "v2").await;
+    let pushed = version(&repository).await;
+    // By the tag, once by GET and once by HEAD, and once by the digest; a HEAD of the other by its digest is none.
+    waiting(&reader, "manifests/v2", &pushed).await.expect(200);
+    reader.head("manifests/v2").await.expect(200);
+    reader.get_manifest(&images[1].digest()).await.expect(200);
+    reader
+        .head(&format!("manifests/{}", images[0].digest()))
+        .await
+        .expect(200);
+
+    // Only a registry with the keys is listened to.
+    let batch =
+        json!([{ "tenant": 1, "repository": "app", "tag": "v1", "digest": images[0].digest(), "count": 9 }]);
+    let strange = client().post(primary.url("/peer/pulls")).json(&batch);
+    let refused = send(strange.bearer_auth("made up")).await.expect(401);
+    assert_eq!(refused.error_code(), "UNAUTHORIZED");
+    send(client().get(primary.url("/peer/pulls"))).await.expect(405);
+    send(client().post(berth.url("/peer/pulls")).json(&batch))
+        .await
+        .expect(405);
+
+    // What has not been told yet, a registry tells at its end.
+    assert!(berth.terminate(WAIT).await.success());
+    assert!(primary.terminate(WAIT).await.success());
+    // The other tag's was the question at the primary.
+    let tags = "SELECT name, pulls, pulled_at IS NOT NULL FROM tag ORDER BY name";
+    assert_eq!(query(&database.url(), tags), [["v1", "1", "t"], ["v2", "2", "t"]]);
+    let manifests = "SELECT pulls, pulled_at IS NOT NULL FROM manifest ORDER BY pulls";
+    assert_eq!(query(&database.url(), manifests), [["0", "f"], ["1", "t"]]);
+    assert!(!berth.log().contains("does not take"), "{}", berth.log());
 }
 
 #[tokio::test]

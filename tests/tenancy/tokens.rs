@@ -285,6 +285,35 @@ async fn failed_logins_are_limited_and_a_secret_sent_twice_counts_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_gets_other_grants_under_the_same_text() {
+    let (berth, admin) = two_tenants(settings()).await;
+    let host = format!("acme.{DOMAIN}");
+    let token = admin.token("acme", &["app"], &["pull", "push"]).await;
+    let upload = async || {
+        let request = to(&berth, &host, Method::POST, "/v2/app/blobs/uploads/");
+        let answer = send(request.basic_auth("x-token", Some(&token))).await;
+        answer.status.as_u16()
+    };
+    let change = async |tenant: &str, grants: serde_json::Value| {
+        let path = format!("tenants/{tenant}/tokens/{}/grants", Admin::id_of(&token));
+        let answer = admin.ask(Method::PUT, &path, Some(json!({ "spec": { "grants": grants } })));
+        answer.await
+    };
+    assert_eq!(upload().await, 202);
+    let pull = json!([{ "repositories": ["app"], "actions": ["pull"] }]);
+    change("other", pull.clone()).await.expect(404);
+    change("acme", json!([])).await.expect(400);
+    assert_eq!(upload().await, 202);
+    let changed = change("acme", pull.clone()).await.expect(200).json();
+    assert_eq!(changed["grants"], pull);
+    assert_eq!(upload().await, 403);
+    get(&berth, &host, &token, "/v2/").await.expect(200);
+    let revoke = format!("tenants/acme/tokens/{}", Admin::id_of(&token));
+    admin.ask(Method::DELETE, &revoke, None).await.expect(200);
+    change("acme", pull).await.expect(404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn changes_and_denials_stand_in_the_audit_trail_and_no_secret_in_any_log() {
     let (berth, admin) = two_tenants(settings()).await;
     let host = format!("acme.{DOMAIN}");

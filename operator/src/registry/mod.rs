@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use berth_crds::WebhookStatus;
-use berth_crds::admin::{Put, TokenConfig, current_key};
+use berth_crds::admin::{Put, TokenConfig, TokenGrants, current_key};
 use berth_crds::token::TokenId;
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
@@ -306,6 +306,23 @@ impl Registry {
         let body = self.body(uid, 0, token).await?;
         let _: Value = self.ask(Method::PUT, target, Some(&body)).await?;
         Ok(())
+    }
+
+    /// Gives a token other grants; false if there is none, or the registry is of a release that cannot do it.
+    pub async fn regrant_token(
+        &self,
+        tenant: &str,
+        id: &TokenId,
+        uid: &str,
+        grants: &TokenGrants,
+    ) -> Result<bool, RegistryError> {
+        let target = Target::at(["tenants", tenant, "tokens", id.as_str(), "grants"]);
+        let body = self.body(uid, 0, grants).await?;
+        match self.ask::<Value>(Method::PUT, target, Some(&body)).await {
+            Ok(_) => Ok(true),
+            Err(RegistryError::NotFound(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Ends a token.

@@ -89,6 +89,8 @@ pub enum Step {
     },
     /// The registry's record of the token is set right.
     Record,
+    /// Predecessors get the grants that the credential has now.
+    Regrant(Vec<TokenId>),
     /// The Secret is written again with the same token.
     Rewrite,
     /// Predecessors end.
@@ -176,10 +178,18 @@ pub fn step(wanted: &Credential, observed: &Observed, tokens: &[TokenInfo], term
     if !same_record(wanted, info, issued) {
         return Step::Record;
     }
+    let (valid, over) = predecessors(contents, tokens, terms);
+    let differing: Vec<TokenId> = valid
+        .into_iter()
+        .filter(|predecessor| known(tokens, &predecessor.id).is_some_and(|info| !same_grants(wanted, info)))
+        .map(|predecessor| predecessor.id)
+        .collect();
+    if !differing.is_empty() {
+        return Step::Regrant(differing);
+    }
     if !contents.is_for(wanted, token) {
         return Step::Rewrite;
     }
-    let (_, over) = predecessors(contents, tokens, terms);
     if over.is_empty() {
         Step::Keep
     } else {
@@ -361,10 +371,15 @@ fn same_record(wanted: &Credential, info: &TokenInfo, issued: Timestamp) -> bool
         }
         (None, Some(_)) | (Some(_), None) => false,
     };
-    same_end && grants(&wanted.grants) == info.grants
+    same_end && same_grants(wanted, info)
 }
 
-fn grants(grants: &[Grant]) -> Value {
+fn same_grants(wanted: &Credential, info: &TokenInfo) -> bool {
+    grants(&wanted.grants) == info.grants
+}
+
+/// Grants as the registry tells them.
+pub fn grants(grants: &[Grant]) -> Value {
     serde_json::to_value(grants).unwrap_or_default()
 }
 

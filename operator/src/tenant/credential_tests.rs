@@ -358,6 +358,29 @@ fn whatever_the_annotation_lists_the_present_token_is_kept() {
 }
 
 #[test]
+fn a_change_of_grants_is_one_of_the_predecessors_too_as_long_as_they_live() {
+    let (wanted, token) = (credential(), Token::generate());
+    let (old, older, gone) = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc");
+    let previous = [predecessor(old, 0), predecessor(older, 0), predecessor(gone, 0)];
+    let ours = Observed::Ours(observed(&wanted, &token, &previous));
+    let wider = |text: &str| TokenInfo {
+        grants: json!([{ "repositories": ["**"], "actions": ["pull", "push"] }]),
+        ..info(text, false)
+    };
+    let present = info(token.id().as_str(), false);
+    let tokens = [present.clone(), wider(old), wider(older)];
+    let narrowed = Step::Regrant(ids(&[old, older]));
+    assert_eq!(step(&wanted, &ours, &tokens, terms(HOUR)), narrowed);
+    let tokens = [present.clone(), info(old, false), wider(older)];
+    assert_eq!(
+        step(&wanted, &ours, &tokens, terms(HOUR)),
+        Step::Regrant(ids(&[older]))
+    );
+    let tokens = [present, info(old, false)];
+    assert_eq!(step(&wanted, &ours, &tokens, terms(HOUR)), Step::Keep);
+}
+
+#[test]
 fn a_change_of_grants_keeps_the_token_and_a_change_of_hosts_the_token_too() {
     let (wanted, token) = (credential(), Token::generate());
     let ours = Observed::Ours(observed(&wanted, &token, &[]));

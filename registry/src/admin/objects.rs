@@ -396,9 +396,6 @@ async fn erase(admin: &Admin, tenant: &TenantName, object: &str, removal: &Remov
     let Some(found) = admin.store.object(tenant, ObjectKind::Repository, object).await? else {
         return Ok(());
     };
-    if removal.uid.is_some() && removal.uid != found.uid {
-        return Err(ConfigureError::Replaced { at: 0 }.into());
-    }
     let spec: RepositoryConfig = serde_json::from_str(&found.spec.unwrap_or_default()).unwrap_or_default();
     // A glob shapes what others own.
     let Some(name) = spec.name.and_then(|name| name.parse().ok()) else {
@@ -411,6 +408,7 @@ async fn erase(admin: &Admin, tenant: &TenantName, object: &str, removal: &Remov
     let snapshot = admin.directory.now();
     let wish = EraseRepository {
         object: object.to_owned(),
+        only_of: removal.uid.clone(),
         term: removal.term,
         now: Time::now(),
         announce: snapshot
@@ -424,6 +422,7 @@ async fn erase(admin: &Admin, tenant: &TenantName, object: &str, removal: &Remov
             Ok(())
         }
         Erased::NotDeclared => Ok(()),
+        Erased::Replaced => Err(ConfigureError::Replaced { at: 0 }.into()),
         Erased::StaleTerm { current } => Err(ConfigureError::StaleTerm { current }.into()),
     }
 }

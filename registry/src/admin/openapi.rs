@@ -4,7 +4,7 @@ use axum::Json;
 use axum::handler::Handler;
 use axum::routing::{self, MethodRouter};
 use berth_crds::admin::{
-    CacheConfig, Put, RepositoryConfig, RetentionPolicyConfig, TenantConfig, TokenConfig,
+    CacheConfig, Put, RepositoryConfig, RetentionPolicyConfig, TenantConfig, TokenConfig, TokenGrants,
 };
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -203,6 +203,9 @@ pub fn routes() -> Vec<Route> {
             .takes(schema::<Put<TokenConfig>>)
             .on("delete", tokens::revoke, "Revoke a token", schema::<tokens::Shown>)
             .asks(&[TERM]),
+        Route::at("/admin/v1/tenants/{tenant}/tokens/{id}/grants")
+            .on("put", tokens::regrant, "Give a token other grants", schema::<tokens::Shown>)
+            .takes(schema::<Put<TokenGrants>>),
         Route::at("/admin/v1/tenants/{tenant}/tokens/{id}/rotate")
             .on("post", tokens::rotate, "Replace a token, with an overlap", schema::<tokens::Made>)
             .takes(schema::<tokens::Rotation>),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use berth_crds::admin::{Put, TokenConfig, TokenKind};
+use berth_crds::admin::{Put, TokenConfig, TokenGrants, TokenKind};
 use berth_crds::{Grant, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -255,6 +255,31 @@ pub async fn put(
         Failure::new(http::StatusCode::CONFLICT, "Taken", "the id is another tenant's")
     })?;
     admin.identity.token_changed(id.as_str());
+    Ok(Json(shown(row)))
+}
+
+/// Gives a token other grants, under the same text.
+pub async fn regrant(
+    State(admin): State<Admin>,
+    Path((tenant, id)): Path<(String, String)>,
+    Body(put): Body<Put<TokenGrants>>,
+) -> Answer<Shown> {
+    let tenant = served(&admin, &tenant).await?;
+    let row = own(&admin, &tenant, &id).await?;
+    put.spec.validate()?;
+    let row = TokenRow {
+        grants: stored(&put.spec.grants)?,
+        ..row
+    };
+    let detail = format!("{}: {}", row.name, row.grants);
+    let event = event(&tenant, "token.regrant", &id, detail);
+    let grants = row.grants.clone();
+    let change = admin
+        .store
+        .regrant_token(tenant.id, &id, grants, put.term, event.record(1))
+        .await?;
+    done(change, || Failure::not_found(format!("token {id}")))?;
+    admin.identity.token_changed(&id);
     Ok(Json(shown(row)))
 }
 

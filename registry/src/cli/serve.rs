@@ -170,9 +170,20 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
         Box::new(telemetry::Figures),
         Box::new(tenancy::Figures::of(tenancy.directory.clone())),
     ];
+    let teller = match (&standby, &settings.primary) {
+        (Some(_), Some(primary)) => {
+            let (pulls, keys) = (tenancy.keeper.pulls.clone(), tenancy.keys.clone());
+            let teller = standby::pulls::Teller::new(primary, pulls, keys);
+            Some(teller.map_err(|why| format!("--primary {primary}: {why}"))?)
+        }
+        _ => None,
+    };
+    if let Some(teller) = teller.clone() {
+        tokio::spawn(teller.follow());
+    }
     // What only replicas do, and only they know.
     if let Some(standby) = standby {
-        collectors.push(Box::new(standby::Figures::of(standby)));
+        collectors.push(Box::new(standby::Figures::of(standby, teller.clone())));
     } else {
         let tells_tenants = settings.tenant_metrics;
         collectors.push(Box::new(Figures::of(tenancy.keeper.clone())));
@@ -244,6 +255,14 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
     if !settings.read_only {
         tenancy.keeper.pulls.flush(&*stores.lifecycle).await;
         tenancy.remotes.flush().await;
+    }
+    if let Some(teller) = teller
+        && let Err(why) = teller.tell().await
+    {
+        tracing::warn!(
+            why,
+            "the primary does not take the last pulls that were served here"
+        );
     }
     // Only a panic is an error here, and it has been logged.
     let _ = following.await;

@@ -191,7 +191,7 @@ impl<'r> Arrival<'r> {
         let (Some(name), Some(shown)) = (name, shown) else {
             let tenant = match &self.place {
                 Place::Tenant(tenant) => Some(tenant.clone()),
-                Place::Apex => self.registry.identity.tenant_of(presented).await?,
+                Place::Apex => self.registry.identity.tenant_of(presented, &self.origin).await?,
             };
             return Ok((tenant, None));
         };

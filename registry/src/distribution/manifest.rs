@@ -119,9 +119,6 @@ async fn pulled(
     method: &Method,
 ) -> Result<bool, ApiError> {
     let registry = &asked.registry;
-    if registry.only_reads() {
-        return Ok(true);
-    }
     let tag = match reference {
         Reference::Tag(tag) => Some(tag.clone()),
         Reference::Digest(_) if method == Method::HEAD => return Ok(true),
@@ -132,6 +129,13 @@ async fn pulled(
         tag,
         digest: *digest,
     };
+    // The primary counts it. A new life begins there alone: whoever pushes asks there.
+    if let Some(reading) = &registry.reading {
+        if reading.primary.is_some() {
+            registry.pulls.note(pull);
+        }
+        return Ok(true);
+    }
     // Once an hour is enough only for what lives for hours.
     let lives_briefly = || {
         let lifetime = asked.tenant.repositories.ephemeral(&repository.name);

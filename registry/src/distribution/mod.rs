@@ -19,6 +19,7 @@ mod manifest_put;
 mod nearest;
 mod paging;
 mod query;
+mod readers;
 mod redirect;
 mod referrers;
 pub(crate) mod route;
@@ -67,9 +68,13 @@ async fn serve(State(registry): State<Registry>, request: Request) -> Response {
 }
 
 async fn answer(registry: &Registry, request: Request) -> Result<Response, ApiError> {
-    if request.uri().path() == cached::peer::PATH {
-        let (parts, _) = request.into_parts();
-        return cached::peer::serve(registry, &parts).await;
+    match request.uri().path() {
+        cached::peer::PATH => {
+            let (parts, _) = request.into_parts();
+            return cached::peer::serve(registry, &parts).await;
+        }
+        readers::PATH => return readers::hear(registry, request).await,
+        _ => {}
     }
     // 1. The host, and the one that it is a mirror for, before anything else is read.
     let arrival = Arrival::of(registry, &request)?;

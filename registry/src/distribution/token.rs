@@ -201,10 +201,16 @@ async fn tenant(
             let named = scopes.iter().find_map(|scope| resolve(arrival, scope));
             Ok(named.map(|(tenant, _)| tenant))
         }
-        Shown::Credential(presented) => identity.tenant_of(presented).await.map_err(refuse),
+        Shown::Credential(presented) => identity
+            .tenant_of(presented, &arrival.origin)
+            .await
+            .map_err(refuse),
         Shown::Refresh(text) => {
             let presented = Presented::Bearer(text.clone());
-            identity.tenant_of(&presented).await.map_err(refuse)
+            identity
+                .tenant_of(&presented, &arrival.origin)
+                .await
+                .map_err(refuse)
         }
     }
 }

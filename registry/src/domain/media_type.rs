@@ -57,6 +57,61 @@ impl MediaType {
     }
 }
 
+/// What a manifest says it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A format that this registry reads.
+    Known(MediaType),
+    /// Another one, of which it only knows that it is JSON: its media type without parameters.
+    Opaque(String),
+}
+
+impl Format {
+    /// Longest media type (RFC 6838 §4.2: 127 characters on each side of the slash).
+    const LONGEST: usize = 255;
+
+    /// The format that `text` names, if it is one of those read or `application/<name>+json`.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some(known) = MediaType::parse(text) {
+            return Some(Self::Known(known));
+        }
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        let (top, name) = essence.split_once('/')?;
+        let stem = name.len().checked_sub("+json".len())?;
+        let is_json = stem > 0
+            && top.eq_ignore_ascii_case("application")
+            && name.get(stem..)?.eq_ignore_ascii_case("+json");
+        let is_name = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&b));
+        (is_json && is_name && essence.len() <= Self::LONGEST).then(|| Self::Opaque(essence.to_owned()))
+    }
+
+    /// The text without parameters.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Known(known) => known.as_str(),
+            Self::Opaque(text) => text,
+        }
+    }
+
+    /// Whether this is a list of manifests.
+    pub fn is_index(&self) -> bool {
+        matches!(self, Self::Known(known) if known.is_index())
+    }
+
+    /// Whether `text` names this format; parameters and case are ignored.
+    pub fn is(&self, text: &str) -> bool {
+        Self::parse(text).is_some_and(|other| other.as_str().eq_ignore_ascii_case(self.as_str()))
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 impl fmt::Display for MediaType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
@@ -89,5 +144,37 @@ mod tests {
         let text = "Application/vnd.oci.image.index.v1+JSON; charset=utf-8";
         assert_eq!(MediaType::parse(text), Some(MediaType::OciIndex));
         assert_eq!(MediaType::parse("application/json"), None);
+    }
+
+    #[test]
+    fn what_is_json_by_its_name_is_a_format_that_may_be_opaque() {
+        assert_eq!(Format::parse(OCI_INDEX), Some(Format::Known(MediaType::OciIndex)));
+        for text in [
+            "application/vnd.acme.bundle.v1+json",
+            "application/vnd.acme.bundle.v1+json; charset=utf-8",
+        ] {
+            let format = Format::parse(text).unwrap();
+            assert_eq!(
+                format,
+                Format::Opaque("application/vnd.acme.bundle.v1+json".into())
+            );
+            assert!(!format.is_index() && format.is("Application/vnd.acme.bundle.v1+JSON"));
+        }
+        let long = format!("application/{}+json", "a".repeat(250));
+        for text in [
+            "",
+            "json",
+            "text/plain",
+            "image/svg+json",
+            "application/json",
+            "application/+json",
+            "application/a b+json",
+            "application/a\r\nb+json",
+            "application/a/b+json",
+            "application/vnd.acme.bundle.v1+jsoñ",
+            &long,
+        ] {
+            assert_eq!(Format::parse(text), None, "{text}");
+        }
     }
 }

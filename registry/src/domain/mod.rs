@@ -17,5 +17,5 @@ pub mod scope;
 pub use berth_crds::token;
 
 pub use digest::{Algorithm, Digest};
-pub use media_type::MediaType;
+pub use media_type::{Format, MediaType};
 pub use name::{RepositoryName, TagName, TenantName};

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use moka::sync::Cache;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::piped::piped;
 use super::Explorer;
@@ -23,6 +22,7 @@ use super::supply::sbom::{self, Sbom};
 use crate::blobs::BlobError;
 use crate::domain::Digest;
 use crate::metadata::{BlobRow, Repository, TenantId};
+use crate::shares::{Share, Shares};
 
 /// Longest provenance and bill of materials that are read, in bytes.
 const PROVENANCE_LIMIT: u64 = 2 << 20;
@@ -31,11 +31,9 @@ const PACKAGES_LIMIT: u64 = 16 << 20;
 const CHART_LIMIT: u64 = 16 << 20;
 const CHART_CONTENT_LIMIT: u64 = 128 << 20;
 /// Documents and archives that are read at the same time.
-const AT_ONCE: usize = 2;
+const AT_ONCE: u32 = 2;
 /// Longest window of zstd, which is memory: what common encoders use at their high levels.
 const WINDOW: u64 = 32 << 20;
-/// Tenants whose turns are remembered.
-const TENANTS: u64 = 10_000;
 /// How long one archive may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// About how many bytes of what was read are kept.
@@ -74,12 +72,10 @@ type Key = (TenantId, Digest, Sort);
 /// What has been read lately, and who reads.
 pub struct Parsed {
     kept: Cache<Key, Arc<Content>>,
-    /// Of all tenants.
-    all: Arc<Semaphore>,
-    /// Of each tenant one, so that none keeps the others waiting with all turns.
-    each: Cache<TenantId, Arc<Semaphore>>,
+    /// Whoever works holds one until the work is done, whether anybody waits for that or not.
+    turns: Shares,
     /// What reads in the background waits for itself alone.
-    background: Arc<Semaphore>,
+    background: Shares,
 }
 
 /// How somebody waits for a turn to read.
@@ -93,17 +89,13 @@ enum Wait {
     Background,
 }
 
-/// A turn; whoever works holds it until the work is done, whether anybody waits for that or not.
-type Turn = Vec<OwnedSemaphorePermit>;
-
 impl Default for Parsed {
     fn default() -> Self {
         let weigh = |_: &Key, content: &Arc<Content>| u32::try_from(content.weight()).unwrap_or(u32::MAX);
         Self {
             kept: Cache::builder().max_capacity(KEPT).weigher(weigh).build(),
-            all: Arc::new(Semaphore::new(AT_ONCE)),
-            each: Cache::new(TENANTS),
-            background: Arc::new(Semaphore::new(1)),
+            turns: Shares::new(AT_ONCE, AT_ONCE / 2),
+            background: Shares::new(1, 1),
         }
     }
 }
@@ -144,25 +136,13 @@ impl std::io::Write for Count {
 }
 
 impl Parsed {
-    async fn turn(&self, tenant: TenantId, wait: Wait) -> Result<Turn, ContentError> {
-        let each = self.each.get_with(tenant, || Arc::new(Semaphore::new(1)));
-        let wanted = match wait {
-            Wait::Background => vec![self.background.clone()],
-            Wait::ForTurn | Wait::No => vec![each, self.all.clone()],
+    async fn turn(&self, tenant: TenantId, wait: Wait) -> Result<Share, ContentError> {
+        let (turns, patience) = match wait {
+            Wait::No => (&self.turns, Duration::ZERO),
+            Wait::ForTurn => (&self.turns, super::WAIT),
+            Wait::Background => (&self.background, Duration::MAX),
         };
-        let mut turn = Turn::new();
-        for semaphore in wanted {
-            let permit = match wait {
-                Wait::No => semaphore.try_acquire_owned().map_err(|_| ContentError::Busy)?,
-                Wait::ForTurn => tokio::time::timeout(super::WAIT, semaphore.acquire_owned())
-                    .await
-                    .map_err(|_| ContentError::Busy)?
-                    .map_err(|_| ContentError::Busy)?,
-                Wait::Background => semaphore.acquire_owned().await.map_err(|_| ContentError::Busy)?,
-            };
-            turn.push(permit);
-        }
-        Ok(turn)
+        turns.take(tenant, 1, patience).await.ok_or(ContentError::Busy)
     }
 }
 
@@ -242,7 +222,7 @@ async fn document(
     digest: &Digest,
     row: &BlobRow,
     sort: Sort,
-    turn: Turn,
+    turn: Share,
 ) -> Result<Outcome, ContentError> {
     let limit = match sort {
         Sort::Provenance => PROVENANCE_LIMIT,
@@ -281,7 +261,7 @@ async fn archived(
     explorer: &Explorer,
     row: &BlobRow,
     sort: Sort,
-    turn: Turn,
+    turn: Share,
 ) -> Result<Outcome, ContentError> {
     let stream = match explorer.blobs.read(&row.key, 0..row.size).await {
         Ok(stream) => stream,

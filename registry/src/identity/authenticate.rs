@@ -150,14 +150,23 @@ impl Identity {
         }
     }
 
-    /// The tenant that a credential belongs to, where the host does not say; not yet verified.
-    pub async fn tenant_of(&self, presented: &Presented) -> Result<Option<Arc<Tenant>>, Refusal> {
+    /// The tenant that a credential belongs to, where the host does not say; not yet verified. Nothing is looked up for whoever
+    /// has to wait.
+    pub async fn tenant_of(
+        &self,
+        presented: &Presented,
+        origin: &Origin,
+    ) -> Result<Option<Arc<Tenant>>, Refusal> {
         let snapshot = self.directory.now();
         match presented {
             Presented::Nothing | Presented::Unreadable => Ok(None),
             Presented::Bearer(text) => Ok(audience(text).and_then(|uid| snapshot.by_uid(&uid).cloned())),
-            Presented::Password { secret, .. } => match Token::parse(secret) {
+            Presented::Password { user, secret } => match Token::parse(secret) {
                 Ok(token) => {
+                    let login = self.throttle.login(None, user, origin.address);
+                    if let Some(wait) = self.throttle.wait(&login, secret, Instant::now()) {
+                        return Err(Refusal::Throttled(wait));
+                    }
                     let known = self.tokens.check(&token, Time::now()).await?;
                     Ok(known.and_then(|known| snapshot.tenant(known.tenant).cloned()))
                 }
@@ -248,7 +257,7 @@ impl Identity {
         let known = match known.filter(|known| rules().any(|rule| rule.id == known.0)) {
             Some(known) => known,
             None => {
-                let accepted = self.verifier.verify(rules(), text, now).await?;
+                let accepted = self.verifier.verify(tenant.id, rules(), text, now).await?;
                 let rule = rules()
                     .nth(accepted.rule)
                     .map(|rule| rule.id.clone())

@@ -272,8 +272,10 @@ impl Destination {
         let what = tag.map_or_else(|| format!("{name}@{digest}"), |tag| format!("{name}:{tag}"));
         let scope = pushing(name);
         let mut call = question(Method::PUT, &path, &scope);
-        let kind = HeaderValue::from_static(fetched.manifest.media_type.as_str());
-        call.headers.insert(CONTENT_TYPE, kind);
+        // A media type has no character that a header cannot hold.
+        if let Ok(kind) = HeaderValue::from_str(fetched.manifest.media_type.as_str()) {
+            call.headers.insert(CONTENT_TYPE, kind);
+        }
         call.body = fetched.bytes.clone();
         let answer = self.ask(&call).await?;
         if answer.status != StatusCode::CREATED {

@@ -131,7 +131,7 @@ impl Changes<'_> {
         let Some(payload) = self.metadata.manifest_payload(repository, digest).await? else {
             return Ok(Err(absent()));
         };
-        let manifest = Manifest::read(&payload, Some(&row.media_type))
+        let manifest = Manifest::read_any(&payload, Some(&row.media_type))
             .map_err(|error| MetadataError::Corrupt(format!("manifest {digest}: {error}")))?;
         let now = Time::now();
         let immutable = self.is_immutable(repository, &tag).then(|| tag.clone());

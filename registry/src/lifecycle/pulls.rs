@@ -59,7 +59,14 @@ impl Default for Pulls {
 impl Pulls {
     /// Notes a pull, and counts it.
     pub fn note(&self, pull: Pull) {
-        let Some(pull) = self.count(pull) else { return };
+        self.note_several(pull, 1);
+    }
+
+    /// Notes that there were so many pulls.
+    pub fn note_several(&self, pull: Pull, times: u64) {
+        let Some(pull) = self.count(pull, times) else {
+            return;
+        };
         if self.noted.contains_key(&pull) {
             return;
         }
@@ -71,17 +78,37 @@ impl Pulls {
         }
     }
 
-    /// Counts a pull; gives it back if it is the first since the numbers were last written.
-    fn count(&self, pull: Pull) -> Option<Pull> {
+    /// Counts pulls; gives them back if they are the first since the numbers were last written.
+    fn count(&self, pull: Pull, times: u64) -> Option<Pull> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = waiting.counts.get_mut(&pull) {
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(times);
             return None;
         }
         if waiting.counts.len() < WAITING {
-            waiting.counts.insert(pull.clone(), 1);
+            waiting.counts.insert(pull.clone(), times);
         }
         Some(pull)
+    }
+
+    /// Takes the numbers that wait, for another registry that is to count them. Nothing is left to be noted here.
+    pub fn take(&self) -> Vec<(Pull, u64)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.new.clear();
+        std::mem::take(&mut waiting.counts).into_iter().collect()
+    }
+
+    /// Gives back numbers that were taken.
+    pub fn put_back(&self, counts: Vec<(Pull, u64)>) {
+        for (pull, times) in counts {
+            self.count(pull, times);
+        }
+    }
+
+    /// How many tags and manifests have numbers that wait.
+    pub fn waiting(&self) -> usize {
+        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.counts.len()
     }
 
     /// Whether the life of a tag has been begun anew within the hour.
@@ -92,7 +119,7 @@ impl Pulls {
     /// Remembers that the life of a tag was begun anew, by a pull.
     pub fn renewed(&self, pull: Pull) {
         self.renewed.insert(pull.clone(), ());
-        self.count(pull);
+        self.count(pull, 1);
     }
 
     /// Writes what waits.

@@ -410,6 +410,16 @@ pub trait Configuration: Send + Sync + 'static {
     /// Stores a token; one of this id in the tenant is replaced. Missed if the id is another tenant's.
     async fn put_token(&self, token: TokenRow, term: Option<i64>, audit: AuditRecord) -> Result<TokenChange>;
 
+    /// Gives a token other grants; missed if the tenant has none of this id.
+    async fn regrant_token(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        grants: String,
+        term: Option<i64>,
+        audit: AuditRecord,
+    ) -> Result<TokenChange>;
+
     /// Lets a token end at `at` if it would live longer; false if there is none.
     async fn expire_token(&self, tenant: TenantId, id: &str, at: Time, audit: AuditRecord) -> Result<bool>;
 

@@ -175,7 +175,7 @@ pub static SETTINGS: [Setting; 58] = [
     setting(REGIONS, "read-only", "BOOL", "true", check::<bool>, Fixed("false"),
         "Serve pulls alone and write nothing: --metadata may be a hot standby, --blobs a replicated bucket"),
     setting(REGIONS, "primary", "URL", "https://registry.example.com", check::<PrimaryUrl>, Fallback::None,
-        "With --read-only, where pushes are taken; named in the answer to whoever pushes here"),
+        "With --read-only, where pushes are taken: named in the answer to whoever pushes here, and told what has been pulled here"),
     setting(REGIONS, "max-lag", "TIME", "30s", check::<Span>, Fixed("30s"),
         "With --read-only, how far the standby may be behind before /readyz warns"),
     setting(NAMES, "domain", "NAME", "registry.example.com", check::<HostName>, Fixed(DEFAULT_DOMAIN),

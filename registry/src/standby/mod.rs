@@ -1,12 +1,13 @@
 //! How far a registry that only reads is behind its primary, and waiting until it is not.
 //!
 //! One task asks the database, no request does; requests read what it has seen, or wait until it has seen enough. It
-//! uses the metadata store's [`Position`].
+//! uses the metadata store's [`Position`]. [`pulls`] tells the primary what has been pulled meanwhile.
 //!
 //! What must hold: what is told of a standby's age is never younger than it is, but for the time that a broken link to
 //! the primary takes to be noticed by the standby (`wal_receiver_timeout`).
 
 mod figures;
+pub mod pulls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

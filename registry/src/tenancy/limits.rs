@@ -25,6 +25,11 @@ impl Tenant {
         }
     }
 
+    /// Whether manifests of formats that are not known are stored.
+    pub fn takes_opaque(&self) -> bool {
+        self.config.policy.opaque_media_types
+    }
+
     /// Which manifests of a repository may lack what they name: those of caches all, since it comes when it is asked for.
     pub fn sparse(&self, name: &RepositoryName) -> Sparse {
         if self.caches.of(name).is_some() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_crds::Tenant;
-use berth_crds::admin::{TokenConfig, TokenKind};
+use berth_crds::admin::{TokenConfig, TokenGrants, TokenKind};
 use berth_crds::token::{Token, TokenId};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::jiff::Timestamp;
@@ -72,7 +72,9 @@ impl One<'_> {
             // looking, which every new Secret would have to wait for.
             existing = self.secrets().get_opt(&self.wanted.secret).await?.map(Arc::new);
         }
-        for _ in 0..4 {
+        // As the steps leave them.
+        let mut tokens = self.tokens.to_vec();
+        for _ in 0..6 {
             let observed = match existing.as_deref() {
                 None => Observed::Absent,
                 Some(secret) if secret::is_ours(secret, &self.tenant.name_any()) => {
@@ -81,7 +83,7 @@ impl One<'_> {
                 Some(_) => Observed::Foreign,
             };
             let accounts = self.accounts();
-            let mut step = credential::step(self.wanted, &observed, self.tokens, terms);
+            let mut step = credential::step(self.wanted, &observed, &tokens, terms);
             if let (Step::Keep, Observed::Ours(contents)) = (&step, &observed)
                 && contents.accounts != accounts
             {
@@ -96,14 +98,22 @@ impl One<'_> {
                     if !matches!(&written, Err(Trouble::Kube(error)) if is_outdated(error)) {
                         end(self.ctx, &self.tenant.name_any(), revoke).await?;
                     }
-                    return self.finish(&secret::read(&written?), life, terms).await;
+                    return self.finish(&secret::read(&written?), life, &tokens, terms).await;
                 }
                 (Step::Record, Observed::Ours(contents)) => {
-                    let life = self.planned(self.life(contents, terms).issued);
-                    if let Some(token) = &contents.token {
-                        self.record(token, life).await?;
+                    let Some(token) = &contents.token else { continue };
+                    let life = self.planned(self.life(contents, &tokens, terms).issued);
+                    self.record(token, life).await?;
+                    for info in tokens.iter_mut().filter(|info| info.id == *token.id()) {
+                        info.grants = credential::grants(&self.wanted.grants);
+                        info.expires_at = life.end.map(|end| end.to_string());
                     }
-                    return self.finish(contents, life, terms).await;
+                }
+                (Step::Regrant(ids), _) => {
+                    self.regrant(&ids).await?;
+                    for info in tokens.iter_mut().filter(|info| ids.contains(&info.id)) {
+                        info.grants = credential::grants(&self.wanted.grants);
+                    }
                 }
                 (Step::Rewrite, Observed::Ours(contents)) => {
                     let Some(token) = &contents.token else { continue };
@@ -117,7 +127,7 @@ impl One<'_> {
                     let said = Said {
                         token,
                         previous: &contents.previous,
-                        issued: self.life(contents, terms).issued,
+                        issued: self.life(contents, &tokens, terms).issued,
                         rotation_requested: contents.rotation_requested,
                     };
                     let written = self.write(said, existing.as_deref()).await?;
@@ -125,10 +135,12 @@ impl One<'_> {
                 }
                 (Step::Retire(over), Observed::Ours(contents)) => {
                     end(self.ctx, &self.tenant.name_any(), over).await?;
-                    return self.finish(contents, self.life(contents, terms), terms).await;
+                    let life = self.life(contents, &tokens, terms);
+                    return self.finish(contents, life, &tokens, terms).await;
                 }
                 (_, Observed::Ours(contents)) => {
-                    return self.finish(contents, self.life(contents, terms), terms).await;
+                    let life = self.life(contents, &tokens, terms);
+                    return self.finish(contents, life, &tokens, terms).await;
                 }
                 // Steps other than these have a Secret of ours.
                 (_, Observed::Absent | Observed::Foreign) => break,
@@ -162,9 +174,8 @@ impl One<'_> {
     }
 
     /// The token that a Secret names, as it is recorded.
-    fn life(&self, contents: &Contents, terms: Terms) -> Life {
-        let info = self
-            .tokens
+    fn life(&self, contents: &Contents, tokens: &[TokenInfo], terms: Terms) -> Life {
+        let info = tokens
             .iter()
             .find(|token| Some(&token.id) == contents.id.as_ref());
         info.map_or_else(
@@ -220,6 +231,18 @@ impl One<'_> {
             .await?)
     }
 
+    /// What a person takes from a credential is taken from the tokens that it has replaced, too.
+    async fn regrant(&self, ids: &[TokenId]) -> Result<(), Trouble> {
+        let (name, uid) = (self.tenant.name_any(), self.tenant.uid().unwrap_or_default());
+        let grants = TokenGrants {
+            grants: self.wanted.grants.clone(),
+        };
+        for id in ids {
+            self.ctx.registry.regrant_token(&name, id, &uid, &grants).await?;
+        }
+        Ok(())
+    }
+
     /// The registry knows the token before the Secret names it: tokens are looked up in the store that every
     /// replica shares, so that what was acknowledged is valid at all of them.
     async fn issue(
@@ -270,7 +293,13 @@ impl One<'_> {
         }
     }
 
-    async fn finish(&self, contents: &Contents, life: Life, terms: Terms) -> Result<Done, Trouble> {
+    async fn finish(
+        &self,
+        contents: &Contents,
+        life: Life,
+        tokens: &[TokenInfo],
+        terms: Terms,
+    ) -> Result<Done, Trouble> {
         accounts::ensure(
             self.ctx,
             &self.wanted.namespace,
@@ -285,7 +314,7 @@ impl One<'_> {
                 renewal: credential::renewal(self.wanted, life.issued),
                 expiry: life.end,
             },
-            again: credential::next_look(self.wanted, contents, self.tokens, terms),
+            again: credential::next_look(self.wanted, contents, tokens, terms),
         })
     }
 }

@@ -187,6 +187,7 @@ impl Asking {
             remote: &self.remote,
             repository: &self.upstream,
             limit: self.registry.max_manifest_size,
+            takes_opaque: self.tenant.takes_opaque(),
         }
     }
 
@@ -313,7 +314,7 @@ impl Asking {
             .manifest_payload(&self.repository, digest)
             .await?;
         Ok(payload.and_then(|payload| {
-            let manifest = Manifest::read(&payload, Some(&row.media_type)).ok()?;
+            let manifest = Manifest::read_any(&payload, Some(&row.media_type)).ok()?;
             Some(Fetched {
                 digest: *digest,
                 payload,

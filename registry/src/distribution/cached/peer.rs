@@ -79,7 +79,7 @@ pub(super) async fn ask(
     address: &str,
     at: u64,
 ) -> Option<Peer> {
-    let keys = registry.cached.remotes.keys();
+    let keys = registry.cached.keys();
     let now = Time::now().0 / 1_000_000;
     let claims = Claims {
         aud: AUDIENCE.to_owned(),
@@ -183,7 +183,7 @@ fn asked(registry: &Registry, headers: &HeaderMap) -> Option<(Repository, Digest
         .to_str()
         .ok()?
         .strip_prefix("Bearer ")?;
-    let keys = registry.cached.remotes.keys();
+    let keys = registry.cached.keys();
     let now = Time::now().0 / 1_000_000;
     let claims: Claims = keys.verify(token, TYP, AUDIENCE, now).ok()?;
     let repository = Repository {

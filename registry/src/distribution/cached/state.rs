@@ -11,6 +11,7 @@ use super::lists::Listed;
 use super::manifest::Outcome;
 use super::spool::Spools;
 use crate::flights::Flights;
+use crate::identity::keys::KeyRing;
 use crate::metadata::{Reference, Repository, Time};
 use crate::shares::Shares;
 use crate::upstream::Remotes;
@@ -63,6 +64,11 @@ pub(in crate::distribution) struct Cached {
 }
 
 impl Cached {
+    /// The keys of all replicas.
+    pub fn keys(&self) -> &KeyRing {
+        self.remotes.keys()
+    }
+
     /// Begins with nothing.
     pub fn new(parts: CacheParts, max_manifest_size: u64) -> Self {
         let CacheParts {

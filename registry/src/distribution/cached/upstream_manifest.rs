@@ -42,6 +42,8 @@ pub(super) struct Source<'a> {
     pub repository: &'a str,
     /// Most bytes of a manifest.
     pub limit: u64,
+    /// Whether manifests of formats that are not known are kept.
+    pub takes_opaque: bool,
 }
 
 impl Source<'_> {
@@ -139,7 +141,12 @@ impl Source<'_> {
             let essence = text.split(';').next().unwrap_or_default().trim();
             MediaType::parse(essence).is_some() || essence.starts_with("application/vnd.")
         });
-        let manifest = Manifest::read(&payload, content_type)
+        let read = if self.takes_opaque {
+            Manifest::read_any
+        } else {
+            Manifest::read
+        };
+        let manifest = read(&payload, content_type)
             .map_err(|error| self.strange(format!("manifest {name} cannot be used here: {error}")))?;
         Ok(Fetched {
             digest,

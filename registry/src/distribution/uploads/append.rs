@@ -76,6 +76,8 @@ pub(super) async fn receive(
             Err(refused)
         }
         Err(Cut::NoRoom(refused)) => {
+            // Whoever has taken the session over meanwhile goes on.
+            writing.confirm().await?;
             super::status::drop_session(asked, repository, row.id).await?;
             Err(refused)
         }

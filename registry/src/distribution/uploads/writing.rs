@@ -212,6 +212,11 @@ impl Writing {
         Ok(state)
     }
 
+    /// Fails if the session is another's by now.
+    pub async fn confirm(&mut self) -> Result<(), ApiError> {
+        self.renewal.confirm().await
+    }
+
     /// Publishes the object and returns its size. The lease is renewed until the answer is dropped.
     pub async fn finish(self) -> Result<(u64, Renewal), ApiError> {
         self.renewal.confirm().await?;

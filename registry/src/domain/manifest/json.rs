@@ -62,11 +62,7 @@ pub(super) struct Descriptor {
 /// Reads one document; bytes after it, other than white space, are an error.
 pub(super) fn read(bytes: &[u8]) -> Result<Document<'_>, ManifestError> {
     let invalid = |error: serde_json::Error| ManifestError::Invalid(error.to_string());
-    if nesting(bytes) > NESTING_LIMIT {
-        return Err(ManifestError::Invalid(format!(
-            "it nests deeper than {NESTING_LIMIT} levels"
-        )));
-    }
+    check_nesting(bytes)?;
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let mut descriptors = 0;
     let document = deserializer
@@ -81,6 +77,16 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document<'_>, ManifestError> {
         texts.map_err(|_| ManifestError::Invalid("annotations must be strings".into()))?;
     }
     Ok(document)
+}
+
+/// Refuses what nests too deeply for those who read it with recursion.
+pub(super) fn check_nesting(bytes: &[u8]) -> Result<(), ManifestError> {
+    if nesting(bytes) > NESTING_LIMIT {
+        return Err(ManifestError::Invalid(format!(
+            "it nests deeper than {NESTING_LIMIT} levels"
+        )));
+    }
+    Ok(())
 }
 
 /// How deep brackets nest, outside of strings. The parser skips unknown values without recursion; clients
@@ -106,7 +112,7 @@ fn nesting(bytes: &[u8]) -> usize {
 
 /// Which known key `key` is. A key that Go's decoder, which folds case, would take for a known one is an
 /// error; so is one that was there before (`seen` has a bit a key).
-fn known<E: serde::de::Error>(
+pub(super) fn known<E: serde::de::Error>(
     key: &str,
     keys: &[&'static str],
     seen: &mut u32,

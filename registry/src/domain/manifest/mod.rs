@@ -2,9 +2,11 @@
 //!
 //! Two readers of one document must never see two different manifests (CVE-2021-41190): a document that
 //! is both image and index, repeats a known key or spells one in another case is refused. Everything
-//! unknown is accepted and kept, since the stored bytes are exactly the pushed ones.
+//! unknown is accepted and kept, since the stored bytes are exactly the pushed ones. Where a tenant takes formats that are
+//! not known, what a document of such a format names is kept for it, and may be missing.
 
 mod json;
+mod opaque;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::digest::{self, Digest};
-use super::media_type::{self, MediaType};
+use super::media_type::{self, Format, MediaType};
 
 /// Most descriptors in one manifest.
 pub const DESCRIPTOR_LIMIT: usize = 10_000;
@@ -40,9 +42,15 @@ pub enum ManifestError {
     #[error("Docker schema 1 manifests are not supported; push schema 2 or OCI")]
     Schema1,
     /// A type that this registry does not read.
-    #[error("manifests of type {0} are not supported; use an OCI or Docker schema 2 manifest or index")]
+    #[error(
+        "manifests of type {0} are not supported; use an OCI or Docker schema 2 manifest or index, or have the tenant's \
+         policy.opaqueMediaTypes set for types application/...+json"
+    )]
     Unsupported(String),
 }
+
+/// What the media types of Docker's first schema begin with.
+const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1";
 
 /// How long the tags of a manifest live, from each push on: a length of time like `168h`.
 const EXPIRES_AFTER: &str = "berth.dev/expires-after";
@@ -65,13 +73,13 @@ pub struct BlobReference {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// Its format.
-    pub media_type: MediaType,
+    pub media_type: Format,
     /// Type of the artifact: `artifactType`, else the config's type for images (distribution-spec,
     /// "Listing Referrers").
     pub artifact_type: Option<String>,
     /// Config and layers, each digest once.
     pub blobs: Vec<BlobReference>,
-    /// Children of an index, each digest once; a child may be a manifest or a blob.
+    /// Children of an index, each digest once; a child may be a manifest or a blob. Of an opaque manifest, all that it names.
     pub children: Vec<Digest>,
     /// Digest of the subject as text: it may be of any algorithm and need not exist.
     pub subject: Option<String>,
@@ -124,26 +132,49 @@ impl Manifest {
         Ok(Some(span.duration()))
     }
 
-    /// Reads a document of at most a few MiB. `content_type` is the request's, if it had one.
+    /// Reads a document of at most a few MiB, of a known format. `content_type` is the request's, if it had one.
     pub fn read(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
+        Self::read_of(bytes, content_type, false)
+    }
+
+    /// The same of any format: of a document that is stored already, or for a tenant that takes opaque ones.
+    pub fn read_any(bytes: &[u8], content_type: Option<&str>) -> Result<Self, ManifestError> {
+        Self::read_of(bytes, content_type, true)
+    }
+
+    fn read_of(bytes: &[u8], content_type: Option<&str>, takes_opaque: bool) -> Result<Self, ManifestError> {
         let header = content_type.map(|text| text.split(';').next().unwrap_or_default().trim());
         let header = header.filter(|text| !text.is_empty());
         // The type is judged before the document, so that a foreign type gets an answer about its type.
-        let claimed = header.map(known_type).transpose()?;
+        let claimed = header.map(|text| format_of(text, takes_opaque)).transpose()?;
+        let claimed = match claimed {
+            Some(Format::Known(known)) => Some(known),
+            Some(format @ Format::Opaque(_)) => return opaque::read(bytes)?.into_manifest(format),
+            // The document alone says what it is.
+            None if takes_opaque => {
+                let document = opaque::read(bytes)?;
+                let format = document.media_type.as_deref().and_then(|text| format_of(text, true).ok());
+                if let Some(format @ Format::Opaque(_)) = format {
+                    return document.into_manifest(format);
+                }
+                None
+            }
+            None => None,
+        };
         let document = json::read(bytes)?;
         let media_type = match (claimed, document.media_type.as_deref()) {
             (None, None) => return Err(ManifestError::NoMediaType),
             (Some(claimed), None) => claimed,
-            (None, Some(text)) => known_type(text)?,
+            (None, Some(text)) => MediaType::parse(text).ok_or_else(|| foreign(text))?,
             (Some(claimed), Some(text)) if MediaType::parse(text) == Some(claimed) => claimed,
-            (Some(claimed), Some(text)) => {
-                return Err(ManifestError::MediaTypeMismatch {
-                    header: claimed.to_string(),
-                    document: text.chars().take(200).collect(),
-                });
-            }
+            (Some(claimed), Some(text)) => return Err(differ(&claimed.to_string(), text)),
         };
         document.into_manifest(media_type)
+    }
+
+    /// Whether it is of a format that is not known. What it names may be missing.
+    pub fn is_opaque(&self) -> bool {
+        matches!(self.media_type, Format::Opaque(_))
     }
 
     /// The size in bytes that a stored manifest gives to a blob, if it names it.
@@ -171,15 +202,43 @@ impl Manifest {
     }
 }
 
-fn known_type(text: &str) -> Result<MediaType, ManifestError> {
-    if let Some(known) = MediaType::parse(text) {
-        return Ok(known);
+/// What a text says a manifest is, if such manifests are taken.
+fn format_of(text: &str, takes_opaque: bool) -> Result<Format, ManifestError> {
+    match Format::parse(text) {
+        Some(known @ Format::Known(_)) => Ok(known),
+        Some(opaque) if takes_opaque && !text.starts_with(SCHEMA1) => Ok(opaque),
+        _ => Err(foreign(text)),
     }
-    let essence: String = text.chars().take(200).collect();
-    if essence.starts_with("application/vnd.docker.distribution.manifest.v1") {
-        return Err(ManifestError::Schema1);
+}
+
+/// Why a manifest of this type is not taken.
+fn foreign(text: &str) -> ManifestError {
+    if text.starts_with(SCHEMA1) {
+        return ManifestError::Schema1;
     }
-    Err(ManifestError::Unsupported(essence))
+    ManifestError::Unsupported(text.chars().take(200).collect())
+}
+
+fn differ(header: &str, document: &str) -> ManifestError {
+    ManifestError::MediaTypeMismatch {
+        header: header.to_owned(),
+        document: document.chars().take(200).collect(),
+    }
+}
+
+/// What no column or header can hold, since the list of referrers stores and compares both as text, and answers name the
+/// subject in a header.
+fn check_referrer(artifact_type: Option<&str>, subject: Option<&str>) -> Result<(), ManifestError> {
+    if let Some(text) = artifact_type.filter(|text| text.contains(char::is_control)) {
+        let why = format!("the artifact type {text:?} holds control characters");
+        return Err(ManifestError::Invalid(why));
+    }
+    if let Some(text) = subject
+        && let Err(error @ digest::DigestError::Malformed) = text.parse::<Digest>()
+    {
+        return Err(ManifestError::Invalid(format!("subject: {text:?}: {error}")));
+    }
+    Ok(())
 }
 
 impl json::Document<'_> {
@@ -229,20 +288,10 @@ impl json::Document<'_> {
             }
             artifact_type = artifact_type.or(Some(config.media_type));
         }
-        // The list of referrers stores and compares both as text, and answers name the subject in a header.
-        if let Some(text) = artifact_type
-            .as_deref()
-            .filter(|text| text.contains(char::is_control))
-        {
-            return invalid(format!("the artifact type {text:?} holds control characters"));
-        }
-        if let Some(subject) = &self.subject
-            && let Err(error @ digest::DigestError::Malformed) = subject.digest.parse::<Digest>()
-        {
-            return invalid(format!("subject: {:?}: {error}", subject.digest));
-        }
+        let subject = self.subject.as_ref().map(|subject| subject.digest.as_str());
+        check_referrer(artifact_type.as_deref(), subject)?;
         Ok(Manifest {
-            media_type,
+            media_type: Format::Known(media_type),
             artifact_type: artifact_type.filter(|text| !text.is_empty()),
             blobs: blobs
                 .into_iter()

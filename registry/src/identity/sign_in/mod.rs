@@ -257,7 +257,7 @@ impl Identity {
         // 3. It is held to the tenant's rules, as it would be as a password, and to what was asked.
         let now = seconds();
         let rules = offer.rules.iter().map(|trusted| &trusted.rule);
-        let accepted = self.verifier.verify(rules, &token, now).await;
+        let accepted = self.verifier.verify(tenant.id, rules, &token, now).await;
         let accepted = accepted.map_err(|refused| match refused {
             Refused::NoRule(why) => SignInRefused::NotAdmitted {
                 issuer: issuer.clone(),

@@ -1,22 +1,27 @@
 //! CEL expressions over claims.
 //!
 //! A text of at most 4 KiB over claims of at most 16 KiB. Nested macros multiply, so the number of them in one
-//! expression is bounded too; evaluation runs on a blocking thread with a time limit, off the reactor. Nothing can stop it
-//! there, so that only a few run at once, and one that has exceeded the limit is left alone for a while.
+//! expression is bounded, and how often the innermost may run over these claims; evaluation runs on a blocking thread with a
+//! time limit, off the reactor. Nothing can stop it there, so that only a few run at once, of one tenant one, and one that has
+//! exceeded the limit is left alone by its tenant for a while.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use cel::{Context, Program, Value};
 use moka::sync::Cache;
-use tokio::sync::Semaphore;
+
+use crate::metadata::TenantId;
+use crate::shares::Shares;
 
 /// Longest expression in bytes.
 const TEXT_LIMIT: usize = 4096;
 /// Most macros (`all`, `exists`, `map`, `filter`, ...) in one expression.
 const MACROS: usize = 3;
-/// Evaluations at once, those that nobody waits for any more included.
-const AT_ONCE: usize = 2;
+/// Most steps of the innermost macro, by an estimate from above.
+const STEPS: u64 = 1_000_000;
+/// Evaluations at once, those that nobody waits for any more included; of one tenant one.
+const AT_ONCE: u32 = 4;
 /// For how long an expression that took too long is not evaluated again.
 const LEFT_ALONE: Duration = Duration::from_secs(600);
 /// Longest evaluation.
@@ -27,16 +32,16 @@ const KEPT: u64 = 1024;
 /// Compiled expressions.
 pub(super) struct Expressions {
     compiled: Cache<String, Arc<Program>>,
-    turns: Arc<Semaphore>,
-    /// Expressions that took too long.
-    endless: Cache<String, ()>,
+    turns: Shares,
+    /// Expressions that took too long. What one tenant's claims make of a text is no other's matter.
+    endless: Cache<(TenantId, String), ()>,
 }
 
 impl Default for Expressions {
     fn default() -> Self {
         Self {
             compiled: Cache::new(KEPT),
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Shares::new(AT_ONCE, 1),
             endless: Cache::builder()
                 .max_capacity(KEPT)
                 .time_to_live(LEFT_ALONE)
@@ -46,9 +51,17 @@ impl Default for Expressions {
 }
 
 impl Expressions {
-    /// Whether an expression is true of the claims. Whatever is not plainly true is false.
-    pub(super) async fn holds(&self, text: &str, claims: &serde_json::Value) -> bool {
-        if self.endless.contains_key(text) {
+    /// Whether an expression of a tenant is true of the claims. Whatever is not plainly true is false.
+    pub(super) async fn holds(&self, tenant: TenantId, text: &str, claims: &serde_json::Value) -> bool {
+        let key = (tenant, text.to_owned());
+        if self.endless.contains_key(&key) {
+            return false;
+        }
+        if steps(text, claims) > STEPS {
+            tracing::warn!(
+                expression = text,
+                "the lists in a token are too long for the macros in the expression of a trust rule"
+            );
             return false;
         }
         let program = match self.compiled.get(text) {
@@ -63,8 +76,7 @@ impl Expressions {
             },
         };
         let claims = claims.clone();
-        let turn = tokio::time::timeout(TIME_LIMIT, self.turns.clone().acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else {
+        let Some(turn) = self.turns.take(tenant, 1, TIME_LIMIT).await else {
             return false;
         };
         let evaluation = tokio::task::spawn_blocking(move || {
@@ -80,7 +92,7 @@ impl Expressions {
             Ok(held) => matches!(held, Ok(true)),
             Err(_) => {
                 tracing::warn!(expression = text, "an expression of a trust rule takes too long");
-                self.endless.insert(text.to_owned(), ());
+                self.endless.insert(key, ());
                 false
             }
         }
@@ -107,14 +119,7 @@ fn compile(text: &str) -> Result<Program, String> {
     if depth.max().unwrap_or_default() > 64 || text.matches(['!', '-', '?']).count() > 256 {
         return Err("the expression is nested too deeply".to_owned());
     }
-    let macros = [".all(", ".exists(", ".exists_one(", ".map(", ".filter("];
-    let packed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-    if macros
-        .iter()
-        .map(|name| packed.matches(name).count())
-        .sum::<usize>()
-        > MACROS
-    {
+    if macros(text) > MACROS {
         return Err(format!(
             "the expression uses more than {MACROS} of all, exists, exists_one, map and filter"
         ));
@@ -125,6 +130,33 @@ fn compile(text: &str) -> Result<Program, String> {
         Ok(Ok(program)) => Ok(program),
         Ok(Err(errors)) => Err(errors.to_string()),
         Err(_) => Err("the expression cannot be read".to_owned()),
+    }
+}
+
+fn macros(text: &str) -> usize {
+    let names = [".all(", ".exists(", ".exists_one(", ".map(", ".filter("];
+    let packed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    names.iter().map(|name| packed.matches(name).count()).sum()
+}
+
+/// How often the innermost macro runs at most, were all of them nested: each goes over a list that is a claim's, is written
+/// out, or is put together of such by `+`.
+fn steps(text: &str, claims: &serde_json::Value) -> u64 {
+    let written = text.matches(',').count();
+    let added = text.matches('+').count();
+    let list = longest(claims)
+        .saturating_add(written + 1)
+        .saturating_mul(added + 1);
+    let nested = u32::try_from(macros(text)).unwrap_or(u32::MAX);
+    u64::try_from(list).unwrap_or(u64::MAX).saturating_pow(nested)
+}
+
+/// How many entries the longest list or object has.
+fn longest(value: &serde_json::Value) -> usize {
+    match value {
+        serde_json::Value::Array(list) => list.iter().map(longest).fold(list.len(), usize::max),
+        serde_json::Value::Object(object) => object.values().map(longest).fold(object.len(), usize::max),
+        _ => 0,
     }
 }
 
@@ -146,7 +178,7 @@ mod tests {
             "claims.ref.matches('^refs/heads/(main|release-.*)$')",
         ] {
             assert!(check(text).is_ok(), "{text}");
-            assert!(expressions.holds(text, &claims).await, "{text}");
+            assert!(expressions.holds(TenantId(1), text, &claims).await, "{text}");
         }
         for text in [
             "claims.ref == 'x'",
@@ -156,23 +188,51 @@ mod tests {
             "1 / 0 == 1",
             "other.ref == 'x'",
         ] {
-            assert!(!expressions.holds(text, &claims).await, "{text}");
+            assert!(!expressions.holds(TenantId(1), text, &claims).await, "{text}");
         }
     }
 
     #[tokio::test]
-    async fn an_expression_without_end_takes_one_thread_and_is_left_alone() {
-        let numbers: Vec<u32> = (0..150).collect();
+    async fn a_long_evaluation_takes_its_tenants_one_thread_and_is_left_alone_by_it() {
+        let numbers: Vec<u32> = (0..90).collect();
         let claims = json!({ "n": numbers });
-        // Millions of steps, some seconds, and it ends.
-        let endless = "claims.n.all(x, claims.n.all(y, claims.n.all(z, x + y + z >= 0)))";
+        // Some hundred thousand matches, many seconds, and it ends.
+        let long = "claims.n.all(x, claims.n.all(y, claims.n.all(z, 'aaaaaaaaaaaaaaaa'.matches('^(a?){40}a{16}$'))))";
+        let (one, other) = (TenantId(1), TenantId(2));
         let expressions = Expressions::default();
-        assert!(!expressions.holds(endless, &claims).await);
-        assert_eq!(expressions.turns.available_permits(), AT_ONCE - 1);
+        assert!(!expressions.holds(one, long, &claims).await);
+        // Its thread is still at it.
+        assert!(expressions.turns.take(one, 1, Duration::ZERO).await.is_none());
         let begun = std::time::Instant::now();
-        assert!(!expressions.holds(endless, &claims).await);
+        assert!(!expressions.holds(one, long, &claims).await);
         assert!(begun.elapsed() < TIME_LIMIT);
-        assert!(expressions.holds("claims.n.size() == 150", &claims).await);
+        let few = json!({ "n": [1] });
+        assert!(
+            expressions.holds(other, long, &few).await,
+            "another tenant's claims"
+        );
+        assert!(expressions.holds(other, "claims.n.size() == 90", &claims).await);
+    }
+
+    #[tokio::test]
+    async fn lists_that_are_too_long_for_nested_macros_are_not_gone_through() {
+        let numbers: Vec<u32> = (0..4000).collect();
+        let claims = json!({ "n": numbers, "m": [1, 2] });
+        let expressions = Expressions::default();
+        let once = "claims.n.exists(x, x == 3999)";
+        assert!(expressions.holds(TenantId(1), once, &claims).await);
+        for text in [
+            "claims.m.all(x, claims.m.all(y, claims.m.all(z, true)))",
+            "claims.n.all(x, claims.n.exists(y, x == y))",
+            "(claims.n + claims.n + claims.n).all(x, (claims.m).exists(y, true))",
+        ] {
+            let begun = std::time::Instant::now();
+            assert!(!expressions.holds(TenantId(1), text, &claims).await, "{text}");
+            assert!(begun.elapsed() < TIME_LIMIT, "{text}");
+        }
+        let short = json!({ "n": [1, 2, 3], "m": [1, 2] });
+        let nested = "claims.n.all(x, claims.n.exists(y, claims.m.exists(z, x == y)))";
+        assert!(expressions.holds(TenantId(1), nested, &short).await);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::expression::Expressions;
 use super::jwks::{self, KeySets};
 use super::rule::{Kind, Rule, says};
 use crate::egress::Client;
+use crate::metadata::TenantId;
 
 /// Longest token in bytes.
 const TOKEN_LIMIT: usize = 16 * 1024;
@@ -78,6 +79,7 @@ impl Verifier {
     /// only to see which rules could.
     pub async fn verify<'r>(
         &self,
+        tenant: TenantId,
         rules: impl Iterator<Item = &'r Rule>,
         token: &str,
         now: Seconds,
@@ -97,7 +99,7 @@ impl Verifier {
             if !self.could_accept(rule, issuer, &claims) {
                 continue;
             }
-            match self.accept(rule, &header, token, now).await {
+            match self.accept(tenant, rule, &header, token, now).await {
                 Ok((subject, expires_at, details)) => {
                     return Ok(Accepted {
                         rule: at,
@@ -125,6 +127,7 @@ impl Verifier {
 
     async fn accept(
         &self,
+        tenant: TenantId,
         rule: &Rule,
         header: &Header,
         token: &str,
@@ -157,7 +160,7 @@ impl Verifier {
                     return Err(no_rule("a claim differs"));
                 }
                 if let Some(when) = when
-                    && !self.expressions.holds(when, &claims).await
+                    && !self.expressions.holds(tenant, when, &claims).await
                 {
                     return Err(no_rule("the rule's expression is not true"));
                 }

@@ -103,7 +103,8 @@ impl Worker {
                     (found.at.tenant, found.at.repository) == (manifest.tenant, manifest.repository)
                 })
                 .filter(|found| found.at.digest == manifest.digest);
-            let read = found.and_then(|found| Manifest::read(&found.payload, Some(&found.media_type)).ok());
+            let read =
+                found.and_then(|found| Manifest::read_any(&found.payload, Some(&found.media_type)).ok());
             let blobs = read.into_iter().flat_map(|manifest| manifest.blobs);
             needs.blobs = blobs
                 .filter(|blob| blob.required)

@@ -284,6 +284,8 @@ pub struct Purge {
 pub struct EraseRepository {
     /// The object of configuration that declares it by its name.
     pub object: String,
+    /// The uid that the object must have at its source, if that matters.
+    pub only_of: Option<String>,
     /// The writer's fencing token, if it has one.
     pub term: Option<i64>,
     /// Now.
@@ -299,6 +301,8 @@ pub enum Erased {
     Done,
     /// The object does not declare it.
     NotDeclared,
+    /// The object is another one of the same name by now.
+    Replaced,
     /// A writer of a later term has taken over.
     StaleTerm {
         /// The present term.

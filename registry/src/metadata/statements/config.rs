@@ -142,12 +142,17 @@ async fn next_version(c: &mut Connection) -> Result<(i64, i64)> {
 /// The present term if `term` is an older one. New terms wait until this transaction has ended.
 pub(super) async fn overthrown(c: &mut Connection, term: Option<i64>) -> Result<Option<i64>> {
     let Some(term) = term else { return Ok(None) };
-    // A write, since a read would not keep others from taking a new term in between.
+    let current = hold(c).await?;
+    Ok((term < current).then_some(current))
+}
+
+/// The present term. Terms and configuration stay as they are until this transaction has ended.
+pub(super) async fn hold(c: &mut Connection) -> Result<i64> {
+    // A write, since a read would not keep others from changing them in between.
     let row = sqlx::query("UPDATE config_version SET term = term WHERE id = 0 RETURNING term")
         .fetch_one(&mut *c)
         .await?;
-    let current: i64 = row.try_get(0)?;
-    Ok((term < current).then_some(current))
+    Ok(row.try_get(0)?)
 }
 
 pub(super) async fn apply(c: &mut Connection, set: &ChangeSet) -> Result<Applied> {
@@ -304,11 +309,16 @@ async fn delete(c: &mut Connection, tenant: i64, change: &Change, version: i64, 
     Ok(deleted.rows_affected() > 0)
 }
 
-/// The repository that an object of configuration declares by its name: the one whose claim it holds.
-pub(super) async fn declared(c: &mut Connection, tenant: i64, object: &str) -> Result<Option<String>> {
+/// The repository that an object of configuration declares by its name, the one whose claim it holds, and the uid that
+/// the object has at its source.
+pub(super) async fn declared(
+    c: &mut Connection,
+    tenant: i64,
+    object: &str,
+) -> Result<Option<(String, Option<String>)>> {
     let (_, claim, _) = Claim::Repository(String::new()).to_stored();
-    let spec: Option<String> = sqlx::query_scalar(
-        "SELECT c.spec FROM config c WHERE c.tenant_id = $1 AND c.kind = $2 AND c.name = $3 \
+    let row = sqlx::query(
+        "SELECT c.spec, c.uid FROM config c WHERE c.tenant_id = $1 AND c.kind = $2 AND c.name = $3 \
          AND EXISTS (SELECT 1 FROM claim h WHERE h.scope = $1 AND h.kind = $4 AND h.object_kind = $2 \
          AND h.object = $3)",
     )
@@ -317,10 +327,12 @@ pub(super) async fn declared(c: &mut Connection, tenant: i64, object: &str) -> R
     .bind(object)
     .bind(claim)
     .fetch_optional(&mut *c)
-    .await?
-    .flatten();
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let spec: Option<String> = row.try_get(0)?;
     let spec: serde_json::Value = serde_json::from_str(&spec.unwrap_or_default()).unwrap_or_default();
-    Ok(spec["name"].as_str().map(str::to_owned))
+    let uid = row.try_get(1)?;
+    Ok(spec["name"].as_str().map(|name| (name.to_owned(), uid)))
 }
 
 /// Makes the object hold exactly the names that it claims; or the name that it cannot have, and who has it.

@@ -77,6 +77,23 @@ impl Configuration for Database {
         .await
     }
 
+    async fn regrant_token(
+        &self,
+        tenant: TenantId,
+        id: &str,
+        grants: String,
+        term: Option<i64>,
+        audit: AuditRecord,
+    ) -> Result<TokenChange> {
+        self.write(
+            (tenant, id.to_owned(), grants, term, audit),
+            |c, (tenant, id, grants, term, audit)| {
+                Box::pin(tokens::regrant(c, *tenant, (id, grants), *term, audit))
+            },
+        )
+        .await
+    }
+
     async fn expire_token(&self, tenant: TenantId, id: &str, at: Time, audit: AuditRecord) -> Result<bool> {
         self.write(
             (tenant, id.to_owned(), at, audit),

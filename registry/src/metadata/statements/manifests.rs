@@ -88,7 +88,8 @@ pub(super) async fn put(
                 .map(|b| b.digest),
         );
     }
-    if put.sparse == Sparse::Never {
+    // What an opaque manifest names is a guess.
+    if put.sparse == Sparse::Never && !manifest.is_opaque() {
         missing.extend(
             manifest
                 .children

@@ -76,11 +76,18 @@ pub(super) async fn erase(
     erase: &EraseRepository,
 ) -> Result<Erased> {
     let tenant = repository.tenant.0;
-    if let Some(current) = config::overthrown(c, erase.term).await? {
+    // Whoever declares the repository anew waits, with all that is pushed to it from then on.
+    let current = config::hold(c).await?;
+    if erase.term.is_some_and(|term| term < current) {
         return Ok(Erased::StaleTerm { current });
     }
-    if config::declared(c, tenant, &erase.object).await?.as_deref() != Some(repository.name.as_str()) {
-        return Ok(Erased::NotDeclared);
+    match config::declared(c, tenant, &erase.object).await? {
+        Some((name, uid)) if name == repository.name.as_str() => {
+            if erase.only_of.is_some() && erase.only_of != uid {
+                return Ok(Erased::Replaced);
+            }
+        }
+        _ => return Ok(Erased::NotDeclared),
     }
     pull_through::forget_repository(c, repository).await?;
     let retired: Option<String> = sqlx::query_scalar(

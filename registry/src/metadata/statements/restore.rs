@@ -118,7 +118,7 @@ pub(super) async fn restore(
     let Some((media_type, payload)) = bytes_of(c, &place, &digest).await? else {
         return Ok(Restored::Gone);
     };
-    let manifest = Manifest::read(&payload, Some(&media_type))
+    let manifest = Manifest::read_any(&payload, Some(&media_type))
         .map_err(|error| MetadataError::Corrupt(format!("manifest {digest}: {error}")))?;
     // It is pushed once more, so that all that it speaks of is looked for and locked.
     let put = PutManifest {

@@ -98,6 +98,30 @@ pub(super) async fn put(
     Ok(TokenChange::Done)
 }
 
+/// The token's id, and its new grants.
+pub(super) async fn regrant(
+    c: &mut Connection,
+    tenant: TenantId,
+    (id, grants): (&str, &str),
+    term: Option<i64>,
+    record: &AuditRecord,
+) -> Result<TokenChange> {
+    if let Some(current) = config::overthrown(c, term).await? {
+        return Ok(TokenChange::StaleTerm { current });
+    }
+    let changed = sqlx::query("UPDATE token SET grants = $3 WHERE tenant_id = $1 AND id = $2")
+        .bind(tenant.0)
+        .bind(id)
+        .bind(grants)
+        .execute(&mut *c)
+        .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(TokenChange::Missed);
+    }
+    audit::insert(c, std::slice::from_ref(record)).await?;
+    Ok(TokenChange::Done)
+}
+
 pub(super) async fn expire(
     c: &mut Connection,
     tenant: TenantId,

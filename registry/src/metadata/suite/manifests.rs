@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::builders::*;
 use super::fixture::TestStore;
-use crate::domain::Digest;
+use crate::domain::manifest::Manifest;
+use crate::domain::{Algorithm, Digest};
 use crate::metadata::*;
 
 on_both_stores! {
@@ -17,6 +18,7 @@ on_both_stores! {
     where_everything_may_be_sparse_nothing_is_missing
     a_manifest_pushed_again_is_one_manifest_with_the_later_lease
     a_child_is_an_edge_to_a_manifest_or_to_a_blob
+    what_an_opaque_manifest_names_is_an_edge_whether_it_is_there_or_not
     a_child_that_came_later_is_known_after_the_next_push
     the_lease_of_a_manifest_only_grows
     a_manifest_of_ten_thousand_layers_is_stored
@@ -227,6 +229,33 @@ async fn a_child_is_an_edge_to_a_manifest_or_to_a_blob(store: Arc<TestStore>) {
         1
     );
     assert_eq!(store.count("SELECT count(*) FROM manifest_child").await, 2);
+}
+
+async fn what_an_opaque_manifest_names_is_an_edge_whether_it_is_there_or_not(store: Arc<TestStore>) {
+    let here = repository("app");
+    let manifest = put(&store, &here, note("child").push()).await;
+    let blob = push_blob(&store, &here, "a blob").await;
+    let absent = index(&[]).push().digest;
+    let text =
+        format!(r#"{{"a":{{"digest":"{manifest}"}},"b":[{{"digest":"{blob}"}},{{"digest":"{absent}"}}]}}"#);
+    let media_type = "application/vnd.acme.bundle.v1+json";
+    let opaque = PutManifest {
+        digest: Digest::of(Algorithm::Sha256, text.as_bytes()),
+        manifest: Manifest::read_any(text.as_bytes(), Some(media_type)).unwrap(),
+        payload: text.into(),
+        ..note("any").push()
+    };
+    assert_eq!(opaque.sparse, Sparse::Never);
+
+    put(&store, &here, opaque).await;
+
+    for query in [
+        "SELECT count(*) FROM manifest_child WHERE kind = 0",
+        "SELECT count(*) FROM manifest_child WHERE kind = 1",
+        "SELECT count(*) FROM manifest_child WHERE kind = 2",
+    ] {
+        assert_eq!(store.count(query).await, 1, "{query}");
+    }
 }
 
 async fn a_child_that_came_later_is_known_after_the_next_push(store: Arc<TestStore>) {

@@ -505,6 +505,7 @@ async fn an_erased_repository_takes_its_checks_and_claims_along(store: Arc<TestS
         .await;
     let wish = EraseRepository {
         object: "ci/alpine".into(),
+        only_of: None,
         term: None,
         now: NOW,
         announce: None,

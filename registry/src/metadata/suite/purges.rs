@@ -54,23 +54,31 @@ async fn a_purged_repository_vanishes_at_once_and_leaves_nothing(store: Arc<Test
     fill(&store, &other).await;
     store
         .execute(
-            "INSERT INTO config (tenant_id, kind, name, generation, spec, hash, version, changed_at) \
-             VALUES (1, 1, 'ci/app', 0, '{\"name\":\"app\"}', '', 1, 0)",
+            "INSERT INTO config (tenant_id, kind, name, uid, generation, spec, hash, version, changed_at) \
+             VALUES (1, 1, 'ci/app', 'second', 0, '{\"name\":\"app\"}', '', 1, 0)",
         )
         .await;
     store
         .execute("INSERT INTO claim VALUES (1, 2, 'app', 1, 1, 'ci/app')")
         .await;
-    let erase = async |place: &Repository, object: &str, term: i64| {
+    let erase_of = async |place: &Repository, object: &str, uid: Option<&str>, term: i64| {
         let wish = EraseRepository {
             object: object.into(),
+            only_of: uid.map(str::to_owned),
             term: Some(term),
             now: NOW,
             announce: None,
         };
         store.lifecycle().erase_repository(place, wish).await.unwrap()
     };
+    let erase = async |place: &Repository, object: &str, term: i64| erase_of(place, object, None, term).await;
     let term = store.configuration().new_term().await.unwrap();
+    let first = erase_of(&here, "ci/app", Some("first"), term).await;
+    assert_eq!(
+        first,
+        Erased::Replaced,
+        "an object of the name that was made again"
+    );
     assert!(matches!(
         erase(&here, "ci/app", term - 1).await,
         Erased::StaleTerm { .. }
@@ -83,7 +91,8 @@ async fn a_purged_repository_vanishes_at_once_and_leaves_nothing(store: Arc<Test
     );
     assert!(target(&store, &here, "v1").await.is_some());
 
-    assert_eq!(erase(&here, "ci/app", term).await, Erased::Done);
+    let second = erase_of(&here, "ci/app", Some("second"), term).await;
+    assert_eq!(second, Erased::Done);
     assert_eq!(target(&store, &here, "v1").await, None);
     let due = store.lifecycle().purges(NOW, 10).await.unwrap();
     assert_eq!(due.len(), 1);

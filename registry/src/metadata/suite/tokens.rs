@@ -12,6 +12,7 @@ use crate::metadata::*;
 on_both_stores! {
     a_token_is_found_by_its_id_with_all_it_says
     an_id_of_another_tenant_is_not_taken_over
+    a_token_gets_other_grants_and_a_revoked_one_does_not_come_back_by_them
     a_token_ends_when_it_is_told_to_and_not_later_than_before
     a_revoked_token_is_gone
     a_writer_of_an_older_term_neither_makes_nor_ends_tokens
@@ -81,6 +82,32 @@ async fn an_id_of_another_tenant_is_not_taken_over(store: Arc<TestStore>) {
     assert!(!put(&store, token(2, "a")).await);
     assert_eq!(find(&store, "a").await.unwrap().tenant, TenantId(1));
     assert_eq!(store.count("SELECT count(*) FROM audit").await, 1);
+}
+
+async fn a_token_gets_other_grants_and_a_revoked_one_does_not_come_back_by_them(store: Arc<TestStore>) {
+    put(&store, token(1, "a")).await;
+    let configuration = store.configuration();
+    let regrant = async |tenant: i64, id: &str, term| {
+        let change =
+            configuration.regrant_token(TenantId(tenant), id, "[]".into(), term, record(tenant, NOW));
+        change.await.unwrap()
+    };
+    assert_eq!(regrant(2, "a", None).await, TokenChange::Missed);
+    let current = configuration.new_term().await.unwrap();
+    assert_eq!(
+        regrant(1, "a", Some(current - 1)).await,
+        TokenChange::StaleTerm { current }
+    );
+    assert_eq!(find(&store, "a").await, Some(token(1, "a")));
+    assert_eq!(regrant(1, "a", Some(current)).await, TokenChange::Done);
+    let changed = TokenRow {
+        grants: "[]".into(),
+        ..token(1, "a")
+    };
+    assert_eq!(find(&store, "a").await, Some(changed));
+    assert_eq!(regrant(1, "b", None).await, TokenChange::Missed);
+    assert_eq!(find(&store, "b").await, None);
+    assert_eq!(store.count("SELECT count(*) FROM audit").await, 2);
 }
 
 async fn a_token_ends_when_it_is_told_to_and_not_later_than_before(store: Arc<TestStore>) {

@@ -125,7 +125,9 @@ fn with(issuer: &str, claim: &str, value: Value) -> Value {
 }
 
 async fn verify(verifier: &Verifier, rule: &Rule, token: &str) -> Result<Accepted, Refused> {
-    verifier.verify(std::iter::once(rule), token, NOW).await
+    verifier
+        .verify(TenantId(1), std::iter::once(rule), token, NOW)
+        .await
 }
 
 #[tokio::test]
