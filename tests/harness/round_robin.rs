@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, RwLock};
 
-use http::header::{CONNECTION, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONNECTION, EXPECT, HeaderName, TE, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, combinators::BoxBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -65,6 +67,13 @@ impl RoundRobin {
             state,
             accepting,
         }
+    }
+
+    /// One that logs in with this token, whatever the client sends.
+    pub async fn with_token(replica: String, token: &str) -> RoundRobin {
+        let login = STANDARD.encode(format!("x-token:{token}"));
+        let login = HeaderValue::from_str(&format!("Basic {login}")).expect("a header");
+        RoundRobin::adding(vec![replica], HeaderMap::from_iter([(AUTHORIZATION, login)])).await
     }
 
     /// `host:port` of the proxy.

@@ -5,6 +5,7 @@
 //! is the source's to the byte or is not there; what is there is not fetched again; however a run ends, the next goes on.
 
 mod copying;
+mod formats;
 mod guide;
 mod logins;
 mod long;

@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use harness::content::sha256;
 use harness::http::{Repository, send};
 use harness::{Admin, Backend, Berth, Cluster, Dice, RoundRobin, eventually};
 use reqwest::Method;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use serde_json::json;
 
 use super::place::*;
@@ -67,10 +64,7 @@ async fn what_a_manifest_of_an_unknown_format_names_stays_with_it() {
     let admin = Admin::of(&berth);
     admin.put_tenant("default", json!({})).await;
     let token = admin.token("default", &["**"], &["pull", "push", "delete"]).await;
-    let login = STANDARD.encode(format!("x-token:{token}"));
-    let login = HeaderValue::from_str(&format!("Basic {login}")).expect("a header");
-    let headers = HeaderMap::from_iter([(AUTHORIZATION, login)]);
-    let door = RoundRobin::adding(vec![berth.address()], headers).await;
+    let door = RoundRobin::with_token(berth.address(), &token).await;
     let repository = Repository::new(&format!("http://{}", door.address()), "team/app");
     let (named, left) = (
         repository.push_blob(b"named").await,

@@ -239,6 +239,11 @@ async fn pulls_at_the_reader_count_at_the_primary() {
         .await
         .expect(405);
 
+    // Who looks at what has been pulled writes nothing here, and loses nothing.
+    Admin::of(&berth)
+        .ask(Method::GET, "tenants/default/catalog/app", None)
+        .await
+        .expect(200);
     // What has not been told yet, a registry tells at its end.
     assert!(berth.terminate(WAIT).await.success());
     assert!(primary.terminate(WAIT).await.success());

@@ -257,7 +257,7 @@ async fn serve(settings: &Settings, form: Form) -> Ended {
         tenancy.remotes.flush().await;
     }
     if let Some(teller) = teller
-        && let Err(why) = teller.tell().await
+        && let Err(why) = teller.tell_last().await
     {
         tracing::warn!(
             why,

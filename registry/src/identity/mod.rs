@@ -10,6 +10,7 @@
 
 pub mod access_token;
 mod authenticate;
+mod issued;
 pub mod keys;
 pub mod presented;
 pub mod principal;

@@ -6,7 +6,8 @@
 use sha2::{Digest as _, Sha256};
 
 use super::access_token::{Claims, SESSION, SESSION_LIFE, SESSION_MOST};
-use super::authenticate::{Identity, Refusal, claims, seconds};
+use super::authenticate::{Identity, Refusal, seconds};
+use super::issued::claims;
 use super::keys::TokenRefused;
 use super::principal::{Credential, Principal};
 use crate::metadata::MetadataError;

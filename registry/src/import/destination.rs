@@ -278,6 +278,12 @@ impl Destination {
         }
         call.body = fetched.bytes.clone();
         let answer = self.ask(&call).await?;
+        if answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && fetched.manifest.is_opaque() {
+            return Err(ImportError::Unsupported(format!(
+                "the tenant does not take manifests of type {}; policy.opaqueMediaTypes is for that",
+                fetched.manifest.media_type
+            )));
+        }
         if answer.status != StatusCode::CREATED {
             return Err(match self.at.refused(&what, answer.status, &answer.body) {
                 // It is there at the source: what is not there is the repository, or whoever may push to it.

@@ -313,10 +313,9 @@ pub(super) async fn fetch_manifest(
         return Err(at.wrong(&what, format!("what was sent has the digest {actual}")));
     }
     // Some registries call every document just JSON: then the document says what it is.
-    let said = content_type(&answer.headers).filter(|text| {
-        crate::domain::MediaType::parse(text).is_some() || text.starts_with("application/vnd.")
-    });
-    let manifest = Manifest::read(&answer.body, said).map_err(|error| match error {
+    let said = content_type(&answer.headers)
+        .filter(|text| crate::domain::Format::parse(text).is_some() || text.starts_with("application/vnd."));
+    let manifest = Manifest::read_any(&answer.body, said).map_err(|error| match error {
         ManifestError::Schema1 | ManifestError::Unsupported(_) => ImportError::Unsupported(error.to_string()),
         other => at.wrong(&what, other.to_string()),
     })?;

@@ -13,6 +13,7 @@ use super::error::ImportError;
 use super::pass::{Pass, Repository};
 use super::report::{Event, Trouble};
 use super::source::Fetched;
+use crate::domain::manifest::opaque;
 use crate::domain::{Digest, MediaType, TagName};
 
 /// Deepest nesting of indexes and of referrers of referrers.
@@ -130,7 +131,12 @@ impl Pass<'_> {
         depth: usize,
         seen: &RefCell<Vec<Digest>>,
     ) -> Result<(), ImportError> {
-        let said = said(&fetched.bytes);
+        let is_opaque = fetched.manifest.is_opaque();
+        let said = if is_opaque {
+            named(&fetched.bytes)
+        } else {
+            said(&fetched.bytes)
+        };
         let size = |digest: &Digest| said.get(digest).and_then(|said| said.size);
         let blobs = fetched.manifest.blobs.iter().map(Ok);
         let blobs = stream::iter(blobs).try_for_each_concurrent(BREADTH, async |blob| {
@@ -148,18 +154,18 @@ impl Pass<'_> {
         let children = stream::iter(children).try_for_each_concurrent(BREADTH, async |child| {
             // Build caches list layers as if they were manifests.
             let is_manifest = said.get(child).is_none_or(|said| said.is_manifest);
-            let is_there = if is_manifest {
-                match self.tree(repository, *child, None, depth + 1, seen).await {
+            let mut is_there = !is_manifest && self.blob(repository, *child, size(child)).await?;
+            // What a document of an unknown format names may be anything.
+            if is_manifest || (is_opaque && !is_there) {
+                is_there = match self.tree(repository, *child, None, depth + 1, seen).await {
                     Err(error) if error.is_absent() => false,
                     brought => {
                         brought?;
                         true
                     }
-                }
-            } else {
-                self.blob(repository, *child, size(child)).await?
-            };
-            if !is_there {
+                };
+            }
+            if !is_there && !is_opaque {
                 // The destination decides whether it takes an index without it.
                 let why = "an index names it, and the source does not have it".to_owned();
                 self.trouble(repository.from.as_str(), &child.to_string(), Trouble::Sparse, why);
@@ -258,6 +264,19 @@ impl Pass<'_> {
             .await;
         Ok(())
     }
+}
+
+/// What a manifest of an unknown format says of everything that it names.
+fn named(manifest: &[u8]) -> HashMap<Digest, Said> {
+    let named = opaque::named(manifest).unwrap_or_default();
+    let said = |named: opaque::Named| Said {
+        size: None,
+        is_manifest: named.is_manifest,
+    };
+    named
+        .into_iter()
+        .map(|(digest, named)| (digest, said(named)))
+        .collect()
 }
 
 /// What a manifest says of everything that it names.

@@ -4,6 +4,7 @@
 //! lives on, is written before the answer and only remembered here.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub struct Pulls {
     noted: Cache<Pull, ()>,
     renewed: Cache<Pull, ()>,
     waiting: Mutex<Waiting>,
+    /// Another registry counts them.
+    is_elsewhere: AtomicBool,
 }
 
 /// What waits to be written.
@@ -52,6 +55,7 @@ impl Default for Pulls {
             noted: remember(),
             renewed: remember(),
             waiting: Mutex::default(),
+            is_elsewhere: AtomicBool::default(),
         }
     }
 }
@@ -91,6 +95,11 @@ impl Pulls {
         Some(pull)
     }
 
+    /// From now on another registry counts them, and nothing is written here.
+    pub fn count_elsewhere(&self) {
+        self.is_elsewhere.store(true, Ordering::Relaxed);
+    }
+
     /// Takes the numbers that wait, for another registry that is to count them. Nothing is left to be noted here.
     pub fn take(&self) -> Vec<(Pull, u64)> {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,8 +131,11 @@ impl Pulls {
         self.count(pull, 1);
     }
 
-    /// Writes what waits.
+    /// Writes what waits, unless another registry counts it.
     pub async fn flush(&self, store: &dyn Lifecycle) {
+        if self.is_elsewhere.load(Ordering::Relaxed) {
+            return;
+        }
         self.write_new(store).await;
         self.write_counts(store).await;
     }

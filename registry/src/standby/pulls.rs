@@ -15,6 +15,7 @@ use http::{HeaderMap, Request, StatusCode};
 use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
 use url::Url;
 
 use crate::egress::{Allow, Channel, Client, Dialer};
@@ -117,6 +118,8 @@ pub struct Teller {
     keys: Arc<KeyRing>,
     channel: Channel,
     uri: String,
+    /// One at a time: whoever ends waits for what is being told.
+    telling: Mutex<()>,
     told: AtomicU64,
     failures: AtomicU64,
 }
@@ -131,11 +134,13 @@ impl Teller {
         let channel = Client::new(dialer)
             .channel(None)
             .map_err(|error| error.to_string())?;
+        pulls.count_elsewhere();
         Ok(Arc::new(Self {
             pulls,
             keys,
             channel,
             uri: format!("{}{PATH}", primary.trim_end_matches('/')),
+            telling: Mutex::default(),
             told: AtomicU64::default(),
             failures: AtomicU64::default(),
         }))
@@ -165,8 +170,15 @@ impl Teller {
         }
     }
 
+    /// Tells what has been pulled, for a process that ends: for a few seconds at most.
+    pub async fn tell_last(&self) -> Result<(), String> {
+        let told = tokio::time::timeout(PATIENCE, self.tell()).await;
+        told.unwrap_or_else(|_| Err(format!("not all of it within {} s", PATIENCE.as_secs())))
+    }
+
     /// Tells what has been pulled, as far as the primary takes it.
-    pub async fn tell(&self) -> Result<(), String> {
+    async fn tell(&self) -> Result<(), String> {
+        let _turn = self.telling.lock().await;
         let mut waiting = self.pulls.take();
         while !waiting.is_empty() {
             let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));

@@ -12,7 +12,7 @@ use super::super::error::ApiError;
 use super::super::state::Registry;
 use super::trouble::Trouble;
 use crate::domain::manifest::Manifest;
-use crate::domain::media_type::MediaType;
+use crate::domain::media_type::{Format, MediaType};
 use crate::domain::{Algorithm, Digest, TagName};
 use crate::metadata::events::Kind as EventKind;
 use crate::metadata::{Precondition, PutManifest, PutOutcome, Reference, Repository, Sparse, Time, row_id};
@@ -139,7 +139,8 @@ impl Source<'_> {
             .and_then(|value| value.to_str().ok());
         let content_type = content_type.filter(|text| {
             let essence = text.split(';').next().unwrap_or_default().trim();
-            MediaType::parse(essence).is_some() || essence.starts_with("application/vnd.")
+            let is_taken = self.takes_opaque && Format::parse(essence).is_some();
+            is_taken || MediaType::parse(essence).is_some() || essence.starts_with("application/vnd.")
         });
         let read = if self.takes_opaque {
             Manifest::read_any

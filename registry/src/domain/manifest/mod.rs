@@ -6,7 +6,7 @@
 //! not known, what a document of such a format names is kept for it, and may be missing.
 
 mod json;
-mod opaque;
+pub mod opaque;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -153,7 +153,10 @@ impl Manifest {
             // The document alone says what it is.
             None if takes_opaque => {
                 let document = opaque::read(bytes)?;
-                let format = document.media_type.as_deref().and_then(|text| format_of(text, true).ok());
+                let format = document
+                    .media_type
+                    .as_deref()
+                    .and_then(|text| format_of(text, true).ok());
                 if let Some(format @ Format::Opaque(_)) = format {
                     return document.into_manifest(format);
                 }
@@ -206,17 +209,22 @@ impl Manifest {
 fn format_of(text: &str, takes_opaque: bool) -> Result<Format, ManifestError> {
     match Format::parse(text) {
         Some(known @ Format::Known(_)) => Ok(known),
-        Some(opaque) if takes_opaque && !text.starts_with(SCHEMA1) => Ok(opaque),
+        Some(opaque) if takes_opaque && !is_schema1(text) => Ok(opaque),
         _ => Err(foreign(text)),
     }
 }
 
 /// Why a manifest of this type is not taken.
 fn foreign(text: &str) -> ManifestError {
-    if text.starts_with(SCHEMA1) {
+    if is_schema1(text) {
         return ManifestError::Schema1;
     }
     ManifestError::Unsupported(text.chars().take(200).collect())
+}
+
+fn is_schema1(text: &str) -> bool {
+    let begins = text.trim_start().get(..SCHEMA1.len());
+    begins.is_some_and(|begins| begins.eq_ignore_ascii_case(SCHEMA1))
 }
 
 fn differ(header: &str, document: &str) -> ManifestError {

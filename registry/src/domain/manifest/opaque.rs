@@ -4,7 +4,7 @@
 //! to outlive a collection. `mediaType`, `artifactType`, `subject` and `annotations` mean what the image-spec says where they
 //! have its shape, and nothing where they have not.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
@@ -13,8 +13,10 @@ use serde_json::value::RawValue;
 
 use super::{DESCRIPTOR_LIMIT, Manifest, ManifestError, check_referrer, differ, json};
 use crate::domain::digest::{self, Digest};
-use crate::domain::media_type::Format;
+use crate::domain::media_type::{Format, MediaType};
 
+/// Longest text that is looked at, in bytes: that of the longest media type.
+const TEXT_LIMIT: usize = 255;
 /// Keys with a meaning of their own in the document itself.
 const KEYS: [&str; 4] = ["mediaType", "artifactType", "subject", "annotations"];
 
@@ -25,7 +27,14 @@ pub(super) struct Document {
     artifact_type: Option<String>,
     subject: Option<String>,
     annotations: Option<String>,
-    named: BTreeSet<Digest>,
+    named: BTreeMap<Digest, Named>,
+}
+
+/// What a document says of something that it names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Whether it is of a type that manifests have; else it may be anything.
+    pub is_manifest: bool,
 }
 
 /// A descriptor, of which only this counts here.
@@ -44,6 +53,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Document, ManifestError> {
     Ok(document)
 }
 
+/// All that a document names.
+pub fn named(bytes: &[u8]) -> Result<BTreeMap<Digest, Named>, ManifestError> {
+    Ok(read(bytes)?.named)
+}
+
 impl Document {
     /// As a manifest of this format, unless the document says that it is of another one.
     pub fn into_manifest(self, format: Format) -> Result<Manifest, ManifestError> {
@@ -55,7 +69,7 @@ impl Document {
             media_type: format,
             artifact_type: self.artifact_type.filter(|text| !text.is_empty()),
             blobs: Vec::new(),
-            children: self.named.into_iter().collect(),
+            children: self.named.into_keys().collect(),
             subject: self.subject,
             annotations: self.annotations,
         })
@@ -80,108 +94,113 @@ impl<'de> Visitor<'de> for DocumentVisitor {
         let mut document = Document::default();
         let mut seen = 0;
         while let Some(key) = map.next_key::<String>()? {
-            let Some(known) = json::known(&key, &KEYS, &mut seen)? else {
-                map.next_value_seed(Within {
-                    named: &mut document.named,
-                    is_digest: key == "digest",
-                })?;
-                continue;
-            };
+            let known = json::known(&key, &KEYS, &mut seen)?;
             let raw: &RawValue = map.next_value()?;
+            let text = Within(&mut document.named).walk(raw)?;
             match known {
-                "mediaType" => document.media_type = shaped(raw),
-                "artifactType" => document.artifact_type = shaped(raw),
-                "subject" => {
+                Some("mediaType") => document.media_type = shaped(raw),
+                Some("artifactType") => document.artifact_type = shaped(raw),
+                Some("subject") => {
                     let subject = shaped(raw).map(|subject: Subject| subject.digest);
                     document.subject = subject.filter(|text| digest::is_well_formed(text));
                 }
-                _ => {
+                Some(_) => {
                     let texts: Option<std::collections::HashMap<String, String>> = shaped(raw);
                     document.annotations = texts.map(|_| raw.get().to_owned());
                 }
+                None if key == "digest" => Within(&mut document.named).insert(text, Named::default())?,
+                None => {}
             }
+        }
+        // What it is about need not be there, and is not kept for it.
+        if let Some(Ok(subject)) = document.subject.as_deref().map(str::parse) {
+            document.named.remove(&subject);
         }
         Ok(document)
     }
 }
 
-/// Gathers what any value names.
-struct Within<'c> {
-    named: &'c mut BTreeSet<Digest>,
-    /// Whether the value is that of a key `digest`.
-    is_digest: bool,
+/// Gathers what any value names. A text is given back, for the key that it belongs to.
+struct Within<'c>(&'c mut BTreeMap<Digest, Named>);
+
+impl Within<'_> {
+    fn walk<E: serde::de::Error>(self, raw: &RawValue) -> Result<Option<String>, E> {
+        let mut deserializer = serde_json::Deserializer::from_str(raw.get());
+        self.deserialize(&mut deserializer).map_err(E::custom)
+    }
+
+    fn insert<E: serde::de::Error>(&mut self, digest: Option<String>, named: Named) -> Result<(), E> {
+        if let Some(digest) = digest.and_then(|text| text.parse().ok()) {
+            self.0.insert(digest, named);
+        }
+        if self.0.len() > DESCRIPTOR_LIMIT {
+            return Err(E::custom(format_args!(
+                "more than {DESCRIPTOR_LIMIT} descriptors"
+            )));
+        }
+        Ok(())
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Within<'_> {
-    type Value = ();
+    type Value = Option<String>;
 
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_any(self)
     }
 }
 
 impl<'de> Visitor<'de> for Within<'_> {
-    type Value = ();
+    type Value = Option<String>;
 
     fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
-        if self.is_digest
-            && let Ok(digest) = text.parse()
-        {
-            self.named.insert(digest);
-            if self.named.len() > DESCRIPTOR_LIMIT {
-                return Err(E::custom(format_args!(
-                    "more than {DESCRIPTOR_LIMIT} descriptors"
-                )));
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        // Longer than any digest or media type.
+        Ok((text.len() <= TEXT_LIMIT).then(|| text.to_owned()))
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<Self::Value, S::Error> {
+        while seq.next_element_seed(Within(&mut *self.0))?.is_some() {}
+        Ok(None)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(mut self, mut map: M) -> Result<Self::Value, M::Error> {
+        let (mut digest, mut media_type) = (None, None);
+        while let Some(key) = map.next_key::<String>()? {
+            let text = map.next_value_seed(Within(&mut *self.0))?;
+            match key.as_str() {
+                // A key that stands twice names twice.
+                "digest" => self.insert(std::mem::replace(&mut digest, text), Named::default())?,
+                "mediaType" => media_type = text,
+                _ => {}
             }
         }
-        Ok(())
-    }
-
-    fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
-        let named = self.named;
-        while seq
-            .next_element_seed(Within {
-                named: &mut *named,
-                is_digest: false,
-            })?
-            .is_some()
-        {}
-        Ok(())
-    }
-
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
-        let named = self.named;
-        while let Some(key) = map.next_key::<String>()? {
-            map.next_value_seed(Within {
-                named: &mut *named,
-                is_digest: key == "digest",
-            })?;
-        }
-        Ok(())
+        let is_manifest = media_type.is_some_and(|text| MediaType::parse(&text).is_some());
+        self.insert(digest, Named { is_manifest })?;
+        Ok(None)
     }
 }
 
@@ -206,7 +225,7 @@ mod tests {
         let (a, b, subject) = (digest("a"), digest("b"), digest("s"));
         let text = format!(
             r#"{{"mediaType":"{BUNDLE}","blobs":[{{"digest":"{a}"}},{{"digest":"{a}","x":[{{"y":{{"digest":"{b}","size":-1.5e9}}}}]}}],
-                "note":"{subject}","digest":7,"other":{{"digest":"blake9:abc"}},"layers":null,
+                "note":"{subject}","again":{{"digest":"{subject}"}},"digest":7,"other":{{"digest":"blake9:abc"}},"layers":null,
                 "artifactType":"application/x","annotations":{{"k":"v"}},"subject":{{"digest":"{subject}"}}}}"#
         );
         let mut expected = vec![a, b];
@@ -234,10 +253,22 @@ mod tests {
         let text =
             r#"{"mediaType":7,"artifactType":[],"subject":{"digest":"no digest"},"annotations":{"k":1}}"#;
         let manifest = any(text, Some(BUNDLE)).unwrap();
+        assert_eq!(manifest.children, []);
         assert_eq!(
             (manifest.subject, manifest.artifact_type, manifest.annotations),
             (None, None, None)
         );
+    }
+
+    #[test]
+    fn keys_with_a_meaning_name_what_lies_in_them_too() {
+        let (a, b) = (digest("a"), digest("b"));
+        let text = format!(
+            r#"{{"annotations":{{"x":{{"digest":"{a}"}}}},"subject":[{{"digest":"{b}"}}],"artifactType":{{"digest":"{a}"}}}}"#
+        );
+        let mut expected = vec![a, b];
+        expected.sort_unstable();
+        assert_eq!(any(&text, Some(BUNDLE)).unwrap().children, expected);
     }
 
     #[test]
@@ -268,8 +299,10 @@ mod tests {
                 &text[..text.len().min(60)]
             );
         }
-        let schema1 = "application/vnd.docker.distribution.manifest.v1+json";
+        let schema1 = "Application/vnd.docker.distribution.manifest.v1+json";
         assert_eq!(any("{}", Some(schema1)), Err(ManifestError::Schema1));
+        let said = format!(r#"{{"mediaType":" {schema1}"}}"#);
+        assert_eq!(any(&said, None), Err(ManifestError::Schema1));
         assert!(matches!(
             any("{}", Some("text/plain")),
             Err(ManifestError::Unsupported(_))

@@ -4,6 +4,7 @@
 //! issuer's own set (configured, or fetched through the egress door), never from the token; algorithms are
 //! asymmetric ones alone; nobody is told which rule was nearly met.
 
+mod cost;
 mod expression;
 pub(crate) mod jwks;
 mod rule;

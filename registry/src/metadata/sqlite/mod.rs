@@ -71,6 +71,8 @@ mod outbox;
 mod pull_through;
 #[path = "../statements/purge.rs"]
 mod purge;
+#[path = "../statements/put_manifest.rs"]
+mod put_manifest;
 #[path = "../statements/replicas.rs"]
 mod replicas;
 #[path = "../statements/repositories.rs"]

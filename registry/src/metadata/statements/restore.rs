@@ -8,9 +8,9 @@ use super::super::lifecycle::{DeletedTag, RestoreTag, Restored, TagEvent};
 use super::super::{
     Deletion, MetadataError, Precondition, PutManifest, PutOutcome, Repository, Result, Time, row_id,
 };
-use super::Connection;
 use super::lookups::digest as read_digest;
-use super::manifests::{self, Place};
+use super::manifests::Place;
+use super::{Connection, put_manifest};
 use crate::domain::manifest::Manifest;
 use crate::domain::{Digest, TagName};
 
@@ -138,7 +138,7 @@ pub(super) async fn restore(
         limits: restore.limits,
         announce: restore.announce.clone(),
     };
-    match manifests::put(c, repository, &put).await? {
+    match put_manifest::put(c, repository, &put).await? {
         PutOutcome::Stored(_) => {}
         refused => return Ok(Restored::Refused(refused)),
     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::super::*;
-use super::{Database, blobs, lookups, manifests, objects, repositories, tags, uploads, usage};
+use super::{Database, blobs, lookups, manifests, objects, put_manifest, repositories, tags, uploads, usage};
 use crate::blobs::{ObjectKey, UploadState};
 use crate::domain::{Digest, TagName};
 
@@ -183,7 +183,7 @@ impl Store for Database {
 
     async fn put_manifest(&self, repository: &Repository, put: PutManifest) -> Result<PutOutcome> {
         self.write((repository.clone(), put), |c, (r, put)| {
-            Box::pin(manifests::put(c, r, put))
+            Box::pin(put_manifest::put(c, r, put))
         })
         .await
     }

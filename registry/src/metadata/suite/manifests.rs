@@ -19,6 +19,7 @@ on_both_stores! {
     a_manifest_pushed_again_is_one_manifest_with_the_later_lease
     a_child_is_an_edge_to_a_manifest_or_to_a_blob
     what_an_opaque_manifest_names_is_an_edge_whether_it_is_there_or_not
+    a_type_that_is_not_known_does_not_take_the_place_of_one_that_is
     a_child_that_came_later_is_known_after_the_next_push
     the_lease_of_a_manifest_only_grows
     a_manifest_of_ten_thousand_layers_is_stored
@@ -231,17 +232,26 @@ async fn a_child_is_an_edge_to_a_manifest_or_to_a_blob(store: Arc<TestStore>) {
     assert_eq!(store.count("SELECT count(*) FROM manifest_child").await, 2);
 }
 
+/// The type of an opaque manifest.
+const BUNDLE: &str = "application/vnd.acme.bundle.v1+json";
+
 async fn what_an_opaque_manifest_names_is_an_edge_whether_it_is_there_or_not(store: Arc<TestStore>) {
     let here = repository("app");
     let manifest = put(&store, &here, note("child").push()).await;
+    let both = note("a manifest, and the same as a blob").push();
+    let text = String::from_utf8(both.payload.to_vec()).unwrap();
+    assert_eq!(push_blob(&store, &here, &text).await, both.digest);
+    let both = put(&store, &here, both).await;
     let blob = push_blob(&store, &here, "a blob").await;
     let absent = index(&[]).push().digest;
-    let text =
-        format!(r#"{{"a":{{"digest":"{manifest}"}},"b":[{{"digest":"{blob}"}},{{"digest":"{absent}"}}]}}"#);
-    let media_type = "application/vnd.acme.bundle.v1+json";
+    let named: Vec<String> = [manifest, both, blob, absent]
+        .iter()
+        .map(|digest| format!(r#"{{"digest":"{digest}"}}"#))
+        .collect();
+    let text = format!(r#"{{"parts":[{}]}}"#, named.join(","));
     let opaque = PutManifest {
         digest: Digest::of(Algorithm::Sha256, text.as_bytes()),
-        manifest: Manifest::read_any(text.as_bytes(), Some(media_type)).unwrap(),
+        manifest: Manifest::read_any(text.as_bytes(), Some(BUNDLE)).unwrap(),
         payload: text.into(),
         ..note("any").push()
     };
@@ -249,13 +259,44 @@ async fn what_an_opaque_manifest_names_is_an_edge_whether_it_is_there_or_not(sto
 
     put(&store, &here, opaque).await;
 
-    for query in [
-        "SELECT count(*) FROM manifest_child WHERE kind = 0",
-        "SELECT count(*) FROM manifest_child WHERE kind = 1",
-        "SELECT count(*) FROM manifest_child WHERE kind = 2",
+    for (query, edges) in [
+        ("SELECT count(*) FROM manifest_child WHERE kind = 0", 1),
+        ("SELECT count(*) FROM manifest_child WHERE kind = 1", 1),
+        ("SELECT count(*) FROM manifest_child WHERE kind = 2", 2),
     ] {
-        assert_eq!(store.count(query).await, 1, "{query}");
+        assert_eq!(store.count(query).await, edges, "{query}");
     }
+    for blob in [both, blob] {
+        let unlinked = store.unlink_blob(&here, &blob, NOW).await.unwrap();
+        assert!(matches!(unlinked, Unlinked::InUse(_)), "{unlinked:?}");
+    }
+}
+
+async fn a_type_that_is_not_known_does_not_take_the_place_of_one_that_is(store: Arc<TestStore>) {
+    let here = repository("app");
+    let subject = put(&store, &here, note("subject").push()).await;
+    let push = note("sbom").about(subject).of_type("application/x.sbom").push();
+    put(&store, &here, push.clone()).await;
+    let again = PutManifest {
+        manifest: Manifest::read_any(&push.payload, Some(BUNDLE)).unwrap(),
+        ..push.clone()
+    };
+    assert!(again.manifest.is_opaque());
+
+    put(&store, &here, again).await;
+
+    let row = store
+        .manifest(&here, &Reference::Digest(push.digest))
+        .await
+        .unwrap();
+    assert_eq!(row.unwrap().media_type, push.manifest.media_type.as_str());
+    assert_eq!(
+        store
+            .count("SELECT count(*) FROM referrer WHERE descriptor LIKE '%acme%'")
+            .await,
+        0
+    );
+    assert_eq!(store.count("SELECT count(*) FROM referrer").await, 1);
 }
 
 async fn a_child_that_came_later_is_known_after_the_next_push(store: Arc<TestStore>) {
