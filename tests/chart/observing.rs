@@ -162,6 +162,7 @@ async fn reader() -> Berth {
     let reader = Berth::builder()
         .storage(primary.storage().clone(), 1)
         .flag("--read-only", "true")
+        .flag("--primary", "http://127.0.0.1:9")
         .flag("--regions", file.to_str().expect("a plain name"))
         .start()
         .await;

@@ -109,3 +109,43 @@ async fn a_short_failure_is_survived_by_who_waits_for_a_blob() {
 
     place.here("app").assert_blob(&digest, &layer).await;
 }
+
+#[tokio::test]
+async fn what_an_upstream_calls_a_bad_request_does_not_keep_others_from_being_asked_for() {
+    let place = Place::new().await;
+    let image = place.pushed("app", "v1", 1).await;
+    place
+        .way
+        .always("GET", "/bad/", Fault::Refused(400, "NAME_INVALID"));
+
+    for number in 0..10 {
+        let answer = place.here("bad").get_manifest(&format!("v{number}")).await;
+        assert!(is_failure(&answer), "{answer:?}");
+    }
+
+    image.assert_pullable(&place.here("app"), "v1").await;
+}
+
+#[tokio::test]
+async fn what_is_cached_is_served_where_the_cache_cannot_even_ask() {
+    let place = Place::with(json!({ "tags": { "revalidateAfter": "0s" } })).await;
+    let (image, other) = (
+        place.pushed("app", "v1", 1).await,
+        place.pushed("app", "v2", 2).await,
+    );
+    let here = place.here("app");
+    image.assert_pullable(&here, "v1").await;
+    let broken = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
+    place
+        .configure(json!({ "upstream": { "caBundle": broken }, "tags": { "revalidateAfter": "0s" } }))
+        .await;
+
+    let answer = here.get_manifest("v1").await.expect(200);
+    assert!(is_stale(&answer));
+    image.assert_pullable(&here, &image.digest()).await;
+    let listed = here.get("tags/list").await.expect(200);
+    assert_eq!(listed.json()["tags"], json!(["v1"]));
+    for reference in ["v2".to_owned(), other.digest()] {
+        assert!(is_failure(&here.get_manifest(&reference).await), "{reference}");
+    }
+}

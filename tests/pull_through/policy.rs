@@ -195,12 +195,19 @@ async fn what_nobody_pulls_is_dropped_and_can_be_had_again() {
     let berth = short.start().await;
     let admin = Admin::of(&berth);
     put_cache(&admin, "default", &way, json!({ "keepUnpulled": "3s" })).await;
+    // Another one below its prefix, which keeps everything.
+    let keeping = json!({ "upstream": { "url": way.url() }, "prefix": "up/kept" });
+    admin.put("tenants/default/caches/kept", keeping).await;
     let image = Image::new(1, KIB);
     image.push(&upstream.repository("app"), "v1").await;
     let here = Repository::new(&berth.url(""), "up/app");
     let own = Repository::new(&berth.url(""), "own/app");
     Image::new(2, KIB).push(&own, "v1").await;
     image.assert_pullable(&here, "v1").await;
+    let in_other = Repository::new(&berth.url(""), "up/kept/other");
+    let kept_image = Image::new(3, KIB);
+    kept_image.push(&upstream.repository("other"), "v1").await;
+    kept_image.assert_pullable(&in_other, "v1").await;
 
     eventually("nothing of it is stored", WAIT, async || {
         // Its own time is once a day.
@@ -208,8 +215,9 @@ async fn what_nobody_pulls_is_dropped_and_can_be_had_again() {
         admin.ask(reqwest::Method::POST, run, None).await;
         let storage = admin.ask(reqwest::Method::GET, "storage", None).await;
         let logical = storage.expect(200).json()["logicalBytes"].as_u64();
-        let kept: usize = Image::new(2, KIB).blobs().map(<[u8]>::len).sum();
-        (logical < Some((kept + KIB * 2) as u64)).then_some(())
+        let kept = [Image::new(2, KIB), Image::new(3, KIB)];
+        let kept: usize = kept.iter().flat_map(Image::blobs).map(<[u8]>::len).sum();
+        (logical < Some((kept + KIB * 3) as u64)).then_some(())
     })
     .await;
 
@@ -217,4 +225,6 @@ async fn what_nobody_pulls_is_dropped_and_can_be_had_again() {
     image.assert_pullable(&here, "v1").await;
     assert!(way.count("GET", "/blobs/") >= 3, "it is fetched again");
     own.get_manifest("v1").await.expect(200);
+    way.go_down();
+    kept_image.assert_pullable(&in_other, "v1").await;
 }

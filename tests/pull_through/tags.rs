@@ -181,3 +181,42 @@ async fn lists_without_an_end_are_given_up() {
     let listed = here.get("tags/list").await.expect(200);
     assert_eq!(tags(&listed), json!([tag, "v1"]));
 }
+
+#[tokio::test]
+async fn a_tag_that_the_upstream_speaks_of_is_not_deleted_for_what_one_of_its_replicas_lacks() {
+    let place = Place::with(json!({ "tags": { "revalidateAfter": "0s" } })).await;
+    let (here, old) = (place.here("app"), place.pushed("app", "v1", 1).await);
+    old.assert_pullable(&here, "v1").await;
+    let new = place.pushed("app", "v1", 2).await;
+    let by_digest = format!("/manifests/{}", new.digest());
+    place
+        .way
+        .always("GET", &by_digest, Fault::Refused(404, "MANIFEST_UNKNOWN"));
+
+    let answer = here.get_manifest("v1").await.expect(200);
+
+    assert_eq!(answer.body, new.manifest);
+    // Nor is one that refuses to be asked by HEAD.
+    place.way.heal();
+    let newer = place.pushed("app", "v1", 3).await;
+    place
+        .way
+        .always("HEAD", "/manifests/v1", Fault::Refused(405, "UNSUPPORTED"));
+    newer.assert_pullable(&here, "v1").await;
+}
+
+#[tokio::test]
+async fn a_cached_tag_is_served_before_clients_give_up_on_an_upstream_that_is_silent() {
+    let place = Place::with(json!({ "tags": { "revalidateAfter": "0s" } })).await;
+    let (here, image) = (place.here("app"), place.pushed("app", "v1", 1).await);
+    image.assert_pullable(&here, "v1").await;
+    place.way.always("HEAD", "/manifests/", Fault::Hangs);
+
+    let soon = std::time::Duration::from_secs(20);
+    let answer = within("what is here", soon, here.get_manifest("v1"))
+        .await
+        .expect(200);
+
+    assert!(is_stale(&answer));
+    assert_eq!(answer.body, image.manifest);
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use berth_crds::admin::RetentionPolicyConfig;
 
 use super::Tenant;
+use super::caches::POLICY_PREFIX;
 use crate::domain::RepositoryName;
 use crate::domain::glob::RepositoryGlob;
 
@@ -43,9 +44,14 @@ impl Tenant {
             .about(repository)
             .filter_map(|rule| rule.config.retention_policy.as_deref())
             .collect();
-        let covers = |policy: &&Arc<Policy>| {
-            named.contains(&*policy.name)
-                || policy.covers.iter().any(|glob| glob.matches(repository.as_str()))
+        let cache = self.caches.of(repository).map(|(cache, _)| &*cache.name);
+        let covers = |policy: &&Arc<Policy>| match policy.name.strip_prefix(POLICY_PREFIX) {
+            // What a cache says of what nobody pulls is about its own, wherever its prefix lies.
+            Some(of) if !named.contains(&*policy.name) => cache == Some(of),
+            _ => {
+                named.contains(&*policy.name)
+                    || policy.covers.iter().any(|glob| glob.matches(repository.as_str()))
+            }
         };
         self.policies.values().filter(covers).collect()
     }

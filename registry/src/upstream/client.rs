@@ -153,7 +153,8 @@ impl Upstream {
 
     /// What a scope is probably asked with: what is known, or a token from where the last one came.
     async fn expected(&self, scope: &str) -> Result<Option<HeaderValue>, UpstreamError> {
-        if let Some(value) = self.tokens.known(scope).await {
+        let known = async { Ok(self.tokens.known(scope).await) };
+        if let Some(value) = self.in_time(known).await? {
             return Ok(Some(value));
         }
         let Some(known) = self.realm.load_full() else {
@@ -166,6 +167,21 @@ impl Upstream {
             scope: None,
         };
         self.authorize(scope, challenge, None).await
+    }
+
+    /// Ends what takes longer than the upstream may be silent: those who wait for a token that another fetches wait side by
+    /// side, not one after the other.
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, UpstreamError>>,
+    ) -> Result<T, UpstreamError> {
+        let done = tokio::time::timeout(self.timeout, work).await;
+        done.unwrap_or_else(|_| {
+            Err(UpstreamError::Late {
+                host: self.host.clone(),
+                timeout: self.timeout,
+            })
+        })
     }
 
     async fn authorize(
@@ -197,7 +213,7 @@ impl Upstream {
                     .map_err(|error| self.strange(format!("{realm}: {error}")))?;
                 let wanted = wanted.unwrap_or_else(|| scope.to_owned());
                 let fetch = self.fetch_token(url, service.as_deref(), &wanted);
-                let value = self.tokens.get(scope, refused, fetch).await?;
+                let value = self.in_time(self.tokens.get(scope, refused, fetch)).await?;
                 self.realm.store(Some(Arc::new((realm, service))));
                 Ok(Some(value))
             }

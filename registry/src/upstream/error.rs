@@ -88,3 +88,20 @@ pub enum UpstreamError {
         why: String,
     },
 }
+
+impl UpstreamError {
+    /// Whether the upstream speaks, and what it says is about what was asked for.
+    pub fn is_about_the_question(&self) -> bool {
+        match self {
+            Self::Absent { .. } | Self::Denied { .. } | Self::Strange { .. } => true,
+            Self::Failing { status, .. } => {
+                status.is_client_error() && *status != StatusCode::REQUEST_TIMEOUT
+            }
+            Self::Egress(_)
+            | Self::Late { .. }
+            | Self::Broken { .. }
+            | Self::Limited { .. }
+            | Self::Paused { .. } => false,
+        }
+    }
+}

@@ -91,8 +91,9 @@ impl Health {
     /// What came of asking. `None`: the upstream answered, be it that there is no such thing.
     pub fn met(&self, kind: Kind, error: Option<&UpstreamError>, now: Instant) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        match error {
-            // It speaks; what it says is about one thing.
+        // It speaks; what it says is about one thing.
+        let failed = error.filter(|error| !error.is_about_the_question());
+        match failed {
             None
             | Some(
                 UpstreamError::Absent { .. } | UpstreamError::Denied { .. } | UpstreamError::Strange { .. },

@@ -183,7 +183,9 @@ impl Remote {
         kind: Kind,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let key = format!("{}/{}", question.repository, question.path);
-        if let Some(known) = self.absent.get(&key) {
+        // Whoever signs for one method alone refuses the others.
+        let denied = format!("{} {key}", question.method);
+        if let Some(known) = self.absent.get(&key).or_else(|| self.absent.get(&denied)) {
             return Err(known);
         }
         self.may_ask(kind)?;
@@ -191,9 +193,8 @@ impl Remote {
         self.met(kind, answer.as_ref().err());
         match &answer {
             Ok(answer) => self.limits(answer.headers()),
-            Err(error @ (UpstreamError::Absent { .. } | UpstreamError::Denied { .. })) => {
-                self.absent.insert(key, error.clone());
-            }
+            Err(error @ UpstreamError::Absent { .. }) => self.absent.insert(key, error.clone()),
+            Err(error @ UpstreamError::Denied { .. }) => self.absent.insert(denied, error.clone()),
             Err(_) => {}
         }
         answer
@@ -215,12 +216,11 @@ impl Remote {
     /// What came of reading an answer's body.
     pub fn met(&self, kind: Kind, error: Option<&UpstreamError>) {
         self.health.met(kind, error, Instant::now());
-        let is_down = !matches!(
-            error,
-            None | Some(
-                UpstreamError::Absent { .. } | UpstreamError::Denied { .. } | UpstreamError::Paused { .. }
-            )
-        );
+        let is_down = match error {
+            None | Some(UpstreamError::Paused { .. }) => false,
+            Some(UpstreamError::Strange { .. }) => true,
+            Some(error) => !error.is_about_the_question(),
+        };
         match error {
             Some(error) if is_down => {
                 let mut why = error.to_string();

@@ -20,6 +20,8 @@ use crate::webhooks::Teller;
 
 /// How long an upstream may be silent, if nothing else is said.
 const TIMEOUT: Duration = Duration::from_secs(30);
+/// And at most: whoever waits holds turns that others could have.
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(300);
 /// Between two times that news are stored.
 const STORE_EVERY: Duration = Duration::from_secs(5);
 /// Between two looks for new caches.
@@ -49,6 +51,8 @@ pub struct Remotes {
     directory: Arc<Directory>,
     teller: Arc<Teller>,
     known: Mutex<HashMap<Key, Arc<Remote>>>,
+    /// Why caches cannot be asked.
+    broken: Mutex<HashMap<Key, String>>,
     tally: Arc<Tally>,
 }
 
@@ -68,6 +72,7 @@ impl Remotes {
             directory,
             teller,
             known: Mutex::default(),
+            broken: Mutex::default(),
             tally: Arc::default(),
         })
     }
@@ -146,6 +151,7 @@ impl Remotes {
         };
         let channel = self.client.channel(upstream.ca_bundle.as_deref())?;
         let timeout = upstream.timeout.as_ref().map_or(TIMEOUT, Span::duration);
+        let timeout = timeout.min(LONGEST_TIMEOUT);
         let made = Upstream::new(&upstream.url, login, channel, timeout)?;
         Ok(Remote::new(cache.clone(), made, news))
     }
@@ -211,11 +217,14 @@ impl Remotes {
     /// Lets go of caches that are not configured any more.
     fn forget_removed(&self) {
         let snapshot = self.directory.now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|(tenant, name), _| {
+        let is_there = |(tenant, name): &Key| {
             let tenant = snapshot.tenant(*tenant);
             tenant.is_some_and(|tenant| tenant.caches.get(name).is_some())
-        });
+        };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|key, _| is_there(key));
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.retain(|key, _| is_there(key));
     }
 
     /// Asks upstreams that have not been asked since they were configured, or all that are this replica's to ask.
@@ -230,9 +239,23 @@ impl Remotes {
                 remote.ping().await
             }
             Ok(_) => {}
-            Err(error) => self.tell(tenant.id, &cache, &error).await,
+            Err(error) => {
+                let is_news = self.is_broken_anew((tenant.id, cache.name.clone()), error.to_string());
+                if is_news || (all && self.is_mine(tenant.id, &cache).await) {
+                    self.tell(tenant.id, &cache, &error).await;
+                }
+            }
         };
         stream::iter(caches).for_each_concurrent(PINGS, ping).await;
+    }
+
+    /// Whether a cache that cannot even be asked is so for the first time, or for another reason.
+    fn is_broken_anew(&self, key: Key, why: String) -> bool {
+        let mut broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        match broken.insert(key, why.clone()) {
+            Some(before) => before != why,
+            None => true,
+        }
     }
 
     /// Whether this replica is the one that asks this time.

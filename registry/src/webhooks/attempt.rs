@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
+use percent_encoding::percent_decode_str;
 use serde_json::Map;
 use url::Url;
 use uuid::Uuid;
@@ -92,7 +93,7 @@ impl Webhooks {
             .and_then(|value| value.to_str().ok());
         Answered::Refused {
             status,
-            why: without_path(&told(status, &answer.body), &webhook.url),
+            why: told(status, &answer.body, &webhook.url),
             retry_after: seconds
                 .and_then(|seconds| seconds.trim().parse().ok())
                 .map(Duration::from_secs),
@@ -132,9 +133,12 @@ pub fn without_path(text: &str, url: &str) -> String {
         return text.to_owned();
     };
     let path = Some(url.path()).filter(|path| path.len() > 1);
+    // As it was sent, and as a receiver may have read it.
+    let read = path.map(|path| percent_decode_str(path).decode_utf8_lossy());
     let mut text = text.replace(url.as_str(), "…");
     for secret in path
         .into_iter()
+        .chain(read.as_deref())
         .chain(url.query())
         .filter(|part| !part.is_empty())
     {
@@ -143,9 +147,10 @@ pub fn without_path(text: &str, url: &str) -> String {
     text
 }
 
-/// A status, and the beginning of what came with it if that can be read.
-fn told(status: u16, body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(body);
+/// A status, and the beginning of what came with it if that can be read, without what is secret in the URL.
+fn told(status: u16, body: &[u8], url: &str) -> String {
+    // Before it is cut: the beginning of a path would be left otherwise.
+    let text = without_path(&String::from_utf8_lossy(body), url);
     let text: String = text
         .chars()
         .take(ANSWER_TOLD)
@@ -179,12 +184,15 @@ mod tests {
 
     #[test]
     fn an_answer_is_told_by_its_status_and_a_line_of_its_beginning() {
-        assert_eq!(told(503, b""), "the receiver answered 503");
+        let url = "https://hooks.example/services/T0/B1";
+        assert_eq!(told(503, b"", url), "the receiver answered 503");
         assert_eq!(
-            told(400, b"bad\r\nbody\x1b\n"),
+            told(400, b"bad\r\nbody\x1b\n", url),
             "the receiver answered 400: bad  body"
         );
-        assert!(told(500, &[b'x'; 2048]).len() < 250);
-        assert!(told(500, &[0xff, 0xfe]).starts_with("the receiver answered 500"));
+        assert!(told(500, &[b'x'; 2048], url).len() < 250);
+        assert!(told(500, &[0xff, 0xfe], url).starts_with("the receiver answered 500"));
+        let cut = format!("{}/services/T0/B1", "x".repeat(ANSWER_TOLD - 10));
+        assert!(!told(404, cut.as_bytes(), url).contains("/services"));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -13,6 +13,11 @@ use crate::upstream::UpstreamError;
 
 /// Most bytes that are shown before there is a session that they go into.
 const AHEAD: usize = 1 << 20;
+
+/// An upstream brings at least so many bytes in so much time that it is waited for: whoever trickles would hold a turn of all
+/// tenants for ever.
+const LEAST: u64 = 64 << 10;
+const LEAST_IN: Duration = Duration::from_secs(60);
 
 /// An answer's body, each piece of which must come in time.
 pub(super) struct Arriving<'r> {
@@ -25,6 +30,9 @@ pub(super) struct Arriving<'r> {
     skip: u64,
     /// What was read ahead, with the failure or the end that may have come then.
     ahead: VecDeque<Result<Option<Bytes>, UpstreamError>>,
+    /// How long it was waited for, and what came meanwhile.
+    waited: Duration,
+    came: u64,
 }
 
 impl<'r> Arriving<'r> {
@@ -37,6 +45,8 @@ impl<'r> Arriving<'r> {
             size,
             skip,
             ahead: VecDeque::new(),
+            waited: Duration::ZERO,
+            came: 0,
         }
     }
 
@@ -75,9 +85,29 @@ impl<'r> Arriving<'r> {
         std::future::pending().await
     }
 
+    /// Refuses an upstream that has brought too little.
+    fn keep_up(&mut self) -> Result<(), UpstreamError> {
+        if self.waited < LEAST_IN {
+            return Ok(());
+        }
+        if self.came < LEAST {
+            let (came, waited) = (self.came, self.waited.as_secs());
+            return Err(UpstreamError::Strange {
+                host: self.host.to_owned(),
+                why: format!(
+                    "it brought {came} bytes of a blob in {waited} s, which is too little to wait for"
+                ),
+            });
+        }
+        (self.waited, self.came) = (Duration::ZERO, 0);
+        Ok(())
+    }
+
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
+            let asked_at = Instant::now();
             let frame = tokio::time::timeout(self.timeout, self.body.frame()).await;
+            self.waited += asked_at.elapsed();
             let frame = frame.map_err(|_| UpstreamError::Late {
                 host: self.host.to_owned(),
                 timeout: self.timeout,
@@ -87,9 +117,9 @@ impl<'r> Arriving<'r> {
                 host: self.host.to_owned(),
                 why: error.to_string(),
             })?;
-            let Ok(mut bytes) = frame.into_data() else {
-                continue;
-            };
+            let mut bytes = frame.into_data().unwrap_or_default();
+            self.came += bytes.len() as u64;
+            self.keep_up()?;
             let skipped = self.skip.min(bytes.len() as u64);
             self.skip -= skipped;
             // At most the length of a piece in memory.

@@ -32,23 +32,29 @@ pub(super) async fn get(at: &Mirrored<'_>, reference: &str, parts: &Parts) -> Re
     let unknown = || ApiError::of(Code::BlobUnknown, format!("{digest} is not in {shown}"));
     at.allowed(unknown)?;
     let registry = &at.asked.registry;
-    let remote = at.remote().map_err(|trouble| trouble.answer(unknown))?;
+    // What is here needs no upstream, not even one that can be asked.
+    let remote = at.remote();
 
     // Twice, should it be collected between being found and being sent.
     for _ in 0..2 {
         if let Some(row) = registry.metadata.blob(at.repository, &digest).await? {
             let sent = stored::send_found(at.asked, at.repository, &digest, &row, parts).await?;
             if let Some(sent) = sent {
-                remote
-                    .news
-                    .hit(if parts.method == Method::HEAD { 0 } else { row.size });
+                if let Ok(remote) = &remote {
+                    let is_head = parts.method == Method::HEAD;
+                    remote.news.hit(if is_head { 0 } else { row.size });
+                }
                 return Ok(sent);
             }
         }
+        let remote = match &remote {
+            Ok(remote) => remote,
+            Err(trouble) => return Err(trouble.clone().answer(unknown)),
+        };
         let answer = if parts.method == Method::HEAD {
-            head(at, &remote, &digest).await.map(Some)
+            head(at, remote, &digest).await.map(Some)
         } else {
-            along(at, &remote, &digest, parts).await
+            along(at, remote, &digest, parts).await
         };
         if let Some(response) = answer.map_err(|trouble| trouble.answer(unknown))? {
             return Ok(response);

@@ -77,16 +77,19 @@ pub(in crate::distribution) async fn tags(at: &Mirrored<'_>, parts: &Parts) -> R
         true => "tags/list".to_owned(),
         false => format!("tags/list?{query}"),
     };
-    let remote = at.remote().map_err(|trouble| trouble.answer(unknown))?;
-    let listed = share(at, path.clone(), {
-        let (remote, upstream) = (remote.clone(), at.upstream.to_owned());
-        |mut memory: Held| async move {
-            let (body, next) = page(&remote, &upstream, &path, "application/json", &mut memory).await?;
-            let read: TagsPage = read(&remote, &body)?;
-            Ok((Arc::new(read.tags.unwrap_or_default()), next))
+    let listed = match at.remote() {
+        Ok(remote) => {
+            let upstream = at.upstream.to_owned();
+            share(at, path.clone(), |mut memory: Held| async move {
+                let (body, next) = page(&remote, &upstream, &path, "application/json", &mut memory).await?;
+                let read: TagsPage = read(&remote, &body)?;
+                Ok((Arc::new(read.tags.unwrap_or_default()), next))
+            })
+            .await
         }
-    });
-    match listed.await {
+        Err(trouble) => Err(trouble),
+    };
+    match listed {
         Ok((tags, next)) => {
             let tags: Vec<&str> = tags
                 .iter()
@@ -133,19 +136,23 @@ pub(in crate::distribution) async fn referrers(
         .all("artifactType")
         .filter(|text| !text.is_empty())
         .collect();
-    let remote = at.remote().map_err(|trouble| trouble.answer(unknown))?;
     let memory = &at.asked.registry.cached.referrers;
     let key = (at.repository.repository.clone(), subject.to_owned());
     let listed = match memory.get(&key) {
         Some(known) => Ok((known, None)),
         None => {
             let what = format!("referrers/{subject}");
-            let (remote, upstream, subject) = (remote.clone(), at.upstream.to_owned(), subject.to_owned());
-            let work = |mut memory: Held| async move {
-                let found = ask_for_referrers(&remote, &upstream, &subject, &mut memory).await?;
-                Ok((Arc::new(found), None))
-            };
-            share(at, what, work).await
+            let (upstream, subject) = (at.upstream.to_owned(), subject.to_owned());
+            match at.remote() {
+                Ok(remote) => {
+                    let work = |mut memory: Held| async move {
+                        let found = ask_for_referrers(&remote, &upstream, &subject, &mut memory).await?;
+                        Ok((Arc::new(found), None))
+                    };
+                    share(at, what, work).await
+                }
+                Err(trouble) => Err(trouble),
+            }
         }
     };
     let descriptors = match listed {

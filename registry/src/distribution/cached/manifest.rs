@@ -23,6 +23,9 @@ use crate::metadata::{Deletion, ManifestRow, Reference, Repository, Time};
 use crate::tenancy::{Cache, Tenant};
 use crate::upstream::{Remote, UpstreamError};
 
+/// How long the upstream may take to say where a tag points of which something is here. containerd gives up after 30 s.
+const SOON: Duration = Duration::from_secs(10);
+
 /// What came of asking the upstream.
 #[derive(Clone)]
 pub(in crate::distribution) enum Outcome {
@@ -59,15 +62,22 @@ pub(super) async fn get(at: &Mirrored<'_>, asked: &str, parts: &Parts) -> Result
     let unknown = || unknown(at, asked);
     let reference = meant(at, asked)?;
     let registry = &at.asked.registry;
-    let remote = at.remote().map_err(|trouble| trouble.answer(unknown))?;
+    // What is here needs no upstream, not even one that can be asked.
+    let remote = at.remote();
 
     // Twice, should it be collected between being found and being sent.
     for _ in 0..2 {
         let row = registry.metadata.manifest(at.repository, &reference).await?;
-        let outcome = match &row {
-            Some(_) if is_current(at, &reference).await? => Outcome::Current(false),
-            _ => ask(at, &remote, &reference).await,
+        let outcome = match (&row, &remote) {
+            (Some(_), _) if is_current(at, &reference).await? => Outcome::Current(false),
+            (_, Ok(remote)) => ask(at, remote, &reference).await,
+            (Some(_), Err(trouble)) if may_be_stale(at, &reference).await? => {
+                let why = trouble.upstream().map(ToString::to_string);
+                Outcome::Stale(why.unwrap_or_default().into())
+            }
+            (_, Err(trouble)) => return Err(trouble.clone().answer(unknown)),
         };
+        let news = remote.as_ref().ok().map(|remote| &remote.news);
         let (row, payload, warning) = match outcome {
             Outcome::Failed(trouble) => return Err(trouble.answer(unknown)),
             Outcome::Passed(passed) => {
@@ -77,23 +87,23 @@ pub(super) async fn get(at: &Mirrored<'_>, asked: &str, parts: &Parts) -> Result
                     size: passed.payload.len() as u64,
                     leased_until: Time(i64::MAX),
                 };
-                remote.news.miss();
+                news.inspect(|news| news.miss());
                 (row, Some(passed.payload.clone()), None)
             }
             Outcome::Current(fetched) => {
                 let row = registry.metadata.manifest(at.repository, &reference).await?;
                 let Some(row) = row else { continue };
                 if fetched {
-                    remote.news.miss();
+                    news.inspect(|news| news.miss());
                 } else {
-                    remote.news.hit(row.size);
+                    news.inspect(|news| news.hit(row.size));
                 }
                 (row, None, None)
             }
             Outcome::Stale(why) => {
                 let row = registry.metadata.manifest(at.repository, &reference).await?;
                 let Some(row) = row else { continue };
-                remote.news.hit(row.size);
+                news.inspect(|news| news.hit(row.size));
                 (row, None, Some(why))
             }
         };
@@ -131,6 +141,22 @@ async fn is_current(at: &Mirrored<'_>, reference: &Reference) -> Result<bool, Ap
         cached.checked.insert(key, checked);
     }
     Ok(checked.is_some_and(|checked| checked > fresh_from))
+}
+
+/// Whether a tag that is here may be served on while the upstream does not say what it points to.
+async fn may_be_stale(at: &Mirrored<'_>, reference: &Reference) -> Result<bool, ApiError> {
+    let Reference::Tag(tag) = reference else {
+        return Ok(true);
+    };
+    let store = at.asked.registry.cached.remotes.store();
+    Ok(is_young(at.cache, store.tag_checked(at.repository, tag).await?))
+}
+
+/// Whether a tag that was last looked at then is served while the upstream fails.
+fn is_young(cache: &Cache, checked: Option<Time>) -> bool {
+    let for_so_long = cache.revalidate_after().saturating_add(cache.stale_for());
+    let stale_from = Time::now().minus(for_so_long);
+    cache.stale_for() > Duration::ZERO && checked.is_some_and(|checked| checked > stale_from)
 }
 
 /// Asks the upstream, once for all who ask at the same time.
@@ -270,7 +296,7 @@ impl Asking {
         };
         let row = self.row(&reference).await?;
         let outcome = match &row {
-            Some(row) => self.compare(tag, row).await,
+            Some(row) => self.compare_soon(tag, row).await,
             None => self.fetch_claimed(&reference, Some(tag)).await,
         };
         let outcome = match (outcome, &row) {
@@ -297,7 +323,32 @@ impl Asking {
         if let Some(stored) = self.stored(&wanted).await? {
             return self.keep(stored, Some(tag), false).await;
         }
-        self.fetch_claimed(&wanted, Some(tag)).await
+        match self.fetch_claimed(&wanted, Some(tag)).await {
+            // The upstream has just said what the tag points to: that it lacks it speaks of a replica of its own, or was
+            // remembered from before. Only that it lacks the tag is about the tag.
+            Err(trouble) if trouble.is_absence() && matches!(wanted, Reference::Digest(_)) => {
+                self.fetch_claimed(&Reference::Tag(tag.clone()), Some(tag)).await
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// The same, soon enough for clients that wait half a minute for an answer and could have what is here.
+    async fn compare_soon(&self, tag: &TagName, row: &ManifestRow) -> Result<Outcome, Trouble> {
+        if !is_young(&self.cache, self.checked(tag).await?) {
+            return self.compare(tag, row).await;
+        }
+        match tokio::time::timeout(SOON, self.compare(tag, row)).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let late = UpstreamError::Late {
+                    host: self.remote.host().to_owned(),
+                    timeout: SOON,
+                };
+                self.remote.met(crate::upstream::Kind::Manifest, Some(&late));
+                Err(late.into())
+            }
+        }
     }
 
     /// A manifest that is here under its digest: the tag has moved back to it.
@@ -335,13 +386,7 @@ impl Asking {
             self.drop_tag(tag).await?;
             return Err(trouble);
         }
-        let stale_from = Time::now().minus(
-            self.cache
-                .revalidate_after()
-                .saturating_add(self.cache.stale_for()),
-        );
-        let checked = self.checked(tag).await?;
-        if checked.is_some_and(|checked| checked > stale_from) && self.cache.stale_for() > Duration::ZERO {
+        if is_young(&self.cache, self.checked(tag).await?) {
             return Ok(Outcome::Stale(error.to_string().into()));
         }
         Err(trouble)

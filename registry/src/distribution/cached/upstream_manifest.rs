@@ -71,7 +71,14 @@ impl Source<'_> {
         let answer = self
             .remote
             .ask(&self.question(Method::HEAD, &path), Kind::Manifest)
-            .await?;
+            .await;
+        let answer = match answer {
+            // It does not take the method; what it takes says the same.
+            Err(UpstreamError::Failing { status, .. }) if [400, 405, 501].contains(&status.as_u16()) => {
+                return Ok(None);
+            }
+            answer => answer?,
+        };
         let named = answer
             .headers()
             .get(CONTENT_DIGEST)

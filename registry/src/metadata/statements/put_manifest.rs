@@ -77,8 +77,8 @@ pub(super) async fn put(
     let named: Vec<Digest> = manifest.blobs.iter().map(|blob| blob.digest).collect();
     insert_blob_edges(c, &place, &put.digest, &named).await?;
     let kind_of = |digest: &Digest| match (children.contains(digest), blobs.contains(digest)) {
-        // Which of both an opaque manifest means nobody knows: an edge of this kind keeps both.
-        (true, true) if manifest.is_opaque() => CHILD_ABSENT,
+        // Whether an opaque manifest means a manifest or a blob nobody knows: an edge of this kind keeps both, whichever comes.
+        _ if manifest.is_opaque() => CHILD_ABSENT,
         (true, _) => CHILD_MANIFEST,
         (false, true) => CHILD_BLOB,
         (false, false) => CHILD_ABSENT,
@@ -235,7 +235,8 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<
     // The same bytes again: the media type of the newest push counts, the lease only grows. A type that is not known does not
     // take the place of any: images without a type of their own could not be pulled any more.
     let again = sqlx::query(
-        "UPDATE manifest SET media_type = CASE WHEN $8 = 1 THEN media_type ELSE $4 END, pushed_at = $5, pushed_by = $6, leased_until = \
+        "UPDATE manifest SET media_type = CASE WHEN $8 = 1 THEN media_type ELSE $4 END, \
+         artifact_type = CASE WHEN $8 = 1 THEN artifact_type ELSE $9 END, pushed_at = $5, pushed_by = $6, leased_until = \
          CASE WHEN leased_until > $7 THEN leased_until ELSE $7 END \
          WHERE tenant_id = $1 AND repository_id = $2 AND digest = $3",
     )
@@ -247,6 +248,7 @@ async fn insert(c: &mut Connection, place: &Place, put: &PutManifest) -> Result<
     .bind(&put.principal)
     .bind(put.leased_until.0)
     .bind(i16::from(put.manifest.is_opaque()))
+    .bind(&put.manifest.artifact_type)
     .execute(&mut *c)
     .await?;
     // Collected between the two statements: the transaction begins again.
@@ -326,7 +328,7 @@ async fn insert_referrer(c: &mut Connection, place: &Place, put: &PutManifest, s
         "INSERT INTO referrer (tenant_id, repository_id, subject, digest, artifact_type, descriptor, \
          descriptor_size) VALUES ($1, $2, $3, $4, $5, $6, $7) \
          ON CONFLICT (tenant_id, repository_id, subject, digest) DO UPDATE SET descriptor = excluded.descriptor, \
-         descriptor_size = excluded.descriptor_size",
+         descriptor_size = excluded.descriptor_size, artifact_type = excluded.artifact_type",
     )
     .bind(place.tenant)
     .bind(place.repository)
