@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
@@ -87,7 +88,8 @@ impl<'r> Arriving<'r> {
 
     /// Refuses an upstream that has brought too little.
     fn keep_up(&mut self) -> Result<(), UpstreamError> {
-        if self.waited < LEAST_IN {
+        // Silence is for the timeout to judge, and what is whole is not late.
+        if self.waited < LEAST_IN.max(2 * self.timeout) || self.body.is_end_stream() {
             return Ok(());
         }
         if self.came < LEAST {

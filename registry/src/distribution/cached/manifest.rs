@@ -70,6 +70,9 @@ pub(super) async fn get(at: &Mirrored<'_>, asked: &str, parts: &Parts) -> Result
         let row = registry.metadata.manifest(at.repository, &reference).await?;
         let outcome = match (&row, &remote) {
             (Some(_), _) if is_current(at, &reference).await? => Outcome::Current(false),
+            (Some(_), Ok(remote)) if may_be_stale(at, &reference).await? => {
+                ask_soon(at, remote, &reference).await
+            }
             (_, Ok(remote)) => ask(at, remote, &reference).await,
             (Some(_), Err(trouble)) if may_be_stale(at, &reference).await? => {
                 let why = trouble.upstream().map(ToString::to_string);
@@ -157,6 +160,19 @@ fn is_young(cache: &Cache, checked: Option<Time>) -> bool {
     let for_so_long = cache.revalidate_after().saturating_add(cache.stale_for());
     let stale_from = Time::now().minus(for_so_long);
     cache.stale_for() > Duration::ZERO && checked.is_some_and(|checked| checked > stale_from)
+}
+
+/// The same as [`ask`] where something is here, soon enough for clients that give up. The upstream is asked on.
+async fn ask_soon(at: &Mirrored<'_>, remote: &Arc<Remote>, reference: &Reference) -> Outcome {
+    let asked = tokio::time::timeout(SOON, ask(at, remote, reference)).await;
+    asked.unwrap_or_else(|_| {
+        let why = format!(
+            "{} has not answered within {} s yet",
+            remote.host(),
+            SOON.as_secs()
+        );
+        Outcome::Stale(why.into())
+    })
 }
 
 /// Asks the upstream, once for all who ask at the same time.
@@ -296,7 +312,7 @@ impl Asking {
         };
         let row = self.row(&reference).await?;
         let outcome = match &row {
-            Some(row) => self.compare_soon(tag, row).await,
+            Some(row) => self.compare(tag, row).await,
             None => self.fetch_claimed(&reference, Some(tag)).await,
         };
         let outcome = match (outcome, &row) {
@@ -330,24 +346,6 @@ impl Asking {
                 self.fetch_claimed(&Reference::Tag(tag.clone()), Some(tag)).await
             }
             outcome => outcome,
-        }
-    }
-
-    /// The same, soon enough for clients that wait half a minute for an answer and could have what is here.
-    async fn compare_soon(&self, tag: &TagName, row: &ManifestRow) -> Result<Outcome, Trouble> {
-        if !is_young(&self.cache, self.checked(tag).await?) {
-            return self.compare(tag, row).await;
-        }
-        match tokio::time::timeout(SOON, self.compare(tag, row)).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                let late = UpstreamError::Late {
-                    host: self.remote.host().to_owned(),
-                    timeout: SOON,
-                };
-                self.remote.met(crate::upstream::Kind::Manifest, Some(&late));
-                Err(late.into())
-            }
         }
     }
 

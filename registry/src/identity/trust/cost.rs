@@ -5,8 +5,12 @@
 //! claims', is written out, or is put together of such. So a walk over the parsed expression bounds time and memory, however
 //! macros nest.
 
+use std::collections::HashMap;
+
 use cel::IdedExpr;
-use cel::common::ast::{ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, LiteralValue, operators};
+use cel::common::ast::{
+    CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, LiteralValue, operators,
+};
 use serde_json::Value;
 
 /// Evaluation of one node.
@@ -15,8 +19,12 @@ const NODE: u64 = 10;
 const ENTRY: u64 = 32;
 /// A number or a truth.
 const SMALL: u64 = 8;
-/// A regular expression, which is compiled each time.
-const MATCH: u64 = 100_000;
+/// Each byte of a regular expression as it is compiled, which it is each time.
+const COMPILED: u64 = 10;
+/// So many bytes of it cost as much as one of the text that it is held against.
+const SEARCHED: u64 = 256;
+/// Longest text of a number.
+const NUMBER_TEXT: usize = 350;
 /// The name of the claims.
 const CLAIMS: &str = "claims";
 
@@ -67,9 +75,12 @@ struct Cost {
     value: Bound,
 }
 
+/// Bytes of each regular expression as it is compiled.
+pub(super) type Patterns = HashMap<String, usize>;
+
 /// Names, the innermost first.
 enum Names<'a> {
-    Claims(&'a Value),
+    Claims(&'a Value, &'a Patterns),
     Local {
         name: &'a str,
         value: Bound,
@@ -78,8 +89,16 @@ enum Names<'a> {
 }
 
 /// What an expression costs at most.
-pub(super) fn steps(expression: &IdedExpr, claims: &Value) -> u64 {
-    Names::Claims(claims).cost(expression).steps
+pub(super) fn steps(expression: &IdedExpr, claims: &Value, patterns: &Patterns) -> u64 {
+    Names::Claims(claims, patterns).cost(expression).steps
+}
+
+/// The pattern of a call of `matches`, if it is written out.
+pub(super) fn pattern(call: &CallExpr) -> Option<&str> {
+    match &call.args.last()?.expr {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner()),
+        _ => None,
+    }
 }
 
 impl Bound {
@@ -145,16 +164,24 @@ impl Bound {
 impl<'a> Names<'a> {
     fn cost(&self, expression: &IdedExpr) -> Cost {
         let of = |value: Bound| Cost { steps: NODE, value };
+        // A name is looked for in all scopes, with each of its parts.
+        let scopes = NODE.saturating_mul(self.scopes());
         // A part of the claims is known as it is.
-        if let Some(value) = self.exact(expression) {
-            return of(Bound::of(value));
+        if let Some((value, parts)) = self.exact(expression) {
+            return Cost {
+                steps: scopes.saturating_mul(parts),
+                value: Bound::of(value),
+            };
         }
         match &expression.expr {
             Expr::Unspecified => of(Bound::small()),
             Expr::Literal(LiteralValue::String(text)) => of(text_of(text.inner().len())),
             Expr::Literal(LiteralValue::Bytes(bytes)) => of(text_of(bytes.inner().len())),
             Expr::Literal(_) => of(Bound::small()),
-            Expr::Ident(name) => of(self.bound(name)),
+            Expr::Ident(name) => Cost {
+                steps: scopes,
+                value: self.bound(name),
+            },
             Expr::Select(select) => {
                 let operand = self.cost(&select.operand);
                 let value = if select.test {
@@ -163,7 +190,11 @@ impl<'a> Names<'a> {
                     operand.value.part()
                 };
                 Cost {
-                    steps: operand.steps.saturating_add(NODE),
+                    // What it is a part of may be copied for it.
+                    steps: operand
+                        .steps
+                        .saturating_add(scopes)
+                        .saturating_add(operand.value.weight),
                     value,
                 }
             }
@@ -175,7 +206,11 @@ impl<'a> Names<'a> {
                     .chain(&call.args)
                     .map(|part| self.cost(part))
                     .collect();
-                self.call(&call.func_name, &parts)
+                let cost = self.call(&call.func_name, &parts);
+                Cost {
+                    steps: cost.steps.saturating_add(self.search(call, &parts)),
+                    ..cost
+                }
             }
             Expr::List(list) => {
                 let parts: Vec<Cost> = list.elements.iter().map(|element| self.cost(element)).collect();
@@ -187,19 +222,48 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// The part of the claims that an expression names, if it names no more than that.
-    fn exact(&self, expression: &IdedExpr) -> Option<&'a Value> {
+    /// The part of the claims that an expression names, if it names no more than that, and the parts of its name.
+    fn exact(&self, expression: &IdedExpr) -> Option<(&'a Value, u64)> {
         match &expression.expr {
-            Expr::Ident(name) if name == CLAIMS => self.claims(),
-            Expr::Select(select) if !select.test => self.exact(&select.operand)?.get(&select.field),
+            Expr::Ident(name) if name == CLAIMS => Some((self.claims()?, 1)),
+            Expr::Select(select) if !select.test => {
+                let (value, parts) = self.exact(&select.operand)?;
+                Some((value.get(&select.field)?, parts + 1))
+            }
             _ => None,
+        }
+    }
+
+    fn scopes(&self) -> u64 {
+        match self {
+            Self::Claims(..) => 1,
+            Self::Local { outer, .. } => outer.scopes() + 1,
+        }
+    }
+
+    /// What a search by a regular expression costs: its compilation, and the text by its size.
+    fn search(&self, call: &CallExpr, parts: &[Cost]) -> u64 {
+        if call.func_name != "matches" {
+            return 0;
+        }
+        let size = pattern(call).and_then(|pattern| self.patterns().get(pattern));
+        let size = size.map_or(u64::MAX, |size| count(*size));
+        let text = parts.first().map_or(0, |text| text.value.weight);
+        let searched = (size / SEARCHED).saturating_mul(text);
+        size.saturating_mul(COMPILED).saturating_add(searched)
+    }
+
+    fn patterns(&self) -> &'a Patterns {
+        match self {
+            Self::Claims(_, patterns) => patterns,
+            Self::Local { outer, .. } => outer.patterns(),
         }
     }
 
     /// The claims, unless their name stands for something else here.
     fn claims(&self) -> Option<&'a Value> {
         match self {
-            Self::Claims(claims) => Some(claims),
+            Self::Claims(claims, _) => Some(claims),
             Self::Local { name, .. } if *name == CLAIMS => None,
             Self::Local { outer, .. } => outer.claims(),
         }
@@ -207,7 +271,7 @@ impl<'a> Names<'a> {
 
     fn bound(&self, of: &str) -> Bound {
         match self {
-            Self::Claims(claims) => Bound::of(claims),
+            Self::Claims(claims, _) => Bound::of(claims),
             Self::Local { name, value, .. } if *name == of => *value,
             Self::Local { outer, .. } => outer.bound(of),
         }
@@ -222,11 +286,11 @@ impl<'a> Names<'a> {
             }
             operators::CONDITIONAL => values().skip(1).fold(Bound::default(), Bound::or),
             name if OF_NUMBERS.contains(&name) => Bound::small(),
+            "string" => values().fold(text_of(NUMBER_TEXT), Bound::or),
             // Whatever it is, it is one of them or a part of one.
             _ => values().fold(Bound::default(), |all, value| all.or(value).or(value.part())),
         };
-        let own = if name == "matches" { MATCH } else { NODE };
-        let looked_at = values().fold(own, |sum, value| sum.saturating_add(value.weight));
+        let looked_at = values().fold(NODE, |sum, value| sum.saturating_add(value.weight));
         Cost {
             steps: parts
                 .iter()
@@ -296,14 +360,15 @@ impl<'a> Names<'a> {
         let round = NODE
             .saturating_add(condition.steps)
             .saturating_add(step.steps)
-            // It is copied in each round.
-            .saturating_add(gathered.weight);
+            // Its entry is copied for each round.
+            .saturating_add(entry.weight);
         let result = with(gathered, &repeated.result);
         Cost {
             steps: [
                 range.steps,
                 begun.steps,
                 times.saturating_mul(round),
+                gathered.weight,
                 result.steps,
             ]
             .into_iter()
@@ -344,7 +409,17 @@ mod tests {
     /// Of an expression over a list `n` of so many small numbers, a text `s` of as many bytes, and short ones.
     fn over(entries: usize, text: &str) -> u64 {
         let claims = json!({ "n": vec![1; entries], "s": "s".repeat(entries), "m": [1, 2], "t": "t" });
-        steps(Program::compile(text).unwrap().expression(), &claims)
+        steps(Program::compile(text).unwrap().expression(), &claims, &patterns())
+    }
+
+    fn patterns() -> Patterns {
+        let sizes = [
+            ("a", 4096),
+            ("^team-[a-z]+$", 4096),
+            ("^refs/heads/(main|release-.*)$", 16384),
+            ("large", 131_072),
+        ];
+        sizes.map(|(pattern, size)| (pattern.to_owned(), size)).into()
     }
 
     #[test]
@@ -389,10 +464,11 @@ mod tests {
             "claims.groups.exists(g, g.startsWith('a')) || claims.groups.exists(g, g in ['b', 'c', 'd'])",
             "claims.groups.exists(g, claims.teams.exists(t, t == g))",
             "claims.groups.filter(g, g.startsWith('a')).map(g, g + '-x').size() > 1",
-            "claims.groups.exists(g, g.matches('^team-[a-z]+$'))",
+            "claims.groups.exists(g, g.matches('^team-[a-z]+$')) || claims.groups.exists(g, g.matches('a'))",
+            "claims.groups.filter(g, g.startsWith('a')).map(g, g + '-x').filter(g, g.endsWith('b')).size() > 1",
             "claims.ref.matches('^refs/heads/(main|release-.*)$') && 'a' in claims.teams",
         ] {
-            let steps = steps(Program::compile(text).unwrap().expression(), &claims);
+            let steps = steps(Program::compile(text).unwrap().expression(), &claims, &patterns());
             assert!(steps <= STEPS, "{text}: {steps}");
         }
     }
@@ -423,8 +499,17 @@ mod tests {
         assert!((500..50_000).contains(&written), "{written}");
         let mapped = over(1000, "claims.n.map(x, x).all(y, true)");
         assert!(mapped > 2 * over(1000, "claims.n.all(x, true)"), "{mapped}");
-        let regexes = over(1000, "claims.n.all(x, claims.t.matches('a'))");
-        assert!(regexes > STEPS, "{regexes}");
+        for text in [
+            "claims.n.all(x, claims.t.matches('large'))",
+            "claims.n.all(x, claims.s.matches('a'))",
+            "claims.t.matches(claims.s)",
+        ] {
+            assert!(over(2000, text) > STEPS, "{text}: {}", over(2000, text));
+        }
+        // Entries are copied into the names of a macro, and numbers have long texts.
+        let copied = "[[claims.n, claims.n]].all(c, claims.n.all(x, [claims.n].all(y, true)))";
+        assert!(over(2000, copied) > STEPS, "{}", over(2000, copied));
+        assert!(over(10, "string(1e308) + string(1e308)") > 700);
         // However long an expression is, each node is looked at once.
         assert!(over(10, &vec!["1"; 500].join("+")) < 10_000_000);
     }
