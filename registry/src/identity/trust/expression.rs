@@ -4,6 +4,7 @@
 //! claims may take; evaluation runs on a blocking thread with a time limit, off the reactor. Nothing can stop it there, so that
 //! only a few run at once, of one tenant one, and one that has exceeded the limit is left alone by its tenant for a while.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,8 +76,14 @@ impl Expressions {
         let compiled = match self.compiled.get(text) {
             Some(compiled) => compiled,
             None => {
+                let compiled = match compile(text) {
+                    Ok(compiled) => Arc::new(compiled),
+                    Err(error) => {
+                        tracing::warn!(%error, "an expression of a trust rule cannot be read now");
+                        return false;
+                    }
+                };
                 // What cannot be read is remembered too, so that no token has it read again.
-                let compiled = Arc::new(compile(text));
                 self.compiled.insert(text.to_owned(), compiled.clone());
                 compiled
             }
@@ -120,12 +127,14 @@ impl Expressions {
 
 /// Whether a text is an expression, or what is wrong with it.
 pub fn check(text: &str) -> Result<(), String> {
-    compile(text).map(drop)
+    let compiled = compile(text).map_err(|error| format!("the expression cannot be read now: {error}"))?;
+    compiled.map(drop)
 }
 
-fn compile(text: &str) -> Result<Compiled, String> {
+/// An expression, or what is wrong with it; an error only if there is no thread to read it on.
+fn compile(text: &str) -> io::Result<Result<Compiled, String>> {
     if text.len() > TEXT_LIMIT {
-        return Err(format!("the expression has more than {TEXT_LIMIT} bytes"));
+        return Ok(Err(format!("the expression has more than {TEXT_LIMIT} bytes")));
     }
     let parse = || match Program::compile(text) {
         Ok(program) if is_deep(program.expression(), DEPTH) => {
@@ -141,12 +150,8 @@ fn compile(text: &str) -> Result<Compiled, String> {
     // The parser is not ours: a panic in it must not be one of the server, nor may its recursion end it.
     std::thread::scope(|scope| {
         let parser = std::thread::Builder::new().stack_size(PARSER_STACK);
-        let parser = parser
-            .spawn_scoped(scope, parse)
-            .map_err(|error| format!("the expression cannot be read now: {error}"))?;
-        parser
-            .join()
-            .unwrap_or_else(|_| Err("the expression cannot be read".to_owned()))
+        let parsed = parser.spawn_scoped(scope, parse)?.join();
+        Ok(parsed.unwrap_or_else(|_| Err("the expression cannot be read".to_owned())))
     })
 }
 
