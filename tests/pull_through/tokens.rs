@@ -1,12 +1,12 @@
 //! Tokens of upstreams.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use harness::content::blob;
 use harness::{Fault, Guard};
 use serde_json::json;
 
-use super::{MIB, Place, at_once};
+use super::{MIB, Place, at_once, is_failure};
 
 #[tokio::test]
 async fn a_token_that_ends_in_the_middle_of_a_pull_is_renewed() {
@@ -109,5 +109,22 @@ async fn a_realm_that_fails_is_an_upstream_that_fails() {
             expected.contains(&answer.status.as_u16()),
             "{fault:?}: {answer:?}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_wait_for_a_token_that_does_not_come_wait_side_by_side() {
+    let place = Place::with(json!({ "upstream": { "timeout": "2s" } })).await;
+    place.way.guard(Guard::bearer());
+    place.way.always("GET", "/token", Fault::Hangs);
+    let here = place.here("app");
+
+    let begun = Instant::now();
+    let answers = at_once(8, async |number| here.get_manifest(&format!("v{number}")).await).await;
+
+    // One after the other it would be 16 s.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    for answer in answers {
+        assert!(is_failure(&answer), "{answer:?}");
     }
 }

@@ -8,6 +8,7 @@ mod doctor;
 mod draining;
 mod holding;
 mod observing;
+mod readme;
 mod restarting;
 mod settings;
 mod stores;

@@ -150,8 +150,7 @@ impl Remotes {
             _ => None,
         };
         let channel = self.client.channel(upstream.ca_bundle.as_deref())?;
-        let timeout = upstream.timeout.as_ref().map_or(TIMEOUT, Span::duration);
-        let timeout = timeout.min(LONGEST_TIMEOUT);
+        let timeout = patience(upstream.timeout.as_ref());
         let made = Upstream::new(&upstream.url, login, channel, timeout)?;
         Ok(Remote::new(cache.clone(), made, news))
     }
@@ -302,6 +301,25 @@ impl Remotes {
         }
         for error in errors {
             tracing::warn!(%error, "old notes on caches could not be removed");
+        }
+    }
+}
+
+/// How long an upstream may be silent.
+fn patience(said: Option<&Span>) -> Duration {
+    said.map_or(TIMEOUT, Span::duration).min(LONGEST_TIMEOUT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_cache_waits_longer_than_a_few_minutes_whatever_it_says() {
+        assert_eq!(patience(None), TIMEOUT);
+        for (said, expected) in [("1s", 1), ("5m", 300), ("87600h", 300)] {
+            let said: Span = said.parse().unwrap();
+            assert_eq!(patience(Some(&said)), Duration::from_secs(expected), "{said:?}");
         }
     }
 }

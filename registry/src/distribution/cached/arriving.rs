@@ -31,9 +31,34 @@ pub(super) struct Arriving<'r> {
     skip: u64,
     /// What was read ahead, with the failure or the end that may have come then.
     ahead: VecDeque<Result<Option<Bytes>, UpstreamError>>,
-    /// How long it was waited for, and what came meanwhile.
+    rate: Rate,
+}
+
+/// How long an upstream was waited for, and what came meanwhile.
+#[derive(Default)]
+struct Rate {
     waited: Duration,
     came: u64,
+}
+
+impl Rate {
+    /// Bytes have come after a wait; what is wrong if they are too few. `timeout` is how long one wait may be, which is
+    /// for others to judge.
+    fn add(&mut self, waited: Duration, bytes: u64, timeout: Duration) -> Result<(), String> {
+        self.waited += waited;
+        self.came += bytes;
+        if self.waited < LEAST_IN.max(2 * timeout) {
+            return Ok(());
+        }
+        let Self { waited, came } = std::mem::take(self);
+        if came < LEAST {
+            let waited = waited.as_secs();
+            let why =
+                format!("it brought {came} bytes of a blob in {waited} s, which is too little to wait for");
+            return Err(why);
+        }
+        Ok(())
+    }
 }
 
 impl<'r> Arriving<'r> {
@@ -46,8 +71,7 @@ impl<'r> Arriving<'r> {
             size,
             skip,
             ahead: VecDeque::new(),
-            waited: Duration::ZERO,
-            came: 0,
+            rate: Rate::default(),
         }
     }
 
@@ -86,30 +110,11 @@ impl<'r> Arriving<'r> {
         std::future::pending().await
     }
 
-    /// Refuses an upstream that has brought too little.
-    fn keep_up(&mut self) -> Result<(), UpstreamError> {
-        // Silence is for the timeout to judge, and what is whole is not late.
-        if self.waited < LEAST_IN.max(2 * self.timeout) || self.body.is_end_stream() {
-            return Ok(());
-        }
-        if self.came < LEAST {
-            let (came, waited) = (self.came, self.waited.as_secs());
-            return Err(UpstreamError::Strange {
-                host: self.host.to_owned(),
-                why: format!(
-                    "it brought {came} bytes of a blob in {waited} s, which is too little to wait for"
-                ),
-            });
-        }
-        (self.waited, self.came) = (Duration::ZERO, 0);
-        Ok(())
-    }
-
     async fn read(&mut self) -> Result<Option<Bytes>, UpstreamError> {
         loop {
             let asked_at = Instant::now();
             let frame = tokio::time::timeout(self.timeout, self.body.frame()).await;
-            self.waited += asked_at.elapsed();
+            let waited = asked_at.elapsed();
             let frame = frame.map_err(|_| UpstreamError::Late {
                 host: self.host.to_owned(),
                 timeout: self.timeout,
@@ -120,8 +125,12 @@ impl<'r> Arriving<'r> {
                 why: error.to_string(),
             })?;
             let mut bytes = frame.into_data().unwrap_or_default();
-            self.came += bytes.len() as u64;
-            self.keep_up()?;
+            let rate = self.rate.add(waited, bytes.len() as u64, self.timeout);
+            // What is whole is not late.
+            if let (Err(why), false) = (rate, self.body.is_end_stream()) {
+                let host = self.host.to_owned();
+                return Err(UpstreamError::Strange { host, why });
+            }
             let skipped = self.skip.min(bytes.len() as u64);
             self.skip -= skipped;
             // At most the length of a piece in memory.
@@ -138,4 +147,29 @@ pub(super) fn partial(text: &str) -> Option<(u64, u64)> {
     let (range, size) = text.strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;
     Some((first.trim().parse().ok()?, size.trim().parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_brings_the_least_in_each_minute_or_twice_its_timeout() {
+        let second = Duration::from_secs(1);
+        let tries = |bytes: u64, timeout: Duration| {
+            let mut rate = Rate::default();
+            (0..600).find(|_| rate.add(second, bytes, timeout).is_err())
+        };
+        assert_eq!(tries(LEAST / 60 + 1, second), None);
+        assert_eq!(tries(LEAST / 60 - 1, second), Some(59));
+        assert_eq!(
+            tries(1, 100 * second),
+            Some(199),
+            "a wait as long as the timeout is none of its"
+        );
+        // A good minute is no credit for the next.
+        let mut rate = Rate::default();
+        assert!(rate.add(61 * second, 100 * LEAST, second).is_ok());
+        assert!(rate.add(61 * second, 1, second).is_err());
+    }
 }
